@@ -7,9 +7,10 @@ use stockade_testkit::{
     events::{self, Event},
     lab::HttpServer,
     processes,
+    run::Run,
 };
 
-use crate::network::for_each_user;
+use crate::network::{allowed, for_each_user};
 
 /// More than are journaled one by one, and more than one lease.
 const MANY: usize = 600;
@@ -24,16 +25,19 @@ const CLIENT: &str = "import http.client, sys\n\
         one.request('GET', f'/{number}')\n    \
         assert one.getresponse().read() == b'lab\\n'\n";
 
-fn policy(env: &TestEnv, port: u16) -> String {
-    let text = format!(
-        "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n\
-         [[allow]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [{port}]\nprivate = true\n"
-    );
-    env.write("policy.toml", &text).display().to_string()
+/// Prepares a session that sends `count` requests to `server`.
+fn session(env: &TestEnv, server: &HttpServer, count: usize) -> Run {
+    let port = server.port();
+    let policy = allowed(env, &["good.test"], &[port]);
+    let repo = env.repo();
+    env.write(repo.path().join("client.py"), CLIENT);
+    env.session_with(repo.path(), &["--ask", "deny"])
+        .args(&policy)
+        .line(format!("python3 client.py {port} {count}"))
 }
 
 /// The paths of the allowed requests.
-fn allowed(record: &[Event]) -> Vec<String> {
+fn let_through(record: &[Event]) -> Vec<String> {
     record
         .iter()
         .filter(|event| event.kind() == "http.decided" && event.verdict() == "allow")
@@ -45,19 +49,15 @@ fn allowed(record: &[Event]) -> Vec<String> {
 fn every_request_is_recorded_once_and_before_the_end_of_its_connection() {
     for_each_user(|env| {
         let server = HttpServer::start();
-        let port = server.port();
-        let policy = policy(env, port);
-        let repo = env.repo();
-        env.write(repo.path().join("client.py"), CLIENT);
-        let output = env
-            .session_with(repo.path(), &["--ask", "deny"])
-            .args(&["--policy".to_owned(), policy])
-            .line(format!("python3 client.py {port} {MANY}"))
-            .output();
+        let output = session(env, &server, MANY).output();
         assert_eq!(output.code(), 0, "{output:?}");
         let record = env.record();
         let expected: Vec<String> = (1..=MANY).map(|number| format!("/{number}")).collect();
-        assert!(allowed(&record) == expected, "{}", events::summary(&record));
+        assert!(
+            let_through(&record) == expected,
+            "{}",
+            events::summary(&record)
+        );
         let numbers: HashSet<&str> = record
             .iter()
             .filter(|event| event.kind().ends_with(".decided"))
@@ -80,15 +80,7 @@ fn every_request_is_recorded_once_and_before_the_end_of_its_connection() {
 fn a_killed_supervisor_loses_no_request_that_left() {
     for_each_user(|env| {
         let server = HttpServer::start();
-        let port = server.port();
-        let policy = policy(env, port);
-        let repo = env.repo();
-        env.write(repo.path().join("client.py"), CLIENT);
-        let running = env
-            .session_with(repo.path(), &["--ask", "deny"])
-            .args(&["--policy".to_owned(), policy])
-            .line(format!("python3 client.py {port} 1000000"))
-            .spawn();
+        let running = session(env, &server, 1_000_000).spawn();
         server.wait_for(MANY, WAIT);
         processes::kill(running.pid());
         running.wait();
@@ -100,7 +92,7 @@ fn a_killed_supervisor_loses_no_request_that_left() {
         assert!(left.len() >= MANY);
         let id = env.session_id();
         let record = env.events_of_killed(&id);
-        let recorded = allowed(&record);
+        let recorded = let_through(&record);
         assert!(
             recorded.starts_with(&left),
             "{} of {}",

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict, ignored};
 
-use self::draft::Draft;
+use self::proposed::{Open, candidates};
 pub use self::{draft::Width, proposed::Proposed};
 use crate::{
     Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NetRequest, Origin, Policy,
@@ -108,20 +108,7 @@ impl Policy {
         if decision.verdict != Verdict::Ask || self.settings().require.contains_key(PIN) {
             return None;
         }
-        let rules = match request {
-            Request::Http(http) => {
-                let drafts = Draft::of(&request.target(), &http.meaning, Width::Exact);
-                drafts.iter().map(Draft::rule).collect()
-            }
-            Request::Exec(_)
-            | Request::Net(_)
-            | Request::Name(_)
-            | Request::File(_)
-            | Request::Port(_) => {
-                let rule = LastingRule::for_target(request.kind(), &request.target());
-                rule.into_iter().collect::<Vec<_>>()
-            }
-        };
+        let rules = candidates(request, Width::Exact);
         // Evaluate the policy together with the rule, to know for certain that it would answer.
         let answers = |rule: &LastingRule| {
             let text = rule.to_toml("always", "kept");
@@ -129,7 +116,8 @@ impl Policy {
             let decision = with.decide(request, &Approvals::none());
             (decision.verdict == Verdict::Allow).then_some(())
         };
-        rules.into_iter().find(|rule| answers(rule).is_some())
+        let mut rules = rules.iter().map(Open::rule);
+        rules.find(|rule| answers(rule).is_some())
     }
 
     /// Returns this policy with more rules of the user; `None` if it would be wrong.

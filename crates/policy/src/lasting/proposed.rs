@@ -19,13 +19,13 @@ pub struct Proposed {
 }
 
 /// A rule that may still take in more requests.
-enum Open {
+pub(super) enum Open {
     Draft(Draft),
     Fixed(LastingRule),
 }
 
 impl Open {
-    fn rule(&self) -> LastingRule {
+    pub(super) fn rule(&self) -> LastingRule {
         match self {
             Self::Draft(draft) => draft.rule(),
             Self::Fixed(rule) => rule.clone(),
@@ -106,7 +106,8 @@ impl Policy {
     }
 }
 
-fn candidates(request: &Request, width: Width) -> Vec<Open> {
+/// Returns rules that could allow a request, the narrowest kind first.
+pub(super) fn candidates(request: &Request, width: Width) -> Vec<Open> {
     match request {
         Request::Http(http) => {
             let drafts = Draft::of(&request.target(), &http.meaning, width);
