@@ -16,11 +16,6 @@ use std::{
 };
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
 use serde::Deserialize;
 use stockade_event::Event;
 use stockade_fuzz::Target;
@@ -30,7 +25,6 @@ use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
 
 use crate::lab::{Host, Lab, PATIENCE};
 
@@ -228,21 +222,7 @@ impl Place {
 
     /// Sends bytes of HTTP/2 inside TLS.
     async fn send_sealed(&self, name: &str, port: u16, bytes: &[u8]) {
-        let socket = self.lab.connect(name, port).await;
-        let mut roots = RootCertStore::empty();
-        let pem = self.lab.certificate.as_ref().unwrap().as_bytes();
-        roots
-            .add(CertificateDer::from_pem_slice(pem).unwrap())
-            .unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        let mut client = connector.connect(name, socket).await.unwrap();
+        let mut client = self.lab.secured(name, port).await;
         // Having said that it goes, it is closed once all requests have their answers; if the bytes left
         // an unfinished frame, nothing more comes.
         let going = frame(7, 0, 0, &[0; 8]);

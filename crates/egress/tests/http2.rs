@@ -11,15 +11,15 @@ use h2::{Reason, client::SendRequest};
 use http::Request;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use stockade_event::Event;
 use stockade_policy::Scope;
 use stockade_types::Verdict;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
+use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::lab::{Host, Lab, PATIENCE, Server, supervisor::Asking, until};
 
@@ -75,27 +75,8 @@ async fn lab(policy: &str, port: u16, roots: Vec<u8>) -> Lab {
     Lab::start_trusting(&policy, host, roots).await
 }
 
-/// Sets TLS up as a program inside would that speaks HTTP/2.
-async fn secured(lab: &Lab, port: u16) -> TlsStream<TcpStream> {
-    let socket = lab.connect("good.test", port).await;
-    let mut roots = RootCertStore::empty();
-    let pem = lab.certificate.as_ref().unwrap().as_bytes();
-    roots
-        .add(CertificateDer::from_pem_slice(pem).unwrap())
-        .unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from("good.test").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
-    stream.await.unwrap()
-}
-
 async fn connect(lab: &Lab, port: u16) -> SendRequest<Bytes> {
-    let stream = secured(lab, port).await;
+    let stream = lab.secured("good.test", port).await;
     let (requests, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     requests
@@ -177,7 +158,7 @@ async fn questions_are_those_of_single_requests() {
 async fn what_is_no_http2_is_one_refusal() {
     let (server, roots) = origin().await;
     let lab = lab(ASKED, server.port, roots).await;
-    let mut stream = secured(&lab, server.port).await;
+    let mut stream = lab.secured("good.test", server.port).await;
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: good.test\r\n\r\n")
         .await

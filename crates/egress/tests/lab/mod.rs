@@ -23,6 +23,11 @@ use std::{
     time::Duration,
 };
 
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use stockade_egress::{
     Config, EgressError, ListenerKind, PlainDatagrams, ProxyVariables, Sockets, serve,
 };
@@ -35,6 +40,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use self::supervisor::Supervisor;
 
@@ -164,6 +170,25 @@ impl Lab {
             egress,
             certificate,
         }
+    }
+
+    /// Sets TLS up with `name` as a program inside would that speaks HTTP/2.
+    pub async fn secured(&self, name: &str, port: u16) -> TlsStream<TcpStream> {
+        let socket = self.connect(name, port).await;
+        let mut roots = RootCertStore::empty();
+        let pem = self.certificate.as_ref().unwrap().as_bytes();
+        roots
+            .add(CertificateDer::from_pem_slice(pem).unwrap())
+            .unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        stream.await.unwrap()
     }
 
     /// Connects to `name` as a program inside would: look it up, connect to the answer.
