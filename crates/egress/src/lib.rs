@@ -35,7 +35,6 @@ mod pkt_line;
 mod proxies;
 mod rates;
 mod relay;
-mod scan;
 mod scrub;
 mod sniff;
 mod stream;
@@ -55,6 +54,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{HostSets, Outside, Policy, Problems, Source};
+use stockade_secrets::Own;
 use stockade_types::{AskMode, Digest, HostName, Secret};
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -297,8 +297,8 @@ fn own_texts(
     proxy: Option<&Secret<String>>,
     policy: &Policy,
     credentials: &[HeldCredential],
-) -> Vec<scan::Own> {
-    let own = |kind: String, text: &str| scan::Own {
+) -> Vec<Own> {
+    let own = |kind: String, text: &str| Own {
         kind,
         text: text.as_bytes().to_vec(),
     };

@@ -18,6 +18,7 @@
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, AsRequest, Control, Decision, NetRequest};
+use stockade_secrets::Finding;
 use stockade_types::{ApprovalId, DecisionId};
 
 use super::{
@@ -28,7 +29,6 @@ use super::{
 use crate::{
     Proxy,
     judge::{Allowed, Judgement, Waiter, decided},
-    scan::Finding,
     upstream::Failed,
     wire::{Decided, Revocations},
 };

@@ -11,13 +11,13 @@ use flate2::write::MultiGzDecoder;
 use http::HeaderMap;
 use stockade_event::Event;
 use stockade_policy::{Control, Decision, NetRequest};
+use stockade_secrets::{Finding, Own, Scan, Secrets};
 use stockade_types::{DecisionId, Host, Port, RawText, RuleId};
 
 use super::Head;
 use crate::{
     gate::count,
     limits::{FINDINGS_MAX, SECRETS_SEEN_MAX, UNPACKED_BYTES_MAX, WAITING_BYTES_MAX},
-    scan::{Finding, Own, Scan, Secrets},
 };
 
 /// Where in a request something was found.

@@ -8,6 +8,7 @@
 //!
 //! It guards against accidents, and against programs that do not know of it: who encrypts a secret, or
 //! writes it in another way, is not seen.
+#![forbid(unsafe_code)]
 
 mod formats;
 mod forms;
@@ -37,16 +38,16 @@ const HALVED_BYTES_MIN: usize = 2 * OWN_BYTES_MIN;
 
 /// A text that the session must not send.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub struct Own {
     /// What it is, for the record.
-    pub(crate) kind: String,
+    pub kind: String,
     /// Its bytes; fewer than twelve are not looked for.
-    pub(crate) text: Vec<u8>,
+    pub text: Vec<u8>,
 }
 
 /// All that is looked for.
 #[derive(Debug)]
-pub(crate) struct Secrets {
+pub struct Secrets {
     beginnings: AhoCorasick,
     /// What each beginning can be, in the order in which it is tried.
     needles: Vec<Vec<Needle>>,
@@ -77,17 +78,17 @@ enum What {
 
 /// A secret that was found; nothing of it is part of this.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// What it is, for example `github-token`.
-    pub(crate) kind: String,
+    pub kind: String,
     /// How it is written.
-    pub(crate) form: &'static str,
+    pub form: &'static str,
     /// Its first byte, counted from the beginning of what was scanned.
-    pub(crate) at: u64,
+    pub at: u64,
     /// Its length as text, in bytes.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Equal for equal secrets of one session, and of no use to anybody else.
-    pub(crate) mark: String,
+    pub mark: String,
 }
 
 impl Secrets {
@@ -95,7 +96,7 @@ impl Secrets {
     ///
     /// # Errors
     /// When the texts are more than can be looked for at once.
-    pub(crate) fn new(own: Vec<Own>) -> Result<Self, aho_corasick::BuildError> {
+    pub fn new(own: Vec<Own>) -> Result<Self, aho_corasick::BuildError> {
         let mut all: BTreeMap<Vec<u8>, Vec<Needle>> = BTreeMap::new();
         let mut add = |text: &[u8], what: What| {
             for (form, literal) in written(text) {
@@ -157,7 +158,7 @@ impl Secrets {
     }
 
     /// Looks for secrets in a text that is whole.
-    pub(crate) fn find(&self, text: &[u8]) -> Vec<Finding> {
+    pub fn find(&self, text: &[u8]) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut scan = Scan::default();
         scan.feed(self, text, &mut found);
@@ -272,7 +273,7 @@ const BEFORE_BYTES: usize = 4;
 
 /// A stream that is scanned piece by piece.
 #[derive(Debug, Default)]
-pub(crate) struct Scan {
+pub struct Scan {
     /// What is kept of the bytes before.
     kept: Vec<u8>,
     /// So many of those were looked at already.
@@ -285,19 +286,19 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// Reads on; adds what it finds to `found`.
-    pub(crate) fn feed(&mut self, secrets: &Secrets, bytes: &[u8], found: &mut Vec<Finding>) {
+    pub fn feed(&mut self, secrets: &Secrets, bytes: &[u8], found: &mut Vec<Finding>) {
         self.kept.extend_from_slice(bytes);
         self.scan(secrets, false, found);
     }
 
     /// Says that no more comes.
-    pub(crate) fn finish(&mut self, secrets: &Secrets, found: &mut Vec<Finding>) {
+    pub fn finish(&mut self, secrets: &Secrets, found: &mut Vec<Finding>) {
         self.scan(secrets, true, found);
         self.open = None;
     }
 
     /// Returns how many of the last bytes could be part of a secret that has not ended.
-    pub(crate) fn open_bytes(&self) -> usize {
+    pub fn open_bytes(&self) -> usize {
         self.open
             .map_or(0, |open| self.kept.len() - open.min(self.kept.len()))
     }
