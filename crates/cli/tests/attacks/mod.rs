@@ -14,6 +14,7 @@ mod commands;
 mod deputy;
 mod egress;
 mod ends;
+mod exfil;
 mod files;
 mod hosts;
 mod internet;
