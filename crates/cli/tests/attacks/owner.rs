@@ -3,7 +3,14 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use stockade_testkit::{TestEnv, env::Repo, events, run::Output, wait};
+use stockade_testkit::{
+    TestEnv,
+    env::Repo,
+    events,
+    lab::HttpServer,
+    run::{Output, require_tool},
+    wait,
+};
 
 use crate::attacks::for_each_user;
 
@@ -175,5 +182,78 @@ fn r03_protected_names_hold_in_writable_shares() {
         for present in [".git/hooks/pre-commit", ".vscode", ".envrc", "x/.git"] {
             assert!(fs::symlink_metadata(here(present)).is_ok(), "{present}");
         }
+    });
+}
+
+/// N38: a session keeps the policy with which it began. What the owner writes into its files meanwhile
+/// opens nothing, a text that is no policy closes nothing, and there is no moment without rules.
+#[test]
+fn n38_a_changed_policy_changes_no_running_session() {
+    require_tool("curl");
+    for_each_user(|env| {
+        let (server, repo) = (HttpServer::start(), env.repo());
+        let port = server.port();
+        let policy = |host: &str| {
+            format!(
+                "schema = 1\n[network.hosts]\n\"good.test\" = \"127.0.0.1\"\n\"evil.test\" = \
+                 \"127.0.0.1\"\n[[allow]]\nid = \"lab\"\nwhat = \"net\"\nhosts = [\"{host}\"]\n\
+                 ports = [{port}]\nprivate = true\n"
+            )
+        };
+        let user = env.home().join(".config/stockade/policy.toml");
+        let given = env.write("given.toml", &policy("good.test"));
+        let get = |host: &str, path: &str| {
+            format!("curl -fsS -m 10 -o /dev/null http://{host}:{port}/{path}")
+        };
+        // One connection begins before the change and goes on after it.
+        let kept = format!(
+            "exec 7<> /dev/tcp/good.test/{port}; \
+             ask() {{ printf 'GET /%s HTTP/1.1\\r\\nHost: good.test:{port}\\r\\n\\r\\n' $1 >&7; read -r -t 10 <&7; }}; "
+        );
+        let line = format!(
+            "{kept} ask before; {}; : > ready; while [ ! -e go ]; do sleep 0.02; done; {}; {}; ask after; : > done",
+            get("evil.test", "first"),
+            get("evil.test", "changed"),
+            get("good.test", "good")
+        );
+        let running = env
+            .session(repo.path())
+            .args(["--policy".into(), given.display().to_string()])
+            .line(line)
+            .spawn();
+        let ready = repo.path().join("ready");
+        assert!(
+            wait::until_true(START, || ready.exists()),
+            "{}",
+            running.stderr()
+        );
+        fs::write(&given, policy("evil.test")).expect("it is the owner's");
+        env.write(&user, "schema = 1\n[[allow]]\nwhat = \"none\"\n");
+        env.write(repo.path().join("go"), "");
+        let output = running.wait();
+        assert!(repo.path().join("done").exists(), "{output:?}");
+        let arrived = |server: &HttpServer| {
+            let requests = server.requests();
+            let paths = requests.iter().map(|one| one.path().to_owned());
+            paths.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            arrived(&server),
+            ["/before", "/good", "/after"],
+            "{output:?}"
+        );
+        // The control: the next session has the new policy.
+        fs::remove_file(&user).expect("it was just written");
+        let next = env
+            .session(repo.path())
+            .args(["--policy".into(), given.display().to_string()])
+            .line(format!(
+                "{}; {}",
+                get("evil.test", "next"),
+                get("good.test", "closed")
+            ));
+        next.output();
+        let last = arrived(&server).split_off(3);
+        assert_eq!(last, ["/next"]);
     });
 }
