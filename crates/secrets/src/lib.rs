@@ -203,7 +203,13 @@ impl Secrets {
         }
     }
 
-    fn mark(&self, secret: &[u8]) -> String {
+    /// Returns the mark of what was found. A text of the session has its own, whatever part of it was
+    /// found: the last characters of base64 alone do not say which byte they end with.
+    fn mark(&self, what: What, read: &[u8]) -> String {
+        let secret = match what {
+            What::Own(number) => self.own.get(number).map_or(read, |own| &own.text),
+            What::Token(_) | What::KeyBlock | What::Word => read,
+        };
         format!("{:08x}", self.marks.hash_one(secret) >> 32)
     }
 }
@@ -329,12 +335,13 @@ impl Scan {
                 }
                 Some((needle, (form, Is::Secret(bytes), text))) => {
                     let place = u64::try_from(start).unwrap_or(u64::MAX);
+                    let secret = text.get(..bytes).unwrap_or_default();
                     found.push(Finding {
                         kind: secrets.kind(needle.what),
                         form: form.as_str(),
                         at: self.offset.saturating_add(place),
                         bytes,
-                        mark: secrets.mark(text.get(..bytes).unwrap_or_default()),
+                        mark: secrets.mark(needle.what, secret),
                     });
                     at = end;
                 }

@@ -176,6 +176,45 @@ fn marks_tell_secrets_apart_and_nothing_of_them() {
     );
 }
 
+/// A text of the session has one mark, whichever part of it was found, and wherever its base64 is cut by
+/// ends of lines, by something else, or by the end of a piece.
+#[test]
+fn a_text_of_the_session_has_one_mark() {
+    let secrets = secrets();
+    let (first, second) = OWN.split_at(OWN.len() / 2);
+    let mark = |found: &[Finding]| {
+        let [one] = found else { panic!("{found:?}") };
+        one.mark.clone()
+    };
+    let whole = mark(&secrets.find(OWN.as_bytes()));
+    for text in [first, second] {
+        assert_eq!(mark(&secrets.find(text.as_bytes())), whole);
+        for shift in ["", "x", "yz"] {
+            let coded = STANDARD.encode(format!("{shift}{text}"));
+            for end in ["", "\n", "\r\n", "=", "%"] {
+                for at in coded.len().saturating_sub(4)..=coded.len() {
+                    let (head, tail) = coded.split_at(at);
+                    let text = [head, end, tail].concat();
+                    for found in [secrets.find(text.as_bytes()), in_pieces(&secrets, &text, at)] {
+                        assert!(found.iter().all(|one| one.mark == whole), "{text:?} {found:?}");
+                    }
+                    assert_eq!(secrets.find(text.as_bytes()), in_pieces(&secrets, &text, at));
+                }
+            }
+        }
+    }
+}
+
+/// What is found in a text that comes in two pieces.
+fn in_pieces(secrets: &Secrets, text: &str, at: usize) -> Vec<Finding> {
+    let (mut scan, mut found) = (Scan::default(), Vec::new());
+    let (first, second) = text.as_bytes().split_at(at);
+    scan.feed(secrets, first, &mut found);
+    scan.feed(secrets, second, &mut found);
+    scan.finish(secrets, &mut found);
+    found
+}
+
 /// What only looks like a secret is none.
 #[test]
 fn nothing_is_found_in_what_is_none() {
