@@ -195,10 +195,19 @@ fn a_text_of_the_session_has_one_mark() {
                 for at in coded.len().saturating_sub(4)..=coded.len() {
                     let (head, tail) = coded.split_at(at);
                     let text = [head, end, tail].concat();
-                    for found in [secrets.find(text.as_bytes()), in_pieces(&secrets, &text, at)] {
-                        assert!(found.iter().all(|one| one.mark == whole), "{text:?} {found:?}");
+                    for found in [
+                        secrets.find(text.as_bytes()),
+                        in_pieces(&secrets, &text, at),
+                    ] {
+                        assert!(
+                            found.iter().all(|one| one.mark == whole),
+                            "{text:?} {found:?}"
+                        );
                     }
-                    assert_eq!(secrets.find(text.as_bytes()), in_pieces(&secrets, &text, at));
+                    assert_eq!(
+                        secrets.find(text.as_bytes()),
+                        in_pieces(&secrets, &text, at)
+                    );
                 }
             }
         }

@@ -10,14 +10,7 @@ pub(super) fn paths(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (document, text) in subject.texts.iter().filter(|(path, _)| is_document(path)) {
         let folder = document.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let mut fenced = false;
-        for (index, line) in text.lines().enumerate() {
-            if line.trim_start().starts_with("```") {
-                fenced = !fenced;
-            }
-            if fenced {
-                continue;
-            }
+        for (index, line) in prose(text) {
             let links = links(line)
                 .into_iter()
                 .filter_map(|target| link_path(folder, target));
@@ -111,7 +104,18 @@ fn link_path(folder: &str, target: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-fn code_spans(line: &str) -> Vec<&str> {
+/// Returns the lines of a document outside blocks of code, with their indices.
+pub(super) fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut fenced = false;
+    let is_outside = |(_, line): &(usize, &str)| {
+        let is_fence = line.trim_start().starts_with("```");
+        fenced ^= is_fence;
+        !fenced && !is_fence
+    };
+    text.lines().enumerate().filter(is_outside).collect()
+}
+
+pub(super) fn code_spans(line: &str) -> Vec<&str> {
     line.split('`').skip(1).step_by(2).collect()
 }
 

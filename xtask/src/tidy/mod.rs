@@ -6,6 +6,7 @@ mod docs;
 mod edges;
 mod forgotten;
 mod invariants;
+mod named;
 mod paths;
 mod purity;
 mod size;
@@ -72,6 +73,11 @@ const CHECKS: &[Check] = &[
         name: "docs-paths",
         rule: "every path that a document names exists",
         find: docs::paths,
+    },
+    Check {
+        name: "named-tests",
+        rule: "every test that a document names exists, and each case of attacks has one",
+        find: named::tests,
     },
     Check {
         name: "no-doubled-row",
