@@ -256,7 +256,6 @@ fn n24_allowed_hosts_carry_no_data_out() {
     let users = User::all().len();
     for (name, ..) in ATTEMPTS {
         let (control, counted) = match name {
-            "gist" => (1, 0),
             // What git asks first, and the push.
             "push" => (2, 0),
             "images" => (8, 3 * SLOW),
