@@ -360,7 +360,6 @@ pub(crate) fn decided(request: Request, decision: Decision) -> Decided {
         request,
         decision,
         shown: None,
-        path: None,
         address: None,
         sni: None,
         detail: None,

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use stockade_egress::wire::{Decided, FromSupervisor, Protocol, ToSupervisor, WireError, server};
 use stockade_event::{Durability, Event};
 use stockade_fuzz::{TRIES, Target};
-use stockade_policy::{Control, HttpRequest, Request};
+use stockade_policy::{Control, HttpRequest, HttpShown, Request};
 use stockade_types::{ApprovalId, Port, RawText, Subject};
 
 fn framed(json: &[u8]) -> Vec<u8> {
@@ -69,6 +69,10 @@ fn samples() -> Vec<ToSupervisor> {
         method: "GET".to_owned(),
         path: RawText::from("/x?y=\u{e4}"),
         meaning: Vec::new(),
+        shown: Some(Box::new(HttpShown {
+            path: RawText::from("/x?token=[github-token:00000000]"),
+            meaning: Vec::new(),
+        })),
         subject: Subject::default(),
     });
     let decision = Control::NotHttp.denies("because", "do that");
@@ -83,7 +87,6 @@ fn samples() -> Vec<ToSupervisor> {
             lease: 0,
             id: 8,
             decided: Box::new(Decided {
-                path: Some("/a?token=[github-token:00000000]".into()),
                 request: request.clone(),
                 decision: decision.clone(),
                 shown: Some("\\xff.test".to_owned()),

@@ -99,7 +99,7 @@ pub use kinds::{
     file::{Access, FileContent, FileRequest},
     net::{
         Age, Below, BytesMax, Ecosystem, Forge, ForgeOperation, Git, GitOperation, HostedTool,
-        HttpRequest, Meaning, Model, NameRequest, NetRequest, Package, PackageOperation,
+        HttpRequest, HttpShown, Meaning, Model, NameRequest, NetRequest, Package, PackageOperation,
         PackagePart, Provider, RefChange, RefEffect, RequestsMax, Terms,
     },
     port::PortRequest,

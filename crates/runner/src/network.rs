@@ -391,6 +391,7 @@ mod tests {
                 method: method.to_owned(),
                 path: RawText::from("/"),
                 meaning: Vec::new(),
+                shown: None,
                 subject,
             }),
             None => Request::Net(NetRequest {
@@ -405,7 +406,6 @@ mod tests {
             request,
             decision,
             shown: None,
-            path: None,
             address: None,
             sni: None,
             detail: None,

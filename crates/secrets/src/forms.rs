@@ -24,14 +24,18 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    pub(super) const PLAIN: &str = "plain";
+    pub(super) const PERCENT: &str = "percent-encoded";
+    pub(super) const JSON: &str = "json-escaped";
+
     /// Returns its name, as events show it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
+            Self::Plain => Self::PLAIN,
             Self::Base64(_) => "base64",
             Self::Hex => "hex",
-            Self::Percent => "percent-encoded",
-            Self::Json => "json-escaped",
+            Self::Percent => Self::PERCENT,
+            Self::Json => Self::JSON,
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod formats;
 mod forms;
+mod hide;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,11 @@ const OWN_BYTES_MAX: usize = 64;
 const OWN_BYTES_MIN: usize = 12;
 /// From here on each half is looked for too, so that one that is sent in two parts is found.
 const HALVED_BYTES_MIN: usize = 2 * OWN_BYTES_MIN;
+
+/// What a block of a private key is found as.
+const KEY_BLOCK_KIND: &str = "private-key";
+/// What a value of a setting is found as.
+const SETTING_KIND: &str = "secret-setting";
 
 /// A text that the session must not send.
 #[derive(Clone, Debug)]
@@ -194,8 +200,8 @@ impl Secrets {
     fn kind(&self, what: What) -> String {
         match what {
             What::Token(format) => format.kind.to_owned(),
-            What::KeyBlock => "private-key".to_owned(),
-            What::Word => "secret-setting".to_owned(),
+            What::KeyBlock => KEY_BLOCK_KIND.to_owned(),
+            What::Word => SETTING_KIND.to_owned(),
             What::Own(number) => {
                 let own = self.own.get(number);
                 own.map(|own| own.kind.clone()).unwrap_or_default()

@@ -145,8 +145,8 @@ impl Builder {
             }
             Request::Http(http) => {
                 let method = self.raw("the method", &RawText::from(http.method.as_str()));
-                let path = self.raw("the path", &http.path);
-                for meaning in &http.meaning {
+                let path = self.raw("the path", http.shown_path());
+                for meaning in http.shown_meaning() {
                     let text = self.raw("what is asked for", &meaning.in_words());
                     self.row("meaning", text);
                 }

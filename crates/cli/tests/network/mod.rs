@@ -10,6 +10,7 @@ mod clients;
 mod content;
 mod early;
 mod frames;
+mod hidden;
 mod http2;
 mod inside_proxy;
 mod inside_proxy_tls;

@@ -77,9 +77,11 @@ impl<'a> Carrier<'a> {
             port,
             subject,
         } = self.request().clone();
+        let shown = self.proxy.contents.shown(&head.path, &opening.meaning);
         Addressed {
             head,
             carried,
+            shown,
             meaning: opening.meaning,
             body: opening.body,
             host,
@@ -152,7 +154,6 @@ impl<'a> Carrier<'a> {
         }
         let entry = Decided {
             approvals: own_approvals(&allowed, held),
-            path: self.proxy.contents.shown_path(&head.path),
             ..decided(http, allowed.decision.clone())
         };
         let decision = match self.proxy.judge.record(entry).await {
@@ -187,12 +188,8 @@ impl<'a> Carrier<'a> {
         uses: &Uses,
         decision: DecisionId,
     ) -> Result<(), Answer> {
-        let path = &request.head.path;
-        let path = self
-            .proxy
-            .contents
-            .shown_path(path)
-            .unwrap_or_else(|| path.clone());
+        let shown = request.shown.as_ref().map(|shown| &shown.path);
+        let path = shown.unwrap_or(&request.head.path);
         for credential in self.proxy.credentials.ids(uses) {
             let event = Event::CredentialUsed {
                 credential: credential.clone(),
@@ -229,10 +226,7 @@ impl<'a> Carrier<'a> {
 
     /// Records a refusal, and returns what the client is told.
     async fn refuse<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
-        let entry = Decided {
-            path: self.proxy.contents.shown_path(&request.head.path),
-            ..decided(request.as_request(), decision)
-        };
+        let entry = decided(request.as_request(), decision);
         let record = self.proxy.judge.record(entry).await;
         let reply = |record| reply(&request.head, &request.meaning, record);
         let own = record.as_ref().ok().and_then(reply);
@@ -244,7 +238,6 @@ impl<'a> Carrier<'a> {
     pub(crate) async fn stop<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
         let entry = Decided {
             detail: Some("refused while it was open".to_owned()),
-            path: self.proxy.contents.shown_path(&request.head.path),
             ..decided(request.as_request(), decision)
         };
         Answer::denied(&self.proxy.judge.record(entry).await)

@@ -302,7 +302,7 @@ impl Passing {
 
     /// Returns a name as it is recorded: a service may send a credential back in any place.
     fn shown(&self, name: &RawText) -> RawText {
-        let shown = self.contents.shown_path(name);
+        let shown = self.contents.hide(name);
         shown.unwrap_or_else(|| name.clone())
     }
 
@@ -368,7 +368,7 @@ mod tests {
             "run_shell_command-1748291023123-9f8e7d6c5b4a3",
             "claude-lab-5-20300101",
         ] {
-            assert_eq!(contents.shown_path(&id.into()), None, "{id}");
+            assert_eq!(contents.hide(&id.into()), None, "{id}");
         }
     }
 }

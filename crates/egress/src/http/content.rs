@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use http::HeaderMap;
 use stockade_event::Event;
-use stockade_policy::{Control, Decision, NetRequest};
+use stockade_policy::{Control, Decision, HttpShown, Meaning, NetRequest};
 use stockade_secrets::{Finding, Own, Scan, Secrets};
 use stockade_types::{DecisionId, Host, Port, RawText, RuleId};
 
@@ -94,29 +94,17 @@ impl Contents {
         }
     }
 
-    /// Returns a path as it is recorded, if it has secrets: with what was found in their places.
-    pub(crate) fn shown_path(&self, path: &RawText) -> Option<RawText> {
-        let secrets = self.secrets()?;
-        let bytes = path.as_bytes();
-        let found = secrets.find(bytes);
-        let (mut shown, mut read) = (Vec::new(), 0);
-        for finding in &found {
-            let at = usize::try_from(finding.at).unwrap_or(bytes.len());
-            let Some(before) = bytes.get(read..at) else {
-                continue;
-            };
-            shown.extend_from_slice(before);
-            let what = format!("[{}:{}]", finding.kind, finding.mark);
-            shown.extend_from_slice(what.as_bytes());
-            // A secret has none of these in any form.
-            let after = bytes.get(at..).unwrap_or_default().iter();
-            read = at
-                + after
-                    .take_while(|byte| !matches!(byte, b'&' | b'?' | b';'))
-                    .count();
-        }
-        shown.extend_from_slice(bytes.get(read..).unwrap_or_default());
-        (!found.is_empty()).then(|| RawText::from_bytes(shown))
+    /// Returns a text of the session as people and records see it, if it has secrets: with what was
+    /// found in their places.
+    pub(crate) fn hide(&self, text: &RawText) -> Option<RawText> {
+        let hidden = self.secrets()?.hide(text.as_bytes());
+        hidden.map(RawText::from_bytes)
+    }
+
+    /// Returns what people and records see of a request, if it has secrets.
+    pub(crate) fn shown(&self, path: &RawText, meaning: &[Meaning]) -> Option<Box<HttpShown>> {
+        let hide = |text: &RawText| self.hide(text);
+        HttpShown::of(path, meaning, &hide).map(Box::new)
     }
 
     /// Prepares to look at a body. The error is the refusal of one that cannot be looked at, where it

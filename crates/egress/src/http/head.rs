@@ -1,6 +1,6 @@
 //! What is judged of a request, whatever protocol carries it.
 
-use stockade_policy::{AsRequest, HttpRequest, Meaning, Request};
+use stockade_policy::{AsRequest, HttpRequest, HttpShown, Meaning, Request};
 use stockade_types::{Digest, Host, Port, RawText, Subject};
 
 /// Fields by which a request names another path or method than the one that it is sent with, which
@@ -129,6 +129,8 @@ pub(crate) struct Addressed<C> {
     pub(crate) carried: C,
     /// What it means, as far as rules about this host need it.
     pub(crate) meaning: Vec<Meaning>,
+    /// What people and records see of it, where it has secrets.
+    pub(crate) shown: Option<Box<HttpShown>>,
     /// The digest of its whole body, where it was needed and could be read.
     pub(crate) body: Option<Digest>,
     /// Where the connection leads.
@@ -147,6 +149,7 @@ impl<C> AsRequest for Addressed<C> {
             method: self.head.method.clone(),
             path: self.head.path.clone(),
             meaning: self.meaning.clone(),
+            shown: self.shown.clone(),
             subject: self.subject.clone(),
         })
     }

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
-use stockade_types::{Answerer, ApprovalId, DecisionRecord, RawText, RequestKind, Subject};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, RequestKind, Subject};
 
 use crate::limits::FRAME_BYTES_MAX;
 
@@ -46,10 +46,6 @@ pub struct Decided {
     /// target's host in the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<String>,
-    /// The path of a request as it is recorded, where it has a secret; takes the place of the target's
-    /// path in the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<RawText>,
     /// The checked address that is dialled next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -69,9 +65,6 @@ impl Decided {
     pub fn event(&self, mut record: DecisionRecord) -> Event {
         if let Some(shown) = &self.shown {
             record.target.host = Some(shown.clone());
-        }
-        if let Some(path) = &self.path {
-            record.target.path = Some(path.clone());
         }
         match record.kind {
             RequestKind::Name => Event::NameDecided { decision: record },

@@ -13,9 +13,7 @@ use crate::{
 /// How narrow the path of a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// The path with its query.
-    Exact,
-    /// The path, with any query.
+    /// The path, with any query: what a query says is often an account, a search or a token.
     Path,
     /// The path with any query, where a segment that looks like an id can be any.
     Ids,
@@ -25,6 +23,8 @@ pub enum Width {
 const READING: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 /// Hexadecimal digits of the shortest segment that is taken for a hash: git shortens to so many.
 const HASH_DIGITS_MIN: usize = 7;
+/// Digits of the mark of a hidden secret.
+const MARK_DIGITS: usize = 8;
 /// The fields of such rules, in the order in which they are written.
 const ORDER: [&str; 12] = [
     "methods",
@@ -123,6 +123,9 @@ impl Draft {
             conditions.extend([key, " = ", written.as_str(), "\n"]);
             words.push(format!("{key} {said}"));
         }
+        if self.fields.contains_key("paths") {
+            words.push("any query".to_owned());
+        }
         let place = format!("{} {}:{}", self.what, self.host, self.port);
         LastingRule {
             form: RuleForm::Allow,
@@ -147,27 +150,40 @@ fn addressed(target: &Target, width: Width) -> Option<Parts> {
     if path.ambiguity().is_some() {
         return None;
     }
-    let keeps_query = width == Width::Exact && !path.query().is_empty();
-    let named = if keeps_query {
-        text(sent)?.to_owned()
-    } else {
-        text(&RawText::from_bytes(path.plain()))?.to_owned()
-    };
+    let named = text(&RawText::from_bytes(path.plain()))?.to_owned();
     let segment = |segment: &str| match width {
         Width::Ids if is_id(segment) => "*".to_owned(),
-        Width::Exact | Width::Path | Width::Ids => literal(segment),
+        Width::Path | Width::Ids if is_hidden(segment) => "*".to_owned(),
+        Width::Path | Width::Ids => literal(segment),
     };
     let pattern: Vec<String> = named.split('/').map(segment).collect();
     let mut pattern = pattern.join("/");
     if pattern.len() > 1 {
         pattern.truncate(pattern.trim_end_matches('/').len());
     }
-    let risk = (!READING.contains(&method.as_str())).then_some("it can change something there");
+    let changes = !READING.contains(&method.as_str());
+    let risk = changes.then_some("it can change something there");
+    let hides = named.split('/').any(is_hidden);
+    let risk = risk.or_else(|| hides.then_some("the hidden part of its path can be any"));
     let fields = [
         ("methods", Value::Words(vec![method])),
         ("paths", Value::Words(vec![pattern])),
     ];
     Some(("net", fields.into(), risk))
+}
+
+/// Tells whether a text has something hidden, as [`crate::HttpShown`] shows it: `[github-token:5f0c9a11]`.
+/// A program can write the same; a rule for it is as wide, and says so.
+pub(super) fn is_hidden(text: &str) -> bool {
+    let has = |(at, _)| {
+        let mark = text.get(at + 1..at + 1 + MARK_DIGITS).unwrap_or_default();
+        let ends = text
+            .get(at + 1 + MARK_DIGITS..)
+            .is_some_and(|rest| rest.starts_with(']'));
+        let begins = text.get(..at).is_some_and(|before| before.contains('['));
+        begins && ends && mark.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    text.match_indices(':').any(has)
 }
 
 /// Tells whether a segment of a path looks like a number, a hash or a UUID.
@@ -204,9 +220,9 @@ fn meant(meaning: &Meaning) -> Option<Parts> {
         fields.insert("delete", Value::Flag(deletes));
     }
     let is_text = |value: &Value| match value {
-        Value::Words(words) => words
-            .iter()
-            .all(|word| !word.is_empty() && text(&RawText::from(word.as_str())).is_some()),
+        Value::Words(words) => words.iter().all(|word| {
+            !word.is_empty() && !is_hidden(word) && text(&RawText::from(word.as_str())).is_some()
+        }),
         Value::Flag(_) => true,
     };
     fields.values().all(is_text).then_some((what, fields, risk))
@@ -330,11 +346,10 @@ mod tests {
     #[test]
     fn a_path_is_written_as_narrow_as_it_is() {
         for (path, width, expected) in [
-            ("/v1/items?page=2", Width::Exact, "/v1/items?page=2"),
             ("/v1/items?page=2", Width::Path, "/v1/items"),
-            ("/v1/items/", Width::Exact, "/v1/items"),
-            ("/", Width::Exact, "/"),
-            ("/a/*/b", Width::Exact, "/a/\\\\*/b"),
+            ("/v1/items/", Width::Path, "/v1/items"),
+            ("/", Width::Path, "/"),
+            ("/a/*/b", Width::Path, "/a/\\\\*/b"),
             ("/a/**", Width::Ids, "/a/\\\\*\\\\*"),
             ("/a/{b,c}", Width::Path, "/a/\\\\{b,c\\\\}"),
             ("/v1/42/x", Width::Ids, "/v1/*/x"),
@@ -347,19 +362,29 @@ mod tests {
             ),
             ("/c/defaced", Width::Ids, "/c/defaced"),
             ("/v1/v2/a1", Width::Ids, "/v1/v2/a1"),
+            (
+                "/bot[slack-token:0a1b2c3d]/send?x=[npm-token:00000000]",
+                Width::Path,
+                "/*/send",
+            ),
+            (
+                "/a/[x]:0a1b2c3d/[b:c]",
+                Width::Path,
+                "/a/[x]:0a1b2c3d/[b:c]",
+            ),
         ] {
             let found = conditions(path, width);
             assert_eq!(found, Some(format!("paths = [\"{expected}\"]")), "{path}");
         }
         for path in ["/a/../b", "/a;b", "/a%2fb", "/a\u{7}"] {
-            assert_eq!(conditions(path, Width::Exact), None, "{path}");
+            assert_eq!(conditions(path, Width::Path), None, "{path}");
         }
     }
 
     /// Rules are put together only where that allows no request that none of them did.
     #[test]
     fn rules_are_merged_only_where_they_differ_in_one_field() {
-        let one = |method, path| drafts(method, path, Width::Exact).remove(0);
+        let one = |method, path| drafts(method, path, Width::Path).remove(0);
         let mut rule = one("GET", "/a");
         assert!(rule.merge(&one("GET", "/b")));
         assert!(
@@ -373,5 +398,6 @@ mod tests {
         let risk = |rule: &Draft| rule.rule().risk;
         assert_eq!(risk(&rule), None);
         assert!(risk(&one("POST", "/a")).is_some());
+        assert!(risk(&one("GET", "/[npm-token:0a1b2c3d]/a")).is_some());
     }
 }

@@ -108,7 +108,7 @@ impl Policy {
         if decision.verdict != Verdict::Ask || self.settings().require.contains_key(PIN) {
             return None;
         }
-        let rules = candidates(request, Width::Exact);
+        let rules = candidates(request, Width::Path);
         // Evaluate the policy together with the rule, to know for certain that it would answer.
         let answers = |rule: &LastingRule| {
             let text = rule.to_toml("always", "kept");
@@ -177,6 +177,7 @@ impl Request {
                         .map(serde_json::from_value)
                         .collect::<Result<_, _>>()
                         .ok()?,
+                    shown: None,
                     subject: Subject::default(),
                 }))
             }

@@ -110,7 +110,7 @@ impl Policy {
 pub(super) fn candidates(request: &Request, width: Width) -> Vec<Open> {
     match request {
         Request::Http(http) => {
-            let drafts = Draft::of(&request.target(), &http.meaning, width);
+            let drafts = Draft::of(&request.target(), http.shown_meaning(), width);
             drafts.into_iter().map(Open::Draft).collect()
         }
         Request::Exec(_)

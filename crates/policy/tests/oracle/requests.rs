@@ -86,6 +86,7 @@ fn http() -> impl Strategy<Value = Request> {
             method: method.to_owned(),
             path: RawText::from(path),
             meaning: Vec::new(),
+            shown: None,
             subject,
         })
     })
@@ -199,6 +200,7 @@ pub(crate) fn carried(connection: &Request) -> Option<Request> {
         method: "GET".to_owned(),
         path: RawText::from("/public/x"),
         meaning: Vec::new(),
+        shown: None,
         subject: net.subject.clone(),
     }))
 }

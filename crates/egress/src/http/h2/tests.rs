@@ -75,6 +75,7 @@ async fn accepted(input: &[u8]) -> Option<Judged> {
         subject: stockade_types::Subject::default(),
         head,
         carried,
+        shown: None,
         meaning: Vec::new(),
         body: None,
     })

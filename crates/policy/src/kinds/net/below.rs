@@ -25,8 +25,8 @@ pub struct Below {
 
 impl Below {
     /// Returns what is offered for a request: its method, and what lies beside and below its path.
-    /// `None` if servers could read the path in different ways, or if the request is known by what it
-    /// means: then its path says less of it.
+    /// `None` if servers could read the path in different ways, if what is beside it has a secret, which
+    /// no list shows, or if the request is known by what it means: then its path says less of it.
     pub(crate) fn around(request: &HttpRequest) -> Option<Self> {
         if !request.meaning.is_empty() {
             return None;
@@ -37,6 +37,13 @@ impl Below {
         }
         let plain = std::str::from_utf8(path.plain()).ok()?;
         let (directory, _) = plain.rsplit_once('/')?;
+        let shown = RequestPath::new(request.shown_path().as_bytes());
+        if !shown
+            .plain()
+            .starts_with(format!("{directory}/").as_bytes())
+        {
+            return None;
+        }
         let method = request.method.as_str();
         let methods = if READING.contains(&method) {
             READING.map(str::to_owned).to_vec()
@@ -87,6 +94,7 @@ mod tests {
             method: method.to_owned(),
             path: RawText::from(path),
             meaning: Vec::new(),
+            shown: None,
             subject: Subject::default(),
         }
     }

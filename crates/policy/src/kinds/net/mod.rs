@@ -25,7 +25,7 @@ pub use meaning::{
 pub(crate) use meaning::{Condition, Topic};
 pub(crate) use probe::{Line, name_probe, probe};
 pub(crate) use read::{FIELDS, SERVICE_FIELDS, body, bounds};
-pub use request::{HttpRequest, NameRequest, NetRequest};
+pub use request::{HttpRequest, HttpShown, NameRequest, NetRequest};
 pub(crate) use request::{WEB_PORTS, endpoint_shape, twin_of};
 pub(crate) use terms::RuleTerms;
 pub use terms::{BytesMax, RequestsMax, Terms};

@@ -85,6 +85,7 @@ fn connection(target: &str, method: Option<&str>) -> Result<Line, ProbeError> {
             method: method.to_owned(),
             path: RawText::from(path.as_str()),
             meaning: Vec::new(),
+            shown: None,
             subject,
         }
     });

@@ -32,9 +32,39 @@ pub struct HttpRequest {
     /// What it means, as far as its body was read too; policy itself reads the head.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meaning: Vec<Meaning>,
+    /// What people and records see of it, where it has secrets; decisions and answers are about the
+    /// request as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Box<HttpShown>>,
     /// Who wants it.
     #[serde(default)]
     pub subject: Subject,
+}
+
+/// What people and records see of a request in which something is hidden.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct HttpShown {
+    /// Path with query; what was found stands in the place of each secret.
+    pub path: RawText,
+    /// The same of what it means.
+    pub meaning: Vec<Meaning>,
+}
+
+impl HttpShown {
+    /// Makes it from the whole: `hide` returns a text without its secrets, `None` where it has none.
+    /// `None` where nothing has any.
+    pub fn of(
+        path: &RawText,
+        meaning: &[Meaning],
+        hide: &dyn Fn(&RawText) -> Option<RawText>,
+    ) -> Option<Self> {
+        let hidden = hide(path);
+        let (meaning, meant): (Vec<_>, Vec<_>) = meaning.iter().map(|one| one.hide(hide)).unzip();
+        (hidden.is_some() || meant.contains(&true)).then(|| Self {
+            path: hidden.unwrap_or_else(|| path.clone()),
+            meaning: meaning.into_iter().flatten().collect(),
+        })
+    }
 }
 
 /// A name is looked up.
@@ -69,11 +99,27 @@ impl HttpRequest {
             host: Some(self.host.to_string()),
             port: Some(self.port.get()),
             method: Some(self.method.clone()),
-            path: Some(self.path.clone()),
-            meaning: self.meaning.iter().map(Meaning::in_words).collect(),
-            meant: self.meaning.iter().filter_map(Meaning::typed).collect(),
+            path: Some(self.shown_path().clone()),
+            meaning: self.shown_meaning().iter().map(Meaning::in_words).collect(),
+            meant: self
+                .shown_meaning()
+                .iter()
+                .filter_map(Meaning::typed)
+                .collect(),
             ..Target::default()
         }
+    }
+
+    /// Returns its path as people and records see it.
+    pub fn shown_path(&self) -> &RawText {
+        self.shown.as_ref().map_or(&self.path, |shown| &shown.path)
+    }
+
+    /// Returns what it means as people and records see it.
+    pub fn shown_meaning(&self) -> &[Meaning] {
+        self.shown
+            .as_ref()
+            .map_or(&self.meaning, |shown| &shown.meaning)
     }
 
     /// Returns what it means if that says what it is: then it is the same whatever its path.

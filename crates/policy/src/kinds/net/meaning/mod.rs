@@ -14,6 +14,7 @@ mod words;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use stockade_types::{RawText, Verdict};
 
 pub use forge::{Forge, ForgeOperation};
@@ -81,8 +82,20 @@ impl Meaning {
         RawText::from(text.as_str())
     }
 
+    /// Returns it with what `hide` returns in the place of each text that has secrets, if it can be
+    /// written so, and whether there was one.
+    pub(crate) fn hide(&self, hide: &dyn Fn(&RawText) -> Option<RawText>) -> (Option<Self>, bool) {
+        let Ok(mut value) = serde_json::to_value(self) else {
+            return (None, true);
+        };
+        if !hide_texts(&mut value, hide) {
+            return (Some(self.clone()), false);
+        }
+        (serde_json::from_value(value).ok(), true)
+    }
+
     /// Returns it as records keep it; `None` where that would be long.
-    pub(crate) fn typed(&self) -> Option<serde_json::Value> {
+    pub(crate) fn typed(&self) -> Option<Value> {
         let is_long = match self {
             Self::Git(git) => git
                 .changes
@@ -110,6 +123,27 @@ impl Meaning {
             Self::Forge(forge) => forge.bound(),
             Self::Model(model) => model.bound(),
         }
+    }
+}
+
+/// Hides secrets in every text of a value, and tells whether there was one.
+fn hide_texts(value: &mut Value, hide: &dyn Fn(&RawText) -> Option<RawText>) -> bool {
+    match value {
+        Value::String(text) => match hide(&RawText::from(text.as_str())) {
+            Some(hidden) => {
+                *text = String::from_utf8_lossy(hidden.as_bytes()).into_owned();
+                true
+            }
+            None => false,
+        },
+        // All are looked at, whatever the others have.
+        Value::Array(all) => all
+            .iter_mut()
+            .fold(false, |any, one| hide_texts(one, hide) | any),
+        Value::Object(all) => all
+            .values_mut()
+            .fold(false, |any, one| hide_texts(one, hide) | any),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
