@@ -7,8 +7,9 @@ use std::{
 };
 
 use stockade_policy::{Approvals, ListedGrant, Request};
+use stockade_secrets::hide;
 use stockade_types::{
-    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, Span, UnixMillis, Verdict,
+    Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, RawText, Span, UnixMillis, Verdict,
 };
 
 use super::{
@@ -228,7 +229,14 @@ impl Desk {
 
     /// Lists the grants of the session.
     pub fn grants(&self) -> Vec<ListedGrant> {
-        self.lock().grants.list()
+        let mut all = self.lock().grants.list();
+        for grant in &mut all {
+            let hidden = hide(&RawText::from(grant.target.as_str()));
+            if let Some(hidden) = hidden {
+                grant.target = hidden.display();
+            }
+        }
+        all
     }
 
     /// Returns whether an answer was given and not revoked.

@@ -42,6 +42,7 @@ use stockade_supervise::{
     places::Places,
     protected,
     repository::{self, GitShare},
+    shown_words,
 };
 
 /// What the caller wants to run, and how.
@@ -403,7 +404,7 @@ fn open_record(
     );
     let event = Event::SessionStarted {
         name: options.name.clone(),
-        command: options.argv.clone(),
+        command: shown_words(&options.argv),
         workspace: spec.workspace.clone().into(),
         mode: policy.settings().workspace.mode.value,
         tier: plan.tier,

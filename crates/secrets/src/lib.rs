@@ -16,6 +16,7 @@ mod hide;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,8 @@ use self::{
     forms::{Ends, Form, read, written},
     rules::{Is, TEXT_BYTES_MAX, key_block, token, word},
 };
+
+pub use words::{hide, hide_words};
 
 /// Bytes of a text of the session that are looked for: more of it would only make what is kept longer.
 const OWN_BYTES_MAX: usize = 64;
@@ -103,9 +106,19 @@ impl Secrets {
     /// # Errors
     /// When the texts are more than can be looked for at once.
     pub fn new(own: Vec<Own>) -> Result<Self, aho_corasick::BuildError> {
+        Self::of(own, |_| true, AhoCorasickKind::DFA)
+    }
+
+    /// Prepares to look for the forms that `wanted` tells.
+    fn of(
+        own: Vec<Own>,
+        wanted: fn(Form) -> bool,
+        kind: AhoCorasickKind,
+    ) -> Result<Self, aho_corasick::BuildError> {
         let mut all: BTreeMap<Vec<u8>, Vec<Needle>> = BTreeMap::new();
         let mut add = |text: &[u8], what: What| {
-            for (form, literal) in written(text) {
+            let written = written(text).into_iter();
+            for (form, literal) in written.filter(|(form, _)| wanted(*form)) {
                 let begin = text.len();
                 let needle = Needle { what, form, begin };
                 all.entry(literal).or_default().push(needle);
@@ -137,7 +150,7 @@ impl Secrets {
         let literals: Vec<Vec<u8>> = all.keys().cloned().collect();
         let beginnings = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
-            .kind(Some(AhoCorasickKind::DFA))
+            .kind(Some(kind))
             .build(&literals)?;
         Ok(Self {
             beginnings,

@@ -14,6 +14,7 @@ use stockade_types::{RawText, Subject, Verdict};
 use super::{
     EMPTY_PATH, ERRNO_DENIED, ERRNO_NOT_JUDGED, Reply, Supervision, descriptor,
     interpreter::Interpreter,
+    processes::shown,
     program_file::{Known, ProgramFile},
     running::Expected,
     state,
@@ -398,7 +399,7 @@ impl Supervision {
         self.processes.executes(identity, &request.argv);
         let process = Subject {
             exe: request.program.clone(),
-            argv: request.argv.clone().into(),
+            argv: shown(&request.argv),
             ..request.subject.clone()
         };
         let started = Event::ProcessStarted {

@@ -58,7 +58,7 @@ pub use mount_watch::{MountWatch, Replaced};
 pub use news::{NEWS_FILE, News, Newspaper};
 pub use notices::Notices;
 pub use owners::{Owners, Search, Wanted};
-pub use processes::Processes;
+pub use processes::{Processes, shown_words};
 pub use procfs::{descendants, sockets};
 pub use push::parse_settings;
 pub use recorder::{Bounds, EGRESS, Recorder, SUPERVISOR, lock, now};

@@ -11,6 +11,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use stockade_approval::CoveredBy;
 use stockade_policy::Request;
+use stockade_secrets::hide_words;
 use stockade_types::{ProcessId, RawText, Subject, Words};
 
 use crate::{
@@ -139,7 +140,7 @@ impl Processes {
         };
         drop(known);
         settled.unwrap_or_else(|| {
-            let argv = Words::from(procfs::command_line(pid));
+            let argv = shown(&procfs::command_line(pid));
             // What is read now must not replace an execution that is still pending.
             if !pending {
                 self.remember(Known::new(identity, argv.clone()));
@@ -166,7 +167,7 @@ impl Processes {
         // If the entry no longer matches what was read, another thread of the process was faster.
         let same = known.identity.id == identity.id && known.identity.stack == identity.stack;
         known.next = match known.next {
-            Next::Nothing if same => Next::One(procfs::cut_command_line(argv).into()),
+            Next::Nothing if same => Next::One(shown(&procfs::cut_command_line(argv))),
             Next::Nothing | Next::One(_) | Next::Several => Next::Several,
         };
     }
@@ -223,6 +224,16 @@ impl Processes {
                 .map(|parent| parent.id)
         })
     }
+}
+
+/// Returns the words of a command as people and records see them.
+pub fn shown_words(argv: &[RawText]) -> Vec<RawText> {
+    hide_words(argv).unwrap_or_else(|| argv.to_vec())
+}
+
+/// The same, to be shared.
+pub(crate) fn shown(argv: &[RawText]) -> Words {
+    Words::from(shown_words(argv))
 }
 
 fn is_same(before: &[Words], now: &[Words]) -> bool {

@@ -17,9 +17,10 @@ use std::{
 use stockade_event::{Counts, Durability, Event, Stamp, Tally, spool::Lease};
 use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
 use stockade_policy::{Decision, RecordSettings, Request};
+use stockade_secrets::{hide, hide_words};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RequestKind, SessionId, Subject,
-    Target, UnixMillis, ignored,
+    DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RawText, RequestKind, SessionId,
+    Subject, Target, UnixMillis, ignored,
 };
 
 use crate::{
@@ -121,9 +122,20 @@ impl Recorder {
         DecisionId::new(self.next_decision.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes the record of a decision, without writing it.
+    /// Makes the record of a decision, without writing it; secrets in a command are hidden.
     pub fn record(&self, id: DecisionId, request: &Request, decision: &Decision) -> DecisionRecord {
-        decision.record(id, request, self.revision, self.session.clone(), now())
+        let mut record = decision.record(id, request, self.revision, self.session.clone(), now());
+        if let Some(hidden) = hide_words(&record.target.argv) {
+            record.target.argv = hidden;
+        }
+        // Reasons and remedies can name the command.
+        let texts = [&mut record.reason, &mut record.remedy].into_iter();
+        for text in texts.chain(&mut record.nearest_allow) {
+            if let Some(hidden) = hide(&RawText::from(text.as_str())) {
+                *text = hidden.display();
+            }
+        }
+        record
     }
 
     /// Makes the record of a decision about a system call, without writing it.

@@ -13,9 +13,10 @@ use std::{
 use stockade_event::{Durability, Event};
 use stockade_plan::{Identity, Refusals};
 use stockade_policy::{
-    Access, Approvals, Beginnings, Decision, Policy, Request, WorkspaceSettings,
+    Access, Approvals, Beginnings, Decision, LastingRule, Policy, Request, WorkspaceSettings,
 };
 use stockade_sandbox::Binder;
+use stockade_secrets::hide_words;
 use stockade_sys::{
     notifier::{Notification, Notifier},
     seccomp::name,
@@ -429,6 +430,14 @@ impl Supervision {
         }
     }
 
+    /// Returns the rule that would keep an answer; no rule keeps a command that has a secret.
+    fn lasting(&self, request: &Request, decision: &Decision) -> Option<LastingRule> {
+        match request {
+            Request::Exec(exec) if hide_words(&exec.argv).is_some() => None,
+            _ => self.policy.lasting(request, decision),
+        }
+    }
+
     /// Asks about `request`, whose decision was ask, and returns the outcome with the approval that
     /// was used. The caller must journal its event, on disk and before the effect.
     pub(crate) async fn ask(
@@ -448,7 +457,7 @@ impl Supervision {
             decide: &decide,
             wanted: &|| caller.is_waiting(),
             covered: None,
-            lasting: self.policy.lasting(request, decision),
+            lasting: self.lasting(request, decision),
         };
         let outcome = self.desk.asked(&asker).await;
         let (last, used) = match outcome {

@@ -21,6 +21,7 @@ use stockade_types::{ProcessId, RawText, Severity, Subject, Verdict, ignored};
 
 use super::{
     Supervision,
+    processes::shown,
     program_file::ProgramFile,
     running::{Actual, Expected, Seen, look},
 };
@@ -348,7 +349,7 @@ impl Supervision {
             let request = one.request;
             let process = Subject {
                 exe: request.program,
-                argv: request.argv.into(),
+                argv: shown(&request.argv),
                 ..request.subject
             };
             let event = Event::ExecUnconfirmed {
@@ -441,7 +442,9 @@ impl Supervision {
         let id = self.recorder.new_decision();
         let record = self.recorder.record(id, &request, &decision);
         let ran = record.target.summary();
-        let judged = Request::Exec(judged.clone()).target().summary();
+        let judged = Request::Exec(judged.clone());
+        let judged = self.recorder.record(id, &judged, &decision);
+        let judged = judged.target.summary();
         let detail = format!("judged `{judged}`, ran `{ran}` ({})", exe.display());
         ignored(
             self.recorder

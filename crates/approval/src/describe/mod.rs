@@ -3,9 +3,10 @@
 mod variables;
 
 use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request};
+use stockade_secrets::hide;
 use stockade_types::{Host, RawText};
 
-use self::variables::{Variables, without_password};
+use self::variables::Variables;
 use crate::tool_call::{self, Meaning, meaning};
 
 use super::{
@@ -93,8 +94,11 @@ impl Builder {
         }
     }
 
-    /// Escapes `text`, and warns if it has characters that a reader would not expect.
+    /// Hides secrets in `text` and escapes it, and warns if it has characters that a reader would not
+    /// expect.
     fn raw(&mut self, what: &str, text: &RawText) -> String {
+        let hidden = hide(text);
+        let text = hidden.as_ref().unwrap_or(text);
         let mut shown = String::new();
         let mut hidden = false;
         for (index, line) in text.as_bytes().split(|byte| *byte == b'\n').enumerate() {
@@ -190,10 +194,7 @@ impl Builder {
             self.row(label, format!("{path}{digest}"));
         }
         for effect in &exec.effects {
-            let text = self.raw(
-                "what is known of the effect",
-                &without_password(&effect.text),
-            );
+            let text = self.raw("what is known of the effect", &effect.text);
             self.row(&effect.label, text);
         }
         self.variables(exec);

@@ -148,3 +148,74 @@ fn s06_a_secret_of_a_request_is_in_nothing_that_shows_or_keeps_it() {
         assert_hidden("what was seen", &seen);
     });
 }
+
+/// A command with tokens in its arguments, in addresses and in fields, and the same command line of the
+/// session itself. What runs gets its arguments as they are.
+#[test]
+fn s06_a_secret_in_a_command_is_in_nothing_that_shows_or_keeps_it() {
+    require_tool("curl");
+    for_each_user(|env| {
+        let server = HttpServer::start();
+        let port = server.port();
+        let token = [TOKEN.0, TOKEN.1].concat();
+        let text = format!(
+            "schema = 1\n[network.hosts]\n\"api.test\" = \"127.0.0.1\"\n[[allow]]\nid = \"api\"\n\
+             what = \"net\"\nhosts = [\"api.test\"]\nports = [{port}]\nprivate = true\n[[ask]]\n\
+             id = \"curl\"\nwhat = \"exec\"\ncommand = [\"curl\", \"**\"]\n[[deny]]\nid = \"id\"\n\
+             what = \"exec\"\ncommand = [\"id\", \"**\"]\n"
+        );
+        let policy = env.write("policy.toml", &text).display().to_string();
+        let repo = env.repo();
+        let at = format!("http://me:{}@api.test:{port}", "open-sesame-77");
+        let line = format!(
+            "curl -s -o /dev/null -w '%{{http_code}} ' -H 'X-Note: {token}' {at}{PLAIN}; \
+             curl -s -o /dev/null -w '%{{http_code}} ' -H 'Authorization: Bearer open-sesame-77' {at}/b; \
+             id {token} {at} 2>/dev/null; /run/stockade/why"
+        );
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let run = env.session_with(repo.path(), &options).line(&line);
+        let seen = Seen::new(env);
+        let (output, asked) = approvals::answer_all(env, run.spawn(), |one| {
+            seen.add(&one.json.to_string());
+            seen.command(&["approvals", "show", &one.id]);
+            // No rule keeps such a command.
+            let kept = seen.command(&["approvals", "allow", &one.id, "--scope", "always"]);
+            assert!(!kept.contains("saved"), "{kept}");
+            seen.command(&["approvals", "allow", &one.id, "--scope", "session"]);
+            seen.command(&["approvals", "grants"]);
+            Answer::Deny {
+                reason: "late".to_owned(),
+            }
+        });
+        assert!(
+            output.stdout.starts_with("200 200 "),
+            "{asked:?} {output:?}"
+        );
+        seen.add(output.stdout.trim_start_matches("200 200 "));
+        let arrived = server.requests();
+        let field = |at: usize, name: &str| arrived[at].header(name).map(str::to_owned);
+        assert_eq!(field(0, "x-note").as_deref(), Some(token.as_str()));
+        assert_eq!(arrived[0].target, PLAIN);
+        assert_eq!(
+            field(1, "authorization").as_deref(),
+            Some("Bearer open-sesame-77")
+        );
+        seen.command(&["policy", "learn", "last"]);
+        seen.command(&["show", "last"]);
+        seen.command(&["sessions", "--json"]);
+        seen.command(&["rules", "list"]);
+        seen.add(&texts(&env.home().join(".config")));
+        seen.add(&format!("{:?}", env.record()));
+        let seen = seen.all.borrow();
+        for part in [
+            "[github-token:",
+            "me:(hidden)@api.test",
+            "Bearer (hidden)",
+            PLAIN,
+        ] {
+            assert!(seen.contains(part), "{part}: {seen}");
+        }
+        assert!(!seen.contains("open-sesame-77"), "{seen}");
+        assert_hidden("what was seen", &seen);
+    });
+}

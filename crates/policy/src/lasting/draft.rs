@@ -23,6 +23,8 @@ pub enum Width {
 const READING: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 /// Hexadecimal digits of the shortest segment that is taken for a hash: git shortens to so many.
 const HASH_DIGITS_MIN: usize = 7;
+/// Stands for a hidden secret of no known form.
+const HIDDEN: &str = "(hidden)";
 /// Digits of the mark of a hidden secret.
 const MARK_DIGITS: usize = 8;
 /// The fields of such rules, in the order in which they are written.
@@ -183,7 +185,7 @@ pub(super) fn is_hidden(text: &str) -> bool {
         let begins = text.get(..at).is_some_and(|before| before.contains('['));
         begins && ends && mark.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
-    text.match_indices(':').any(has)
+    text.contains(HIDDEN) || text.match_indices(':').any(has)
 }
 
 /// Tells whether a segment of a path looks like a number, a hash or a UUID.

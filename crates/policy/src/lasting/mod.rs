@@ -8,8 +8,11 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use stockade_types::{Port, RawText, RequestKind, Subject, Target, Verdict, ignored};
 
-use self::proposed::{Open, candidates};
 pub use self::{draft::Width, proposed::Proposed};
+use self::{
+    draft::is_hidden,
+    proposed::{Open, candidates},
+};
 use crate::{
     Approvals, Decision, ExecRequest, FileRequest, HttpRequest, NetRequest, Origin, Policy,
     PortRequest, Request, Source,
@@ -198,7 +201,8 @@ fn command(target: &Target) -> Option<LastingRule> {
     let name = text(invoked)?.rsplit('/').next()?;
     let mut tokens = vec![literal(name)];
     for word in target.argv.iter().skip(1) {
-        tokens.push(literal(text(word)?));
+        let word = text(word).filter(|word| !is_hidden(word))?;
+        tokens.push(literal(word));
     }
     let is_quiet = |token: &String| QUIET_PUSH_FLAGS.contains(&token.as_str());
     if name == "git" && tokens.get(1).is_some_and(|token| token == "push") {
