@@ -333,12 +333,19 @@ events! {
         host: String,
         /// Port.
         port: u16,
-        /// Method, as sent.
+        /// Method, as sent; `publickey` for a login of ssh.
         method: String,
-        /// Path with query, as the program sent it.
+        /// Path with query, as the program sent it; empty for a login of ssh.
         path: RawText,
+        /// The user that a login of ssh is for.
+        user: Option<String>,
     }
-    => format!("{credential} for {decision}: {} {}:{port}{path}", safe(method), safe(host));
+    => format!(
+        "{credential} for {decision}: {} {}{}:{port}{path}",
+        safe(method),
+        user.as_ref().map_or_else(String::new, |user| format!("{}@", safe(user))),
+        safe(host)
+    );
     target Target {
         host: Some(host.clone()),
         port: Some(*port),
@@ -346,6 +353,12 @@ events! {
         path: Some(path.clone()),
         ..Target::default()
     };
+    /// A signature with a key that programs inside do not have was refused.
+    "credential.refused" CredentialRefused {
+        /// The decision.
+        @beside decision: DecisionRecord,
+    }
+    => decided(decision);
     /// A model was called, and its answer has ended. What was asked and answered are claims of the
     /// program and the service, read while the bytes passed; no decision rests on them.
     "model.called" ModelCalled {

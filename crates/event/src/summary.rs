@@ -249,6 +249,7 @@ impl Summary {
             Event::ExecDecided { .. }
             | Event::FileDenied { .. }
             | Event::CallRefused { .. }
+            | Event::CredentialRefused { .. }
             | Event::NameDecided { .. }
             | Event::ConnectionDecided { .. }
             | Event::HttpDecided { .. }

@@ -48,6 +48,8 @@ pub enum Control {
     ServerCertificate,
     /// A placeholder of a credential where the credential is not sent.
     CredentialMisuse,
+    /// A signature with a key that is not for what it was asked for.
+    KeyMisuse,
     /// An answer that cannot be searched for the credential that its request carried.
     CredentialAnswer,
     /// More bytes than a rule lets out.
@@ -70,7 +72,7 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -91,6 +93,7 @@ impl Control {
         Self::TlsUntrusted,
         Self::ServerCertificate,
         Self::CredentialMisuse,
+        Self::KeyMisuse,
         Self::CredentialAnswer,
         Self::BytesMax,
         Self::RequestsMax,
@@ -125,6 +128,7 @@ impl Control {
             Self::TlsUntrusted => "tls-untrusted",
             Self::ServerCertificate => "server-certificate",
             Self::CredentialMisuse => "credential-misuse",
+            Self::KeyMisuse => "key-misuse",
             Self::CredentialAnswer => "credential-answer",
             Self::BytesMax => "bytes-max",
             Self::RequestsMax => "requests-per-minute-max",

@@ -88,7 +88,7 @@ pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
 pub use credential::{
     AWS_VARIABLES, Credential, CredentialKind, CredentialSource, CredentialUse, ListedCredential,
-    NotFor, Outside,
+    NotFor, Outside, SshKey, SshKeySource,
 };
 pub use decision::{AsRequest, AskStage, Decision, Permitted, Reviewer};
 pub use endpoint::{Endpoint, Publish};

@@ -6,7 +6,7 @@ use stockade_types::Digest;
 use toml::de::DeTable;
 
 use crate::{
-    Credential, HostSets, Origin, Policy, Problem, Problems, Settings, Source,
+    Credential, HostSets, Origin, Policy, Problem, Problems, Settings, Source, SshKey,
     builtin::{builtin, builtin_names},
     canonical::Canonical,
     controls, credential,
@@ -39,14 +39,18 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     let mut settings = read_settings::defaults();
     let mut rules = controls::controls();
     let (mut tests, mut warnings) = (Vec::new(), Vec::new());
-    let mut credentials = Vec::new();
+    let (mut credentials, mut ssh_keys) = (Vec::new(), Vec::new());
     let off = resolved.iter().any(switches_sets_off);
     let nothing = HostSets::default();
     for source in &resolved {
         let mut file = File::new(source);
         let is_off = off && source.origin != Origin::Organisation;
         let sets = if is_off { &nothing } else { sets };
-        let read = read_file(&mut file, sets, (&mut settings, &mut credentials));
+        let read = read_file(
+            &mut file,
+            sets,
+            (&mut settings, (&mut credentials, &mut ssh_keys)),
+        );
         note_reused_ids(&rules, &read.rules, &mut problems);
         rules.extend(read.rules);
         tests.extend(read.tests);
@@ -57,6 +61,7 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
     let parts = PolicyParts {
         settings,
         credentials,
+        ssh_keys,
         sources: sources.to_vec(),
         host_sets: sets.clone(),
         revision: revision(&resolved, sets),
@@ -109,7 +114,7 @@ struct FileRead {
 fn read_file(
     file: &mut File<'_>,
     sets: &HostSets,
-    (settings, credentials): (&mut Settings, &mut Vec<Credential>),
+    (settings, credentials): (&mut Settings, (&mut Vec<Credential>, &mut Vec<SshKey>)),
 ) -> FileRead {
     let nothing = FileRead {
         rules: Vec::new(),

@@ -6,7 +6,7 @@ use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
     Credential, Decision, HostSets, ListedCredential, Origin, Outside, OwnQuestionsOff, Settings,
-    Source, Warning,
+    Source, SshKey, Warning,
     controls::COUNT,
     credential::Unused,
     engine::{self, Engine, EngineError},
@@ -37,6 +37,7 @@ pub struct Policy {
 pub(crate) struct PolicyParts {
     pub(crate) settings: Settings,
     pub(crate) credentials: Vec<Credential>,
+    pub(crate) ssh_keys: Vec<SshKey>,
     pub(crate) sources: Vec<Source>,
     pub(crate) host_sets: HostSets,
     pub(crate) revision: Digest,
@@ -242,6 +243,11 @@ impl Policy {
         quiet.filter(is_only).map(|rule| rule.id.clone()).collect()
     }
 
+    /// Returns its keys of ssh, with which programs inside log in and which they do not have.
+    pub fn ssh_keys(&self) -> &[SshKey] {
+        &self.parts.ssh_keys
+    }
+
     /// Returns its credentials.
     pub fn credentials(&self) -> &[Credential] {
         &self.parts.credentials
@@ -268,7 +274,9 @@ impl Policy {
 
     /// Lists the credentials, in the order of the layers.
     pub fn listed_credentials(&self) -> Vec<ListedCredential> {
-        self.parts.credentials.iter().map(Into::into).collect()
+        let requests = self.parts.credentials.iter().map(Into::into);
+        let keys = self.parts.ssh_keys.iter().map(Into::into);
+        requests.chain(keys).collect()
     }
 
     /// Returns the Cedar text that decides; comments say what each rule matches.

@@ -146,15 +146,43 @@ impl Recorder {
         call: String,
         decision: &Decision,
     ) -> DecisionRecord {
+        let target = Target {
+            call: Some(call),
+            ..Target::default()
+        };
+        self.record_other(id, (RequestKind::Call, target), subject, decision)
+    }
+
+    /// Makes the record of a decision about a key that programs inside do not have, without writing it;
+    /// `asked` says what for.
+    pub fn record_credential(
+        &self,
+        id: DecisionId,
+        subject: Subject,
+        asked: String,
+        decision: &Decision,
+    ) -> DecisionRecord {
+        let target = Target {
+            call: Some(asked),
+            ..Target::default()
+        };
+        self.record_other(id, (RequestKind::Credential, target), subject, decision)
+    }
+
+    /// Makes the record of a decision about something that no rule is about.
+    fn record_other(
+        &self,
+        id: DecisionId,
+        (kind, target): (RequestKind, Target),
+        subject: Subject,
+        decision: &Decision,
+    ) -> DecisionRecord {
         DecisionRecord {
             decision: id,
             verdict: decision.verdict,
-            kind: RequestKind::Call,
+            kind,
             subject,
-            target: Target {
-                call: Some(call),
-                ..Target::default()
-            },
+            target,
             rule: decision.rule.clone(),
             answered: None,
             reason: decision.reason.clone(),

@@ -54,6 +54,8 @@ pub enum RequestKind {
     /// A port on which a program of the session listens is about to be published on the machine's
     /// loopback.
     Port,
+    /// A signature with a key that programs inside do not have.
+    Credential,
 }
 
 impl RequestKind {
@@ -67,6 +69,7 @@ impl RequestKind {
             Self::File => "file",
             Self::Call => "call",
             Self::Port => "port",
+            Self::Credential => "credential",
         }
     }
 }
@@ -110,7 +113,8 @@ pub struct Target {
     /// The same as typed attributes, where they are known in full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meant: Vec<serde_json::Value>,
-    /// For `call` the system call, with those of its arguments that decided.
+    /// For `call` the system call, with those of its arguments that decided; for `credential` what was
+    /// asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
 }

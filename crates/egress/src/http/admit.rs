@@ -198,6 +198,7 @@ impl<'a> Carrier<'a> {
                 port: self.request().port.get(),
                 method: request.head.method.clone(),
                 path: path.clone(),
+                user: None,
             };
             let recorded = self.proxy.supervisor.record(event, Durability::Synced);
             if let Err(error) = recorded.await {

@@ -72,6 +72,7 @@ impl Decided {
             RequestKind::Exec => Event::ExecDecided { decision: record },
             RequestKind::File => Event::FileDenied { decision: record },
             RequestKind::Call => Event::CallRefused { decision: record },
+            RequestKind::Credential => Event::CredentialRefused { decision: record },
             // Of ports this process knows nothing; where it says so, it is a connection that it means.
             RequestKind::Net | RequestKind::Port => Event::ConnectionDecided {
                 decision: record,

@@ -260,6 +260,10 @@ fn approved(text: &RawText) -> [Event; 4] {
             port: 443,
             method: "GET".to_owned(),
             path: text.clone(),
+            user: Some(text.display()),
+        },
+        Event::CredentialRefused {
+            decision: decision(text, 7, Verdict::Deny),
         },
     ]
 }

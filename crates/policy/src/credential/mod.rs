@@ -5,6 +5,7 @@
 //! the value in its place after a request was decided.
 
 mod read;
+mod ssh_key;
 mod standing;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub(crate) use read::read;
+pub use ssh_key::{SshKey, SshKeySource};
 pub use standing::Outside;
 pub(crate) use standing::Unused;
 
@@ -226,27 +228,37 @@ impl Credential {
 
     /// Returns the conditions, for messages.
     pub fn conditions(&self) -> String {
-        let text = self.bounds.to_string();
-        text.strip_prefix("net ").unwrap_or(&text).to_owned()
+        conditions(&self.bounds)
     }
 
     fn reaches(&self, host: &Host, port: Port) -> Result<(), NotFor> {
-        let mut matching = self.bounds.hosts.iter();
-        let mut found = NotFor::Host;
-        matching
-            .any(|at| {
-                if !at.pattern.matches(host) {
-                    return false;
-                }
-                found = NotFor::Port;
-                match at.port {
-                    Some(own) => own == port,
-                    None => self.bounds.ports.contain(port.get()),
-                }
-            })
-            .then_some(())
-            .ok_or(found)
+        reaches(&self.bounds, host, port)
     }
+}
+
+/// Tells whether a host and port are among those of a credential.
+fn reaches(bounds: &NetBody, host: &Host, port: Port) -> Result<(), NotFor> {
+    let mut matching = bounds.hosts.iter();
+    let mut found = NotFor::Host;
+    matching
+        .any(|at| {
+            if !at.pattern.matches(host) {
+                return false;
+            }
+            found = NotFor::Port;
+            match at.port {
+                Some(own) => own == port,
+                None => bounds.ports.contain(port.get()),
+            }
+        })
+        .then_some(())
+        .ok_or(found)
+}
+
+/// Says for what a credential is.
+fn conditions(bounds: &NetBody) -> String {
+    let text = bounds.to_string();
+    text.strip_prefix("net ").unwrap_or(&text).to_owned()
 }
 
 /// One credential as `policy show` prints it.

@@ -2,7 +2,9 @@
 
 use stockade_types::RuleId;
 
-use super::{AWS_VARIABLES, Credential, CredentialKind, CredentialSource, EFFECT, names};
+use super::{
+    AWS_VARIABLES, Credential, CredentialKind, CredentialSource, EFFECT, SshKey, names, ssh_key,
+};
 use crate::{
     HostSets, Origin,
     fields::{At, Fields, File, choose, missing, shown},
@@ -11,11 +13,13 @@ use crate::{
 };
 
 /// Most credentials of one policy: a request is looked through for each of them.
-const CREDENTIALS_MAX: usize = 32;
+pub(super) const CREDENTIALS_MAX: usize = 32;
+/// The port of a credential that names none.
+const PORT: u16 = 443;
 /// User whom forges expect where the password is a token.
 const GIT_USER: &str = "x-access-token";
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "id",
     "kind",
     "source",
@@ -32,15 +36,17 @@ const FIELDS: [&str; 16] = [
     "plain",
     "optional",
     "address",
+    "users",
 ];
 /// The words for kinds.
-const KINDS: [(&str, Word); 6] = [
+const KINDS: [(&str, Word); 7] = [
     ("bearer", Word::Bearer),
     ("basic", Word::Basic),
     ("header", Word::Header),
     ("query", Word::Query),
     ("git-https", Word::GitHttps),
     ("aws-sigv4", Word::AwsSigv4),
+    (ssh_key::KIND, Word::SshKey),
 ];
 /// Fields that the gate or HTTP itself sets, so that they cannot hold a credential.
 const NOT_HEADERS: [&str; 9] = [
@@ -63,6 +69,8 @@ enum Word {
     Query,
     GitHttps,
     AwsSigv4,
+    /// Stands in no request, and is read by itself.
+    SshKey,
 }
 
 /// Reads one file's credentials into those of the layers above it.
@@ -70,9 +78,13 @@ pub(crate) fn read(
     file: &mut File<'_>,
     top: &Fields<'_>,
     sets: &HostSets,
-    known: &mut Vec<Credential>,
+    (known, keys): (&mut Vec<Credential>, &mut Vec<SshKey>),
 ) {
     for fields in top.tables(file, "credential", &FIELDS) {
+        if ssh_key::is_one(&fields) {
+            ssh_key::read(file, &fields, sets, (known, keys));
+            continue;
+        }
         let Some(new) = credential(file, &fields, sets) else {
             continue;
         };
@@ -85,6 +97,9 @@ pub(crate) fn read(
                 continue;
             }
             Some(old) => format!("`{}` is already used at {}", new.id, old.place),
+            None if keys.iter().any(|key| key.id == new.id) => {
+                format!("`{}` is already the id of an ssh key", new.id)
+            }
             None if known.iter().any(|old| is_other_access_key(old, &new)) => {
                 "clients of AWS have one access key in a session; give both the same `source`"
                     .to_owned()
@@ -131,7 +146,7 @@ fn credential(file: &mut File<'_>, fields: &Fields<'_>, sets: &HostSets) -> Opti
         let message = "only a credential from a variable can be optional; leave it out";
         file.problem(&at.span, &at.field, message);
     }
-    let bounds = net::bounds(file, fields, EFFECT, sets);
+    let bounds = net::bounds(file, fields, (EFFECT, PORT), sets);
     let (Some(id), Some(kind), Some(source), Some(bounds)) = (id, kind, source, bounds) else {
         return None;
     };
@@ -158,6 +173,7 @@ fn kind(file: &mut File<'_>, fields: &Fields<'_>) -> Option<CredentialKind> {
         ("user", &["basic", "git-https"]),
         ("region", &["aws-sigv4"]),
         ("service", &["aws-sigv4"]),
+        ("users", &[ssh_key::KIND]),
     ] {
         if let Some(at) = fields
             .value(key)
@@ -187,6 +203,7 @@ fn kind(file: &mut File<'_>, fields: &Fields<'_>) -> Option<CredentialKind> {
             region: fields.text(file, "region").map(|at| at.value),
             service: fields.text(file, "service").map(|at| at.value),
         },
+        Word::SshKey => return None,
     })
 }
 

@@ -74,7 +74,10 @@ impl LastingRule {
             RequestKind::Net => host(target),
             RequestKind::File => file(target),
             RequestKind::Port => port(target),
-            RequestKind::Http | RequestKind::Name | RequestKind::Call => None,
+            RequestKind::Http
+            | RequestKind::Name
+            | RequestKind::Call
+            | RequestKind::Credential => None,
         }
     }
 
@@ -190,7 +193,7 @@ impl Request {
                 port: Port::new(WEB_PORTS[0])?,
                 subject: Subject::default(),
             })),
-            RequestKind::Call => None,
+            RequestKind::Call | RequestKind::Credential => None,
         }
     }
 }

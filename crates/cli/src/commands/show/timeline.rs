@@ -150,6 +150,7 @@ impl Timeline {
             Event::ExecDecided { decision }
             | Event::FileDenied { decision }
             | Event::CallRefused { decision }
+            | Event::CredentialRefused { decision }
             | Event::NameDecided { decision }
             | Event::ConnectionDecided { decision, .. }
             | Event::HttpDecided { decision } => self.denied(run, time, decision),

@@ -18,8 +18,6 @@ use crate::{
 
 /// Ports of a net rule that names none.
 const PORTS: [u16; 2] = [80, 443];
-/// The port of a credential that names none.
-const SEALED_PORT: u16 = 443;
 
 /// The fields of a rule about hosts whose requests are told apart by what they mean.
 pub(crate) const SERVICE_FIELDS: [&str; 7] = [
@@ -98,11 +96,12 @@ fn places(
     Some((hosts, ports))
 }
 
-/// Reads the requests that a credential is for; `effect` is that of a rule with as wide hosts.
+/// Reads the requests that a credential is for; `effect` is that of a rule with as wide hosts, `port` the
+/// one of a credential that names none.
 pub(crate) fn bounds(
     file: &mut File<'_>,
     fields: &Fields<'_>,
-    effect: Verdict,
+    (effect, port): (Verdict, u16),
     sets: &HostSets,
 ) -> Option<NetBody> {
     name_hosts(file, fields);
@@ -111,7 +110,7 @@ pub(crate) fn bounds(
     let ports = if fields.has("ports") {
         ports(file, fields, effect)
     } else {
-        Some(Ports::These(vec![SEALED_PORT]))
+        Some(Ports::These(vec![port]))
     };
     let (hosts, ports) = places(file, fields, (effect, ports), sets)?;
     Some(NetBody {
