@@ -39,8 +39,9 @@ use crate::{
     },
     judge::{Allowed, Judgement, Waiter, decided},
     limits::{FIRST_BYTE_WINDOW, HANDSHAKE_WAIT, LINE_PAUSE, RELAY_IDLE},
-    relay::{Cut, relay},
+    relay::{Answers, Cut, relay},
     sniff::{Flight, Patience, Speech, first_flight},
+    ssh::Greeting,
     stream::Stream,
     upstream::{Opened, Upstream},
     watch::Watch,
@@ -490,9 +491,13 @@ impl Link<'_> {
     ) {
         let head = std::mem::take(&mut self.head);
         let watch = Watch::new(&head);
+        let place = (&self.request.host, self.request.port);
+        let (keys, supervisor) = (&self.proxy.ssh_keys, &self.proxy.supervisor);
+        let answers = Greeting::new(keys, supervisor, place, upstream.decision())
+            .map_or(Answers::AsIs, Answers::Greeting);
         let (client, server) = (&mut self.client, &mut upstream.server);
         let ended = tokio::select! {
-            ended = relay(client, server, allowed, (head, watch), (Vec::new(), None)) => ended,
+            ended = relay(client, server, allowed, (head, watch), (Vec::new(), answers)) => ended,
             () = self.revocations.any_of(ids) => Ok(()),
         };
         // However it ended, both sides are closed and the event says what passed.

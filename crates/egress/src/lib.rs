@@ -37,6 +37,7 @@ mod rates;
 mod relay;
 mod scrub;
 mod sniff;
+mod ssh;
 mod stream;
 mod tls;
 mod unreached;
@@ -53,7 +54,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{HostSets, Outside, Policy, Problems, Source};
+use stockade_policy::{HostSets, Outside, Policy, Problems, Source, SshKey};
 use stockade_secrets::Own;
 use stockade_types::{AskMode, Digest, HostName, Secret};
 use tokio::{
@@ -210,6 +211,7 @@ pub(crate) struct Proxy {
     pub(crate) inspection: Option<inspection::Inspection>,
     pub(crate) credentials: http::Credentials,
     pub(crate) ages: http::Ages,
+    pub(crate) ssh_keys: Vec<SshKey>,
     original_destination: OriginalDestination,
 }
 
@@ -247,6 +249,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let login = sockets.proxy_login.as_ref();
     let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);
+    let ssh_keys = policy.ssh_keys().to_vec();
     let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
     let proxy = Arc::new(Proxy {
         resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
@@ -265,6 +268,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         inspection,
         credentials,
         ages: http::Ages::default(),
+        ssh_keys,
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;

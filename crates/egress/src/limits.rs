@@ -6,6 +6,14 @@ use std::time::Duration;
 /// hundred; the rest of the budget is for servers that keep idle streams. Two descriptors each.
 pub(crate) const CONNECTIONS_MAX: usize = 10_240;
 
+/// What a server of SSH says before it encrypts, as far as it is read: remarks before its version, its
+/// list of algorithms (about 1 KiB) and an answer with a key. OpenSSH needs about 3 KiB, the largest
+/// post-quantum keys some more.
+pub(crate) const SSH_GREETING_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest packet of SSH (RFC 4253 section 6.1).
+pub(crate) const SSH_PACKET_BYTES_MAX: usize = 35_000;
+
 /// DNS over TCP connections at a time; stub resolvers open one and only after a truncated answer.
 pub(crate) const DNS_STREAMS_MAX: usize = 64;
 

@@ -10,6 +10,7 @@ use crate::{
     judge::Allowed,
     limits::{RELAY_CHUNK_BYTES, RELAY_IDLE},
     scrub::{Passage, Scrubber},
+    ssh::Greeting,
     stream::{Reader, Stream, Turn, Writer},
     watch::Watch,
 };
@@ -38,23 +39,33 @@ impl From<Unsent> for Cut {
     }
 }
 
+/// What becomes of the bytes of a server on their way to the client.
+pub(crate) enum Answers<'a> {
+    /// They pass as they are.
+    AsIs,
+    /// They pass without the values of credentials.
+    Clean(&'a Scrubber),
+    /// They pass as they are; what the server proves of itself is told before.
+    Greeting(Greeting<'a>),
+}
+
 /// Relays what `allowed` stands for until both directions have ended or one fails. `head` was read
 /// of the client and goes first; `watch` reads it and what follows, as far as it still matters. The
 /// end of one direction is passed on (half-close). Where it fails or is cut, dropping either side
-/// resets it. `begun` was read of the server; what it says is searched by `scrubber`.
+/// resets it. `begun` was read of the server.
 pub(crate) async fn relay<T>(
     client: &mut Stream,
     server: &mut Server,
     allowed: &Allowed<T>,
     (head, watch): (Vec<u8>, Watch),
-    (begun, scrubber): (Vec<u8>, Option<&Scrubber>),
+    (begun, answers): (Vec<u8>, Answers<'_>),
 ) -> Result<(), Cut> {
     let ended = {
         let counters = server.counters();
         let (incoming, outgoing) = server.open(allowed, watch);
         let (from, to) = client.split();
         let out = send(from, outgoing, head, &counters);
-        let back = receive(incoming, to, (begun, scrubber), &counters);
+        let back = receive(incoming, to, (begun, answers), &counters);
         tokio::try_join!(out, back).map(|_| ())
     };
     if ended.is_err() {
@@ -98,13 +109,18 @@ async fn send<T>(
 async fn receive(
     mut from: Incoming<'_>,
     mut to: Writer<'_>,
-    (begun, scrubber): (Vec<u8>, Option<&Scrubber>),
+    (begun, answers): (Vec<u8>, Answers<'_>),
     counters: &Counters,
 ) -> Result<(), Cut> {
-    if let Some(scrubber) = scrubber {
-        return receive_clean(from, to, (begun, scrubber), counters).await;
+    match answers {
+        Answers::Clean(scrubber) => {
+            return receive_clean(from, to, (begun, scrubber), counters).await;
+        }
+        Answers::Greeting(greeting) => {
+            receive_greeting(&mut from, &mut to, (begun, greeting), counters).await?;
+        }
+        Answers::AsIs => to.write_all(&begun).await?,
     }
-    to.write_all(&begun).await?;
     let mut rest = Vec::new();
     loop {
         let before = counters.total();
@@ -115,6 +131,31 @@ async fn receive(
             Err(_) if counters.total() != before => {}
             Ok(Turn::Refused(never)) => match never {},
             Ok(Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return Err(Cut::Failed),
+        }
+    }
+}
+
+/// Passes on what a server proves of itself, once it was told. Its end is left to be read again.
+async fn receive_greeting(
+    from: &mut Incoming<'_>,
+    to: &mut Writer<'_>,
+    (begun, mut greeting): (Vec<u8>, Greeting<'_>),
+    counters: &Counters,
+) -> Result<(), Cut> {
+    let mut bytes = begun;
+    loop {
+        let more = greeting.take(&bytes).await;
+        to.write_all(&bytes).await?;
+        if !more {
+            return Ok(());
+        }
+        bytes.clear();
+        let before = counters.total();
+        match timeout(RELAY_IDLE, from.fill(&mut bytes, RELAY_CHUNK_BYTES)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) => return Ok(()),
+            Err(_) if counters.total() != before => {}
+            Ok(Err(_)) | Err(_) => return Err(Cut::Failed),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use stockade_event::Event;
 use stockade_policy::{AsRequest, Control, NetRequest, Permitted};
-use stockade_types::{ApprovalId, DecisionRecord, Port};
+use stockade_types::{ApprovalId, DecisionId, DecisionRecord, Port};
 use tokio::time::timeout;
 
 use crate::{
@@ -183,6 +183,11 @@ impl Unsecured {
 }
 
 impl Upstream {
+    /// Returns the decision that allowed it.
+    pub(crate) const fn decision(&self) -> DecisionId {
+        self.opened.record.decision
+    }
+
     /// Closes it; what is left tells of its end when it is dropped.
     pub(crate) fn close(self) -> Opened {
         self.opened

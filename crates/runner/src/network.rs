@@ -20,7 +20,7 @@ use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict, ignored};
 
-use crate::holding;
+use crate::{holding, ssh::agent::Proofs};
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
 use stockade_supervise::{EGRESS, Owners, Processes, Recorder, Wanted, lock};
 
@@ -42,6 +42,8 @@ pub(crate) struct NetworkSupervision {
     /// Connections that wait for a decision, if the kernel holds them.
     pub(crate) holding: Option<Arc<HeldConnections>>,
     pub(crate) abort: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Where proofs of hosts of ssh go, if the session has keys.
+    pub(crate) proofs: Option<Arc<Proofs>>,
     /// The open asks, and the results of the others.
     pub(crate) asks: Mutex<Asks>,
 }
@@ -247,6 +249,12 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
         ToSupervisor::Covered { id, request } => {
             let covered = shared.is_covered(&request);
             shared.reply(replies, &FromSupervisor::Covered { id, covered });
+        }
+        ToSupervisor::Proved { id, proof } => {
+            if let Some(proofs) = &shared.proofs {
+                proofs.add(*proof);
+            }
+            shared.reply(replies, &FromSupervisor::Noted { id });
         }
         ToSupervisor::Release { id, word } => shared.release(id, word),
         // The decision that nothing happens comes next.

@@ -13,7 +13,7 @@ use stockade_sandbox::Session;
 use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
-use crate::{egress_process::EgressProcess, in_use::InUse, publish::Published};
+use crate::{egress_process::EgressProcess, in_use::InUse, publish::Published, ssh::agent::Agent};
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 use stockade_types::AskMode;
 
@@ -34,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) egress: Option<(EgressProcess, UnixStream)>,
     pub(crate) diagnosis: Option<SocketDiagnosis>,
     pub(crate) held: Option<HeldConnections>,
+    /// The agent of ssh that the session sees.
+    pub(crate) ssh: Option<Agent>,
     /// Ports that are reserved on this machine.
     pub(crate) published: Vec<Published>,
     pub(crate) terminal: Option<OwnedFd>,

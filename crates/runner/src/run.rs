@@ -33,7 +33,8 @@ use crate::{
     relocated::Relocated,
     running::Running,
     session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
-    signing, sockets, ssh,
+    signing, sockets,
+    ssh::{self, agent::Agent},
     start_place::{readable_workspace, start_directory},
     trust,
 };
@@ -95,6 +96,7 @@ struct Prepared {
     caches: Option<File>,
     plan: LaunchPlan,
     in_use: Option<InUse>,
+    caller: Caller,
     /// With their values, for the egress process alone.
     credentials: Vec<HeldCredential>,
 }
@@ -179,6 +181,13 @@ fn prepare(
     own_program.tell(&mut facts);
     tell_clients(options.policy.settings(), &caller, relocated, &mut facts);
     sockets::tell(options.policy.settings(), &state_dir, &mut facts)?;
+    if has_ssh_agent(&options) {
+        let place = (
+            ssh::agent::VARIABLE.to_owned(),
+            ssh::agent::PLACE.to_owned(),
+        );
+        facts.credentials.placeholders.push(place);
+    }
     let spec = run_spec(&options, session, (state_dir, workspace, cwd))?;
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
@@ -198,8 +207,14 @@ fn prepare(
         caches: caches.lock,
         plan,
         in_use: made.in_use,
+        caller,
         credentials: credentials.held,
     })
+}
+
+/// Tells whether programs inside have an agent of ssh: without a network there is nobody to log in at.
+fn has_ssh_agent(options: &Options) -> bool {
+    options.network == Network::Proxied && !options.policy.ssh_keys().is_empty()
 }
 
 /// Says what is to run, and where.
@@ -316,14 +331,15 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     let Helpers { sandbox, egress } = helpers;
     let Sandbox { process, pipes } = sandbox;
     let begun = tell_agent(&prepared, &directory).and_then(|denials| {
+        let ssh = open_ssh_agent(&prepared, &directory)?;
         let building = launch(process, &prepared.plan);
         // While the view is built we do what nothing of it waits for.
         clear_leftovers(&prepared.options.state_dir);
         let recorder = open_record(&prepared, &directory, key, denials)?;
         prepared.options.policy.make_ready();
-        Ok((Arc::new(recorder), building.and_then(Building::wait)))
+        Ok((Arc::new(recorder), building.and_then(Building::wait), ssh))
     });
-    let (recorder, launching) = match begun {
+    let (recorder, launching, ssh) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             directory.clean(Clean::Everything);
@@ -334,7 +350,7 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     match built
         .and_then(|built| bring_up((prepared, &directory), built, egress, &recorder, published))
     {
-        Ok(parts) => Running::new(parts, directory, recorder),
+        Ok(parts) => Running::new(Parts { ssh, ..parts }, directory, recorder),
         Err(error) => {
             give_up(&recorder, &directory, &error);
             Err(error)
@@ -371,6 +387,16 @@ fn tell_agent(prepared: &Prepared, directory: &SessionDir) -> Result<File, RunEr
         Ok(denials)
     });
     made.map_err(|source| RunError::SessionDirectory { path, source })
+}
+
+/// Opens the agent of ssh that the session sees.
+fn open_ssh_agent(prepared: &Prepared, directory: &SessionDir) -> Result<Option<Agent>, RunError> {
+    if !has_ssh_agent(&prepared.options) {
+        return Ok(None);
+    }
+    let inside = directory.join(INSIDE);
+    let places = (directory.path().as_path(), inside.as_path());
+    Agent::open(&prepared.options.policy, &prepared.caller, places)
 }
 
 /// Opens the journal and writes what the session begins with.
@@ -492,6 +518,7 @@ fn bring_up(
     recorder.write_all(SUPERVISOR, &stated, Durability::Written)?;
     let session = proceed(launching)?;
     Ok(Parts {
+        ssh: None,
         session,
         egress,
         diagnosis,

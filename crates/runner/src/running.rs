@@ -24,8 +24,9 @@ use crate::{
     parts::{Parts, PipeEnds},
     publish::Doors,
     session_dir::{Clean, SessionDir},
+    ssh::agent::Serving,
     threads::{
-        EgressReplies, desk, open_doors, process_number, start_network, start_notifier,
+        EgressReplies, desk, open_doors, process_number, start_network, start_notifier, start_ssh,
         watch_mounts,
     },
 };
@@ -67,6 +68,7 @@ pub struct Running {
     notifier: Option<JoinHandle<()>>,
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
+    ssh: Option<Serving>,
     mounts: Option<MountWatch>,
     /// Present if a person can be asked about ports.
     listening: Option<Listening>,
@@ -104,6 +106,7 @@ impl Running {
             &egress_replies,
             &processes,
         )?;
+        let ssh = start_ssh(&mut parts, &recorder, &controller, &processes)?;
         let inbox = match parts.ask {
             AskMode::Deny => None,
             AskMode::Tty | AskMode::Inbox => Some(
@@ -127,6 +130,7 @@ impl Running {
             notifier: Some(notifier),
             network,
             egress_replies,
+            ssh,
             mounts,
             listening,
             started: Instant::now(),
@@ -364,6 +368,7 @@ impl Running {
             notifier,
             network,
             egress_replies,
+            ssh,
             listening,
             started,
             ..
@@ -378,6 +383,8 @@ impl Running {
             .is_some_and(|replies| replies.send(&FromSupervisor::Finish).is_ok());
         // Every process of the session is gone when this returns.
         drop(parts.session);
+        // So no client of it is left.
+        drop(ssh);
         // Another session of the workspace may now use its overlays.
         drop(parts.caches);
         join(notifier);

@@ -17,6 +17,7 @@ use crate::{
     network::{self, NetworkSupervision},
     parts::Parts,
     publish::Doors,
+    ssh::agent::{Agent, Serving},
 };
 use stockade_approval::{Desk, DeskEvent};
 use stockade_supervise::{
@@ -132,6 +133,7 @@ pub(crate) fn start_network(
         recorder: Arc::clone(recorder),
         processes: Arc::clone(processes),
         abort: Arc::new(move |reason| controller.abort(reason)),
+        proofs: parts.ssh.as_ref().map(Agent::proofs),
         asks: Mutex::default(),
     });
     let owners = Owners {
@@ -149,6 +151,21 @@ pub(crate) fn start_network(
         network::serve(&shared, requests, &replies, owners);
     })
     .map(Some)
+}
+
+/// Starts the threads of the agent of ssh.
+pub(crate) fn start_ssh(
+    parts: &mut Parts,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+    processes: &Arc<Processes>,
+) -> Result<Option<Serving>, RunError> {
+    let Some(agent) = parts.ssh.take() else {
+        return Ok(None);
+    };
+    let controller = controller.clone();
+    let abort = Box::new(move |reason: &str| controller.abort(reason));
+    agent.start(recorder, processes, abort).map(Some)
 }
 
 /// Watches the mounts that protect files, if any do. If they cannot be watched, the supervisor

@@ -23,6 +23,7 @@ mod rates;
 mod reach;
 mod spool;
 mod ssh;
+mod ssh_keys;
 mod volume;
 
 use std::{net::TcpListener, path::PathBuf};

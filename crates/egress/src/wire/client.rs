@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, Connecting, Decided, FromSupervisor, Protocol, ToSupervisor, WireError, Word, frame,
-    frame_length, is_end, message, spool::Spool,
+    Answer, Connecting, Decided, FromSupervisor, HostProof, Protocol, ToSupervisor, WireError,
+    Word, frame, frame_length, is_end, message, spool::Spool,
 };
 use crate::limits::{
     ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
@@ -153,6 +153,17 @@ impl Client {
         let _turn = turn(&self.owner_turns).await?;
         match self.call(ATTRIBUTE_WAIT, request).await? {
             FromSupervisor::Covered { covered, .. } => Ok(covered),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Says what a host proved of itself; once this returns, the supervisor knows.
+    pub(crate) async fn prove(&self, proof: HostProof) -> Result<(), Unanswered> {
+        let proof = Box::new(proof);
+        let request = |id| ToSupervisor::Proved { id, proof };
+        let _turn = turn(&self.owner_turns).await?;
+        match self.call(ATTRIBUTE_WAIT, request).await? {
+            FromSupervisor::Noted { .. } => Ok(()),
             _ => Err(Unanswered::Mismatch),
         }
     }

@@ -18,7 +18,9 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
-use stockade_types::{Answerer, ApprovalId, DecisionRecord, RequestKind, Subject};
+use stockade_types::{
+    Answerer, ApprovalId, DecisionId, DecisionRecord, Host, Port, RequestKind, Subject,
+};
 
 use crate::limits::FRAME_BYTES_MAX;
 
@@ -84,6 +86,21 @@ impl Decided {
     }
 }
 
+/// What a server of SSH proved of itself on a connection of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProof {
+    /// Where the connection leads.
+    pub host: Host,
+    /// Its port.
+    pub port: Port,
+    /// The decision that allowed the connection.
+    pub decision: DecisionId,
+    /// The server's key, as on the wire (RFC 4253 section 6.6).
+    pub key: Vec<u8>,
+    /// Its signature over the exchange.
+    pub signature: Vec<u8>,
+}
+
 /// What the egress process asks of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -140,6 +157,14 @@ pub enum ToSupervisor {
         /// What is asked about.
         request: Request,
     },
+    /// A host proved itself on a connection that is allowed; its proof is passed on to the client next.
+    /// Answered by [`FromSupervisor::Noted`].
+    Proved {
+        /// Number of the request.
+        id: u64,
+        /// The proof.
+        proof: Box<HostProof>,
+    },
     /// What becomes of a held connection ([`FromSupervisor::Connecting`]). Not answered.
     Release {
         /// Number of its packet.
@@ -163,6 +188,7 @@ impl ToSupervisor {
             | Self::Record { id, .. }
             | Self::Ask { id, .. }
             | Self::Covered { id, .. }
+            | Self::Proved { id, .. }
             | Self::Release { id, .. }
             | Self::Withdraw { id } => *id,
         }
@@ -258,6 +284,11 @@ pub enum FromSupervisor {
         /// Whether it belongs to a command.
         covered: bool,
     },
+    /// Answers [`ToSupervisor::Proved`].
+    Noted {
+        /// Number of the request.
+        id: u64,
+    },
     /// Answers any request that could not be served; whatever depends on it is denied.
     Failed {
         /// Number of the request.
@@ -285,6 +316,7 @@ impl FromSupervisor {
             | Self::Recorded { id, .. }
             | Self::Answer { id, .. }
             | Self::Covered { id, .. }
+            | Self::Noted { id }
             | Self::Failed { id, .. } => Some(*id),
             Self::Connecting(_) | Self::Revoke { .. } | Self::Finish => None,
         }

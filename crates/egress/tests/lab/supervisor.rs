@@ -182,6 +182,7 @@ impl Supervisor {
                 id,
                 covered: self.state.covers.load(Ordering::SeqCst),
             },
+            ToSupervisor::Proved { id, .. } => FromSupervisor::Noted { id },
             // No kernel holds connections in this lab.
             ToSupervisor::Release { .. } => return,
             ToSupervisor::Withdraw { id } => {

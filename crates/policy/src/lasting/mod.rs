@@ -74,10 +74,9 @@ impl LastingRule {
             RequestKind::Net => host(target),
             RequestKind::File => file(target),
             RequestKind::Port => port(target),
-            RequestKind::Http
-            | RequestKind::Name
-            | RequestKind::Call
-            | RequestKind::Credential => None,
+            RequestKind::Http | RequestKind::Name | RequestKind::Call | RequestKind::Credential => {
+                None
+            }
         }
     }
 

@@ -103,7 +103,7 @@ impl Block<'_> {
 }
 
 /// Matches a pattern with `*` and `?`.
-fn fits(pattern: &str, name: &str) -> bool {
+pub(super) fn fits(pattern: &str, name: &str) -> bool {
     let mut pattern_chars = pattern.chars();
     match pattern_chars.next() {
         None => name.is_empty(),

@@ -2,6 +2,9 @@
 //! `ssh-keygen -H`: a program inside finds the key of a host that it names, but learns of no host
 //! that it does not already know.
 
+use stockade_types::{Host, Port};
+
+use super::client::fits;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// Bytes of a block and of a digest of SHA-1 (RFC 3174).
@@ -40,6 +43,46 @@ pub(super) fn hashed(text: &str) -> String {
     shown
 }
 
+/// What the owner knows of a host's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is the host's.
+    Known,
+    /// It is not known.
+    Unknown,
+    /// It is nobody's any more.
+    Revoked,
+}
+
+/// The port of ssh, which entries do not name.
+const PORT: u16 = 22;
+
+/// Looks a host's key up in a text, as ssh does: under the name with the port, then without. What an
+/// authority certifies is not known here.
+pub(super) fn standing(text: &str, (host, port): (&Host, Port), key: &[u8]) -> Standing {
+    let host = host.to_string().to_ascii_lowercase();
+    let at_port = (port.get() != PORT).then(|| format!("[{host}]:{port}"));
+    let names: Vec<&str> = at_port
+        .iter()
+        .map(String::as_str)
+        .chain([host.as_str()])
+        .collect();
+    let mut found = Standing::Unknown;
+    for entry in text.lines().filter_map(Entry::of) {
+        let own = entry.key.split_once(' ').map(|(_, key)| key);
+        let is_key = own.is_some_and(|own| STANDARD.decode(own).is_ok_and(|own| own == key));
+        if !is_key || !names.iter().any(|name| entry.is_for(name)) {
+            continue;
+        }
+        match entry.marker {
+            "" => found = Standing::Known,
+            "@revoked " => return Standing::Revoked,
+            _ => {}
+        }
+    }
+    found
+}
+
 /// One line.
 struct Entry<'t> {
     /// `@revoked ` or `@cert-authority `, or nothing.
@@ -73,6 +116,25 @@ impl<'t> Entry<'t> {
             hosts,
             key: format!("{kind} {key}"),
         })
+    }
+
+    /// Tells whether it is for a name in lowercase.
+    fn is_for(&self, name: &str) -> bool {
+        if let Some(hashed) = self.hosts.strip_prefix("|1|") {
+            let (salt, digest) = hashed.split_once('|').unwrap_or_default();
+            let salt = STANDARD
+                .decode(salt)
+                .ok()
+                .and_then(|salt| salt.try_into().ok());
+            return salt.is_some_and(|salt| {
+                STANDARD
+                    .decode(digest)
+                    .is_ok_and(|own| own == keyed(&salt, name.as_bytes()))
+            });
+        }
+        let out = |pattern: &str| pattern.strip_prefix('!').is_some_and(|own| fits(own, name));
+        let mut patterns = self.hosts.split(',');
+        patterns.clone().any(|pattern| fits(pattern, name)) && !patterns.any(out)
     }
 }
 

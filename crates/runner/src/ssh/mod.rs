@@ -2,6 +2,7 @@
 //! of the host names in the workspace's own remotes. Keys of people, agents and everything else in
 //! the caller's `~/.ssh` stay outside.
 
+pub(crate) mod agent;
 mod client;
 mod known;
 
@@ -42,12 +43,7 @@ pub(crate) fn tell(
     let mut text = String::new();
     let mut names = String::new();
     if !is_hidden(settings, caller) {
-        let own = KNOWN_HOSTS.map(|name| caller.home.as_path().join(name));
-        let files = own.iter().map(std::path::PathBuf::as_path);
-        for file in files.chain([Path::new(KNOWN_HOSTS_OF_MACHINE)]) {
-            text.push_str(&read(file).unwrap_or_default());
-            text.push('\n');
-        }
+        text = known_hosts(caller);
         let settings = read(&caller.home.as_path().join(".ssh/config")).unwrap_or_default();
         let aliases = Aliases::new(&settings);
         names = remotes(workspace, git)
@@ -64,6 +60,16 @@ pub(crate) fn tell(
             .ok()
             .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.is_dir())),
     });
+}
+
+/// Returns what the caller knows of hosts' keys.
+fn known_hosts(caller: &Caller) -> String {
+    let own = KNOWN_HOSTS.map(|name| caller.home.as_path().join(name));
+    let files = own.iter().map(std::path::PathBuf::as_path);
+    let files = files.chain([Path::new(KNOWN_HOSTS_OF_MACHINE)]);
+    files
+        .map(|file| read(file).unwrap_or_default() + "\n")
+        .collect()
 }
 
 /// Whether a person's policy hides the caller's `~/.ssh`.

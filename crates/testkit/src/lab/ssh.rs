@@ -58,7 +58,7 @@ impl SshServer {
         let authorized = keeper.write("authorized", public_key);
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-             UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n",
+             UsePAM no\nStrictModes no\nSubsystem sftp internal-sftp\nLogLevel VERBOSE\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n",
             key.display(),
             authorized.display()
         );

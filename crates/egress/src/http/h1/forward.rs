@@ -20,7 +20,7 @@ use crate::{
     http::{Addressed, Answer, Searched, Tap, Uses},
     judge::Allowed,
     limits::{HEAD_READ_BYTES, RELAY_CHUNK_BYTES, RESPONSE_WAIT, WAITING_BYTES_MAX},
-    relay::relay,
+    relay::{Answers, relay},
     scrub::{Passage, Scrubber},
     stream::{Reader, Turn, Writer},
     watch::Watch,
@@ -144,7 +144,7 @@ impl Exchange<'_> {
             return;
         };
         let pending = (std::mem::take(&mut self.pending), Watch::over());
-        let back = (server_rest, scrubber);
+        let back = (server_rest, scrubber.map_or(Answers::AsIs, Answers::Clean));
         // However it ended, both sides are closed and the event says what passed.
         drop(relay(self.client, &mut upstream.server, allowed, pending, back).await);
     }

@@ -1,0 +1,142 @@
+//! The agent of ssh inside: programs log in with keys that stay outside (ADR 0035).
+//!
+//! It lists the keys that policy names, and signs logins on connections that the egress process made to
+//! the hosts of a key. Such a connection is known by what its host proved when it began: the egress
+//! process saw the host's key and signature, the client says them again together with the connection's
+//! id, and the signature holds for that id alone.
+
+mod frames;
+mod host_keys;
+mod judge;
+mod keys;
+mod limits;
+mod proofs;
+mod serve;
+
+use std::{
+    os::unix::net::UnixListener,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use stockade_policy::Policy;
+use stockade_supervise::{Processes, Recorder};
+use stockade_types::ignored;
+
+use self::{keys::Held, serve::Service};
+use crate::{RunError, caller::Caller};
+
+pub(crate) use proofs::Proofs;
+
+/// The variable inside that leads to the socket.
+pub(crate) const VARIABLE: &str = "SSH_AUTH_SOCK";
+/// The socket, in the directory that the session sees as `/run/stockade`.
+const SOCKET: &str = "ssh-agent";
+/// The same, inside.
+pub(crate) const PLACE: &str = "/run/stockade/ssh-agent";
+
+/// The keys of a session, and the socket that it sees.
+pub(crate) struct Agent {
+    keys: Vec<Held>,
+    listener: UnixListener,
+    known_hosts: String,
+    proofs: Arc<Proofs>,
+}
+
+impl Agent {
+    /// Finds the keys of a policy, and opens the socket; nothing if it has none. `directory` is the
+    /// session's, and `inside` what it sees of it.
+    ///
+    /// # Errors
+    /// When a key cannot be used, or the socket not be opened.
+    pub(crate) fn open(
+        policy: &Policy,
+        caller: &Caller,
+        (directory, inside): (&Path, &Path),
+    ) -> Result<Option<Self>, RunError> {
+        if policy.ssh_keys().is_empty() {
+            return Ok(None);
+        }
+        let keys = keys::find(policy.ssh_keys(), caller, directory)?;
+        let listener = serve::listen(inside).map_err(|source| RunError::SessionDirectory {
+            path: inside.join(SOCKET),
+            source,
+        })?;
+        Ok(Some(Self {
+            keys,
+            listener,
+            known_hosts: super::known_hosts(caller),
+            proofs: Arc::default(),
+        }))
+    }
+
+    /// Returns where the egress process's proofs go.
+    pub(crate) fn proofs(&self) -> Arc<Proofs> {
+        Arc::clone(&self.proofs)
+    }
+
+    /// Starts to answer programs.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub(crate) fn start(
+        self,
+        recorder: &Arc<Recorder>,
+        processes: &Arc<Processes>,
+        abort: Box<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Serving, RunError> {
+        let Self {
+            keys,
+            listener,
+            known_hosts,
+            proofs,
+        } = self;
+        let service = Arc::new(Service {
+            keys,
+            known_hosts,
+            proofs,
+            recorder: Arc::clone(recorder),
+            processes: Arc::clone(processes),
+            abort,
+            is_over: AtomicBool::new(false),
+        });
+        let door = listener.try_clone().map_err(RunError::Supervisor)?;
+        let own = Arc::clone(&service);
+        let spawned = thread::Builder::new()
+            .name("ssh-keys".to_owned())
+            .spawn(move || serve::serve(&own, &listener));
+        Ok(Serving {
+            service,
+            door,
+            thread: Some(spawned.map_err(RunError::Supervisor)?),
+        })
+    }
+}
+
+/// An agent that answers; dropping it once the session's processes are gone ends the keys' own agents.
+pub(crate) struct Serving {
+    service: Arc<Service>,
+    door: UnixListener,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.service.is_over.store(true, Ordering::Release);
+        // `accept` then returns.
+        ignored(
+            rustix::net::shutdown(&self.door, rustix::net::Shutdown::Both),
+            "the next client would end it too",
+        );
+        if let Some(thread) = self.thread.take() {
+            ignored(
+                thread.join(),
+                "a thread that panics aborts the whole process",
+            );
+        }
+    }
+}
