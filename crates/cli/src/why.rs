@@ -87,7 +87,7 @@ const UNSEEN: &str = "not seen here: files that do not exist inside (hidden, or 
 
 /// Why ssh fails although the boundary permitted it.
 const SSH_FAILS: &str = "\
-\"Permission denied\" is a login without a key (the owner's keys and agent are not inside), \
+\"Permission denied\" is a login without a key (those that `ssh-add -L` lists are the only ones of the owner's), \
 \"Host key verification failed\" a host that is not in the owner's known_hosts";
 
 /// Returns the open questions, and the hosts that could not be reached since the last refusal.

@@ -138,10 +138,10 @@ impl Told<'_> {
         text.extend(own.map(|pattern| format!("- `{}`\n", pattern.value)));
         text.push_str(
             "\n## ssh\n\
-             - It knows only the hosts in the owner's known_hosts. The owner's keys and agent are not here: a\n  \
-             login needs a key of yours.\n\n\
-             ## Rules that ask or refuse\n",
+             - It knows only the hosts in the owner's known_hosts.\n",
         );
+        text.push_str(&self.ssh_keys());
+        text.push_str("\n## Rules that ask or refuse\n");
         let rules = self.policy.rules();
         let told = rules.iter().filter(|rule| rule.verdict != Verdict::Allow);
         text.extend(told.map(|rule| {
@@ -151,6 +151,24 @@ impl Told<'_> {
             )
         }));
         text
+    }
+
+    /// Says with which keys programs log in.
+    fn ssh_keys(&self) -> String {
+        let keys = self.policy.ssh_keys();
+        if keys.is_empty() || self.network == Network::Isolated {
+            return "- The owner's keys and agent are not here: a login needs a key of yours.\n"
+                .to_owned();
+        }
+        let own = keys.iter().map(|key| {
+            let conditions = key.conditions();
+            format!(
+                "- `SSH_AUTH_SOCK` leads to an agent that signs logins for {conditions} (`{}`)\n",
+                key.id
+            )
+        });
+        let only = "- It signs nothing else (no commits), for no host behind another one, and not with `ssh -A`.\n";
+        own.chain([only.to_owned()]).collect()
     }
 
     fn files(&self, text: &mut String) {

@@ -33,7 +33,7 @@ pub use http::HttpServer;
 pub use libraries::LibraryServer;
 pub use proxy::Proxy;
 pub use registry::Registry;
-pub use ssh::{SshServer, make_key};
+pub use ssh::{SshServer, make_key, make_key_of};
 pub use tcp::{Greeter, TcpEcho};
 pub use tls::{TlsHello, TlsServer};
 

@@ -35,6 +35,11 @@ pub struct SshServer {
 impl SshServer {
     /// Starts a server on a free port of 127.0.0.1 that admits the owner of `public_key`.
     pub fn start(public_key: &str) -> Self {
+        Self::with_host_key(public_key, &ED25519)
+    }
+
+    /// The same, with a host key that `kind` describes to `ssh-keygen`.
+    pub fn with_host_key(public_key: &str, kind: &[&str]) -> Self {
         let user = rustix::process::geteuid()
             .is_root()
             .then(User::ordinary_name);
@@ -42,7 +47,7 @@ impl SshServer {
         let login = user.unwrap_or_else(|| User::current().name);
         let repo = keeper.repo();
         let key = keeper.root().join("host-key");
-        make_key(&keeper, &key);
+        make_key_of(&keeper, &key, kind);
         let public = fs::read_to_string(key.with_extension("pub")).expect("it was just made");
         let host_key = public
             .split_whitespace()
@@ -121,10 +126,19 @@ impl SshServer {
     }
 }
 
+/// The ordinary kind of key.
+const ED25519: [&str; 2] = ["-t", "ed25519"];
+
 /// Makes a key without a passphrase, and returns the public half.
 pub fn make_key(env: &TestEnv, path: &Path) -> String {
+    make_key_of(env, path, &ED25519)
+}
+
+/// The same for a key that `kind` describes to `ssh-keygen`.
+pub fn make_key_of(env: &TestEnv, path: &Path, kind: &[&str]) -> String {
     env.command("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .args(kind)
+        .args(["-q", "-N", "", "-f"])
         .arg(path)
         .success();
     let public: PathBuf = path.with_extension("pub");

@@ -40,6 +40,8 @@ const LIFELINE: &str = "echo; read -r _; kill \"$SSH_AGENT_PID\"";
 const OTHERS: u32 = 0o077;
 /// How a key of OpenSSH begins inside its text (`PROTOCOL.key`).
 const MAGIC: &[u8] = b"openssh-key-v1\0";
+/// Characters in base64 of what comes before the secret part, with the name of any cipher.
+const HEAD_CHARS: usize = 60;
 const REMEDY: &str = "has a passphrase; add the key to your ssh-agent and write \
     source = { agent = \"SHA256:…\" }";
 
@@ -238,7 +240,9 @@ fn key_text(path: &str, caller: &Caller) -> Result<Secret<Vec<u8>>, String> {
     if metadata.mode() & OTHERS != 0 {
         return Err("can be read or changed by others; make it `chmod 600`".to_owned());
     }
-    let mut text = Vec::new();
+    // With room for all, no part of it stays behind where it grew.
+    let room = usize::try_from(KEY_FILE_BYTES_MAX).unwrap_or_default();
+    let mut text = Vec::with_capacity(room);
     let read = file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut text);
     read.map_err(|error| unreadable(&error))?;
     if has_passphrase(&text) {
@@ -253,9 +257,13 @@ fn has_passphrase(text: &[u8]) -> bool {
     if text.contains("ENCRYPTED") {
         return true;
     }
-    let lines = text.lines().map(str::trim);
-    let body: String = lines.filter(|line| !line.starts_with("-----")).collect();
-    let bytes = STANDARD.decode(body).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim);
+    // The first line has the name of the cipher, and nothing secret.
+    let first = lines.find(|line| !line.starts_with("-----"));
+    let head = first.and_then(|line| line.get(..HEAD_CHARS));
+    let bytes = STANDARD
+        .decode(head.unwrap_or_default())
+        .unwrap_or_default();
     let cipher = bytes.strip_prefix(MAGIC);
     let cipher = cipher.and_then(|rest| Values(rest).string());
     cipher.is_some_and(|cipher| cipher != b"none")
@@ -272,7 +280,7 @@ impl Held {
         put(&mut request, data);
         request.extend(flags.to_be_bytes());
         let answer = match &self.outside {
-            Outside::Own(own) => exchange(&mut *lock(&own.stream), &request)?,
+            Outside::Own(own) => exchange(&mut lock(&own.stream), &request)?,
             Outside::Callers(path) => {
                 let mut stream = connect(path, SIGN_WAIT)?;
                 // For keys that their owner bound to hosts; other agents may not know it.
