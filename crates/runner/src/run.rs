@@ -6,7 +6,7 @@ use stockade_egress::HeldCredential;
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
-    HostFacts, LaunchPlan, Network, RunSpec, Step, StepName, Streams, check_workspace, compile,
+    HostFacts, LaunchPlan, Network, RunSpec, StepName, Streams, check_workspace, compile,
 };
 use stockade_policy::{Policy, Settings};
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
@@ -32,7 +32,7 @@ use crate::{
     registries,
     relocated::Relocated,
     running::Running,
-    session_dir::{Clean, INSIDE, SessionDir, clear_leftovers},
+    session_dir::{Clean, INSIDE, SessionDir, clear_leftovers, groups},
     signing, sockets,
     ssh::{self, agent::Agent},
     start_place::{readable_workspace, start_directory},
@@ -181,13 +181,7 @@ fn prepare(
     own_program.tell(&mut facts);
     tell_clients(options.policy.settings(), &caller, relocated, &mut facts);
     sockets::tell(options.policy.settings(), &state_dir, &mut facts)?;
-    if has_ssh_agent(&options) {
-        let place = (
-            ssh::agent::VARIABLE.to_owned(),
-            ssh::agent::PLACE.to_owned(),
-        );
-        facts.credentials.placeholders.push(place);
-    }
+    ssh::agent::tell(&options.policy, options.network, &mut facts);
     let spec = run_spec(&options, session, (state_dir, workspace, cwd))?;
     // What is refused need not be searched first: `/` has millions of entries.
     check_workspace(&spec, &facts)?;
@@ -210,11 +204,6 @@ fn prepare(
         caller,
         credentials: credentials.held,
     })
-}
-
-/// Tells whether programs inside have an agent of ssh: without a network there is nobody to log in at.
-fn has_ssh_agent(options: &Options) -> bool {
-    options.network == Network::Proxied && !options.policy.ssh_keys().is_empty()
 }
 
 /// Says what is to run, and where.
@@ -331,7 +320,11 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     let Helpers { sandbox, egress } = helpers;
     let Sandbox { process, pipes } = sandbox;
     let begun = tell_agent(&prepared, &directory).and_then(|denials| {
-        let ssh = open_ssh_agent(&prepared, &directory)?;
+        let Prepared {
+            options, caller, ..
+        } = &prepared;
+        let policy = (&options.policy, options.network);
+        let ssh = Agent::open(policy, caller, &directory)?;
         let building = launch(process, &prepared.plan);
         // While the view is built we do what nothing of it waits for.
         clear_leftovers(&prepared.options.state_dir);
@@ -358,17 +351,6 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     }
 }
 
-/// Returns the control groups that the launch will make.
-fn groups(plan: &LaunchPlan) -> Vec<PathBuf> {
-    let steps = plan.steps.iter();
-    steps
-        .filter_map(|step| match step {
-            Step::JoinGroup { parent, .. } => Some(parent.as_path().join(plan.group_name())),
-            _ => None,
-        })
-        .collect()
-}
-
 /// Writes what the agent is told of its boundary, and returns the file that its denials go to.
 fn tell_agent(prepared: &Prepared, directory: &SessionDir) -> Result<File, RunError> {
     let told = inside::Told {
@@ -387,16 +369,6 @@ fn tell_agent(prepared: &Prepared, directory: &SessionDir) -> Result<File, RunEr
         Ok(denials)
     });
     made.map_err(|source| RunError::SessionDirectory { path, source })
-}
-
-/// Opens the agent of ssh that the session sees.
-fn open_ssh_agent(prepared: &Prepared, directory: &SessionDir) -> Result<Option<Agent>, RunError> {
-    if !has_ssh_agent(&prepared.options) {
-        return Ok(None);
-    }
-    let inside = directory.join(INSIDE);
-    let places = (directory.path().as_path(), inside.as_path());
-    Agent::open(&prepared.options.policy, &prepared.caller, places)
 }
 
 /// Opens the journal and writes what the session begins with.

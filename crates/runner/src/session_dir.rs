@@ -13,6 +13,7 @@ use std::{
 };
 
 use stockade_journal::layout;
+use stockade_plan::{LaunchPlan, Step};
 use stockade_types::{AbsPath, SessionId, ignored};
 
 use crate::RunError;
@@ -97,6 +98,17 @@ impl SessionDir {
         }
         ignored(fs::remove_file(&self.note), "the next start removes it");
     }
+}
+
+/// Returns the control groups that the launch will make.
+pub(crate) fn groups(plan: &LaunchPlan) -> Vec<PathBuf> {
+    let steps = plan.steps.iter();
+    steps
+        .filter_map(|step| match step {
+            Step::JoinGroup { parent, .. } => Some(parent.as_path().join(plan.group_name())),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The mount point of the private root, in the session's directory.

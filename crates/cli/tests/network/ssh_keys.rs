@@ -258,12 +258,12 @@ fn each_kind_of_key_logs_in_at_its_own_host() {
         let servers = KINDS.map(|kind| SshServer::with_host_key(&publics, kind));
         for (number, server) in servers.iter().enumerate() {
             let (host, port) = (format!("host{number}.test"), server.port());
-            services.push_str(&format!("\"{host}:22\" = \"127.0.0.1:{port}\"\n"));
-            credentials.push_str(&format!(
+            services.extend([format!("\"{host}:22\" = \"127.0.0.1:{port}\"\n")]);
+            credentials.extend([format!(
                 "[[credential]]\nid = \"key{number}\"\nkind = \"ssh-key\"\nhosts = [\"{host}\"]\n\
                  source = {{ file = \"~/.ssh/key{number}\" }}\nusers = [\"{}\"]\n",
                 server.login()
-            ));
+            )]);
             known.push_str(&server.known_as(&host));
         }
         let policy = format!("schema = 1\n[network.services]\n{services}{credentials}");

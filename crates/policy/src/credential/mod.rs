@@ -294,6 +294,8 @@ impl From<&Credential> for ListedCredential {
     }
 }
 
+/// Most credentials of one policy: a request is looked through for each of them, and as many keys of ssh.
+const CREDENTIALS_MAX: usize = 32;
 /// Effect by which the hosts of a credential are read: as wide as what allows.
 const EFFECT: Verdict = Verdict::Allow;
 

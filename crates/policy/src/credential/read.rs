@@ -3,7 +3,8 @@
 use stockade_types::RuleId;
 
 use super::{
-    AWS_VARIABLES, Credential, CredentialKind, CredentialSource, EFFECT, SshKey, names, ssh_key,
+    AWS_VARIABLES, CREDENTIALS_MAX, Credential, CredentialKind, CredentialSource, EFFECT, SshKey,
+    names, ssh_key,
 };
 use crate::{
     HostSets, Origin,
@@ -12,8 +13,6 @@ use crate::{
     view_path::view_path,
 };
 
-/// Most credentials of one policy: a request is looked through for each of them.
-pub(super) const CREDENTIALS_MAX: usize = 32;
 /// The port of a credential that names none.
 const PORT: u16 = 443;
 /// User whom forges expect where the password is a token.

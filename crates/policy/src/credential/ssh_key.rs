@@ -4,9 +4,7 @@ use std::fmt;
 
 use stockade_types::{Host, Port, RuleId};
 
-use super::{
-    Credential, EFFECT, ListedCredential, conditions, names, reaches, read::CREDENTIALS_MAX,
-};
+use super::{CREDENTIALS_MAX, Credential, EFFECT, ListedCredential, conditions, names, reaches};
 use crate::{
     HostSets, Origin,
     fields::{At, Fields, File, missing, shown},

@@ -15,7 +15,6 @@ mod serve;
 
 use std::{
     os::unix::net::UnixListener,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,21 +22,39 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use stockade_plan::{HostFacts, Network};
 use stockade_policy::Policy;
 use stockade_supervise::{Processes, Recorder};
 use stockade_types::ignored;
 
 use self::{keys::Held, serve::Service};
-use crate::{RunError, caller::Caller};
+use crate::{
+    RunError,
+    caller::Caller,
+    session_dir::{INSIDE, SessionDir},
+};
 
 pub(crate) use proofs::Proofs;
 
 /// The variable inside that leads to the socket.
-pub(crate) const VARIABLE: &str = "SSH_AUTH_SOCK";
+const VARIABLE: &str = "SSH_AUTH_SOCK";
 /// The socket, in the directory that the session sees as `/run/stockade`.
 const SOCKET: &str = "ssh-agent";
 /// The same, inside.
-pub(crate) const PLACE: &str = "/run/stockade/ssh-agent";
+const PLACE: &str = "/run/stockade/ssh-agent";
+
+/// Tells whether programs inside have an agent: without a network there is nobody to log in at.
+fn is_wanted(policy: &Policy, network: Network) -> bool {
+    network == Network::Proxied && !policy.ssh_keys().is_empty()
+}
+
+/// Tells programs inside where the agent is.
+pub(crate) fn tell(policy: &Policy, network: Network, facts: &mut HostFacts) {
+    if is_wanted(policy, network) {
+        let place = (VARIABLE.to_owned(), PLACE.to_owned());
+        facts.credentials.placeholders.push(place);
+    }
+}
 
 /// The keys of a session, and the socket that it sees.
 pub(crate) struct Agent {
@@ -48,21 +65,22 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Finds the keys of a policy, and opens the socket; nothing if it has none. `directory` is the
-    /// session's, and `inside` what it sees of it.
+    /// Finds the keys of a policy, and opens the socket; nothing if the session has no agent.
     ///
     /// # Errors
     /// When a key cannot be used, or the socket not be opened.
     pub(crate) fn open(
-        policy: &Policy,
+        (policy, network): (&Policy, Network),
         caller: &Caller,
-        (directory, inside): (&Path, &Path),
+        directory: &SessionDir,
     ) -> Result<Option<Self>, RunError> {
-        if policy.ssh_keys().is_empty() {
+        if !is_wanted(policy, network) {
             return Ok(None);
         }
+        let inside = directory.join(INSIDE);
+        let directory = directory.path().as_path();
         let keys = keys::find(policy.ssh_keys(), caller, directory)?;
-        let listener = serve::listen(inside).map_err(|source| RunError::SessionDirectory {
+        let listener = serve::listen(&inside).map_err(|source| RunError::SessionDirectory {
             path: inside.join(SOCKET),
             source,
         })?;
