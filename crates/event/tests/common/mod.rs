@@ -231,7 +231,7 @@ fn called(text: &RawText) -> Event {
     }
 }
 
-fn approved(text: &RawText) -> [Event; 4] {
+fn approved(text: &RawText) -> [Event; 5] {
     let words = text.display();
     let approval = ApprovalId::from_random(0x7f3a);
     [
