@@ -553,3 +553,58 @@ fn a_lower_layer_cannot_put_the_disk_off() {
         "{found}"
     );
 }
+
+/// A key of ssh has fields of its own, and names the users that it is for.
+#[test]
+fn keys_of_ssh_have_their_own_fields() {
+    let key = |change: &str, to: &str| {
+        let text = "schema = 1\n[[credential]]\nid = \"deploy\"\nkind = \"ssh-key\"\n\
+                    source = { file = \"~/.ssh/deploy\" }\nhosts = [\"git.good.test\"]\nusers = [\"git\"]\n";
+        text.replace(change, to)
+    };
+    assert_eq!(of_user(&key("", "")), Vec::<String>::new());
+    let agent = key("file = \"~/.ssh/deploy\"", "agent = \"SHA256:abc\"");
+    assert_eq!(of_user(&agent), Vec::<String>::new());
+    let users = "users = [\"git\"]";
+    let twice = "[[credential]]\nid = \"deploy\"\nkind = \"bearer\"\nsource = { env = \"SVC_TOKEN\" }\n\
+                 hosts = [\"svc.good.test\"]\n";
+    for (text, help) in [
+        (key(users, ""), "the users whom it logs in as"),
+        (key("git\"]", "*\"]"), "is not the name of a user"),
+        (
+            key(users, "users = [\"git\"]\nmethods = [\"GET\"]"),
+            "take it out",
+        ),
+        (key(users, "users = [\"git\"]\nas = \"X\""), "take it out"),
+        (key("hosts = [\"git.good.test\"]\n", ""), "name the hosts"),
+        (
+            key("file = \"~/.ssh/deploy\"", "file = \"~/a\", agent = \"b\""),
+            "one of `file` and `agent`",
+        ),
+        (
+            key("file = \"~/.ssh/deploy\"", "agent = \"\""),
+            "`ssh-add -l`",
+        ),
+        (
+            key("file = \"~/.ssh/deploy\"", "file = \"deploy\""),
+            "deploy",
+        ),
+        (key("file = \"~/.ssh/deploy\"", "env = \"KEY\""), "env"),
+        (key("ssh-key", "sshkey"), "ssh-key"),
+        (key("", "") + twice, "already the id of an ssh key"),
+        (
+            twice.replace("[[", "schema = 1\n[[") + &key("schema = 1\n", ""),
+            "already used at",
+        ),
+        (
+            "schema = 1\n".to_owned() + twice + users + "\n",
+            "only a credential of kind ssh-key",
+        ),
+    ] {
+        let found = of_user(&text);
+        assert!(
+            found.iter().any(|problem| problem.contains(help)),
+            "{help}: {found:?}\n{text}"
+        );
+    }
+}

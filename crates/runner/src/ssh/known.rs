@@ -210,7 +210,7 @@ fn sha1(text: &[u8]) -> [u8; DIGEST_BYTES] {
 
 #[cfg(test)]
 mod tests {
-    use super::{hashed, keyed, sha1};
+    use super::{Standing, hashed, keyed, sha1, standing};
 
     const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIGk1OM6aBFnIJqNUbCZnq8KX1ZHVAsrUxm6u8Yq9Nn9d";
 
@@ -260,6 +260,51 @@ mod tests {
         for word in ["secret", "git.test", "other.test", "PRIVATE", "me@"] {
             assert!(!shown.contains(word), "{word}: {shown}");
         }
+    }
+
+    #[test]
+    fn keys_are_looked_up_as_ssh_does() {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+        let key = STANDARD.decode(KEY).unwrap();
+        let look = |text: &str, host: &str, port: u16, key: &[u8]| {
+            let port = stockade_types::Port::new(port).unwrap();
+            standing(text, (&host.parse().unwrap(), port), key)
+        };
+        let entry = |hosts: &str| format!("{hosts} ssh-ed25519 {KEY}\n");
+        for (hosts, host, port, expected) in [
+            ("git.test", "git.test", 22, Standing::Known),
+            ("GIT.test,b.test", "git.test", 22, Standing::Known),
+            ("git.test", "evil.test", 22, Standing::Unknown),
+            ("git.test", "a.git.test", 22, Standing::Unknown),
+            ("*.test", "git.test", 22, Standing::Known),
+            ("*.test,!git.test", "git.test", 22, Standing::Unknown),
+            ("[git.test]:2222", "git.test", 2222, Standing::Known),
+            ("[git.test]:2222", "git.test", 22, Standing::Unknown),
+            ("git.test", "git.test", 2222, Standing::Known),
+            ("@revoked git.test", "git.test", 22, Standing::Revoked),
+            (
+                "@cert-authority git.test",
+                "git.test",
+                22,
+                Standing::Unknown,
+            ),
+        ] {
+            let plain = entry(hosts);
+            for text in [&plain, &hashed(&plain)] {
+                assert_eq!(
+                    look(text, host, port, &key),
+                    expected,
+                    "{text} {host}:{port}"
+                );
+            }
+        }
+        // What is revoked is so wherever it stands, and another key is not known.
+        let both = entry("git.test") + &entry("@revoked *");
+        assert_eq!(look(&both, "git.test", 22, &key), Standing::Revoked);
+        let text = entry("git.test");
+        assert_eq!(look(&text, "git.test", 22, b"key"), Standing::Unknown);
+        assert_eq!(look("", "git.test", 22, &key), Standing::Unknown);
     }
 
     #[test]
