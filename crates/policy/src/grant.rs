@@ -325,7 +325,11 @@ impl Grants {
                 revision,
                 rules: decision.rules.clone(),
                 bound: Bound::Exact(request.digest()),
-                connection: request.connection_shape(),
+                connection: match request.kind() {
+                    // Each other request is judged by itself.
+                    RequestKind::Http => None,
+                    _ => request.connection_shape(),
+                },
             }],
         })
     }

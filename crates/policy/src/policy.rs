@@ -161,6 +161,16 @@ impl Policy {
                 .all(|rule| rule.origin == Origin::Builtin)
     }
 
+    /// Returns whether a question of the organisation is part of a decision.
+    pub fn asks_for_organisation(&self, decision: &Decision) -> bool {
+        let asks = |rule: &Rule| {
+            rule.origin == Origin::Organisation
+                && rule.effect == Verdict::Ask
+                && decision.rules.contains(&rule.id)
+        };
+        self.rules.iter().any(asks)
+    }
+
     /// Returns whether any rule could cause a question.
     pub fn asks(&self) -> bool {
         let own = self.rules.iter().skip(COUNT);

@@ -329,8 +329,13 @@ impl NetworkSupervision {
     }
 
     /// Returns the cover of a connection that would be asked about. A cover answers only questions
-    /// of presets; a question of a file is always asked.
+    /// of presets; a question of a file is always asked. An answer to a push, which shows repository and
+    /// branches, answers for its own requests whatever asks, except for the organisation.
     fn covered(&self, request: &Request, decision: &Decision) -> Option<CoveredBy> {
+        if let Request::Http(http) = request {
+            let by = self.processes.cover_of_request(http)?;
+            return (!self.policy.asks_for_organisation(decision)).then_some(by);
+        }
         let by = self.processes.cover_of_connection(request)?;
         self.policy.asks_by_default(decision).then_some(by)
     }

@@ -16,7 +16,9 @@ use std::{
 };
 
 use stockade_approval::CoveredBy;
-use stockade_policy::{ExecRequest, Request};
+use stockade_policy::{
+    ExecRequest, GitOperation, HttpRequest, Meaning, RefChange, RefEffect, Request,
+};
 use stockade_types::{Host, ProcessId, RawText};
 
 use crate::{
@@ -36,6 +38,40 @@ pub(crate) struct Door {
     pub(crate) ports: Vec<u16>,
 }
 
+/// A push by requests, as its question shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// Where it goes.
+    pub(crate) door: Door,
+    /// Path of the repository there, without a `.git` at the end.
+    pub(crate) repository: String,
+    /// Full names of the branches that it creates or moves.
+    pub(crate) refs: Vec<Vec<u8>>,
+}
+
+impl Pushed {
+    /// Tells whether a request is a part of it: it reads the refs first, then it changes these alone.
+    fn has(&self, request: &HttpRequest) -> bool {
+        let [Meaning::Git(git)] = request.meaning.as_slice() else {
+            return false;
+        };
+        let port = request.port.get();
+        let is_there = self.door.host == request.host
+            && self.door.ports.contains(&port)
+            && git.repository.as_ref() == Some(&self.repository);
+        let own = |change: &RefChange| {
+            let changes = matches!(change.effect, RefEffect::Create | RefEffect::Update);
+            changes && self.refs.iter().any(|name| name == change.name.as_bytes())
+        };
+        let does = match git.operation {
+            GitOperation::Prepare => true,
+            GitOperation::Push => git.changes.as_ref().is_some_and(|all| all.iter().all(own)),
+            GitOperation::Fetch | GitOperation::Upload => false,
+        };
+        is_there && git.is_certain && does
+    }
+}
+
 /// How far a cover reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
@@ -43,6 +79,8 @@ pub(crate) struct Reach {
     pub(crate) doors: Vec<Door>,
     /// Places of a push; git's own programs below it may carry it there. It covers nothing else.
     pub(crate) places: Vec<Vec<u8>>,
+    /// What that push does by requests, if it goes over HTTP and its branches are known.
+    pub(crate) pushes: Vec<Pushed>,
     /// What the same process executes next, if the command is a script that `env` starts.
     pub(crate) next: Option<Vec<RawText>>,
 }
@@ -252,6 +290,21 @@ impl Covers {
     }
 }
 
+impl Covers {
+    /// Returns the answer to a push that a request of its process is a part of. A rule that allows the
+    /// command shows nobody what it pushes, so it covers no request.
+    pub(crate) fn of_request(&self, request: &HttpRequest) -> Option<CoveredBy> {
+        if request.subject.exe.as_bytes().is_empty() {
+            return None;
+        }
+        let cover = self.of_process(request.subject.id?.pid)?;
+        let by_answer = matches!(cover.by, CoveredBy::Approval(_));
+        let mut pushes = cover.reach.pushes.iter();
+        let has = by_answer && pushes.any(|push| push.has(request));
+        has.then(|| cover.by.clone())
+    }
+}
+
 /// Whether these words carry a push to one of the places: `git send-pack … URL`.
 fn carries(argv: &[RawText], places: &[Vec<u8>]) -> bool {
     let bare = |text: &[u8]| text.strip_suffix(b"/").unwrap_or(text).to_vec();
@@ -267,10 +320,12 @@ fn carries(argv: &[RawText], places: &[Vec<u8>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use stockade_policy::ExecRequest;
-    use stockade_types::{ApprovalId, ProcessId, RawText};
+    use stockade_policy::{
+        ExecRequest, Git, GitOperation, HttpRequest, Meaning, RefChange, RefEffect,
+    };
+    use stockade_types::{ApprovalId, Port, ProcessId, RawText, Subject};
 
-    use super::{CoveredBy, Covers, Door, Program, Reach, carries};
+    use super::{CoveredBy, Covers, Door, Program, Pushed, Reach, carries};
     use crate::procfs::{self, Identity};
 
     fn request(program: &str, line: &[&str]) -> ExecRequest {
@@ -288,6 +343,14 @@ mod tests {
             doors: vec![Door {
                 host: "forge.test".parse().unwrap(),
                 ports: vec![443, 80],
+            }],
+            pushes: vec![Pushed {
+                door: Door {
+                    host: "forge.test".parse().unwrap(),
+                    ports: vec![443],
+                },
+                repository: "p".to_owned(),
+                refs: vec![b"refs/heads/main".to_vec()],
             }],
             next: None,
         }
@@ -327,6 +390,60 @@ mod tests {
             "send-pack http://forge.test/p.git",
         ] {
             assert!(!carries(&words(line), &places), "{line}");
+        }
+    }
+
+    /// A push is its own requests: another branch, a branch that is removed, another repository, host
+    /// or port, and what is not certain are none of them.
+    #[test]
+    fn a_push_is_the_requests_that_its_question_showed() {
+        let git = |repository: &str, operation, refs: Option<&[(&str, RefEffect)]>| {
+            let change = |(name, effect): &(&str, RefEffect)| RefChange {
+                name: (*name).into(),
+                effect: *effect,
+                ids: ("0".repeat(40), "1".repeat(40)),
+            };
+            Git {
+                repository: Some(repository.to_owned()),
+                operation,
+                changes: refs.map(|refs| refs.iter().map(change).collect()),
+                is_certain: true,
+            }
+        };
+        let has = |host: &str, port, git: Git| {
+            push().pushes[0].has(&HttpRequest {
+                host: host.parse().unwrap(),
+                port: Port::new(port).unwrap(),
+                method: "POST".to_owned(),
+                path: "/".into(),
+                meaning: vec![Meaning::Git(git)],
+                shown: None,
+                subject: Subject::default(),
+            })
+        };
+        let here = |git: Git| has("forge.test", 443, git);
+        let (main, other) = ("refs/heads/main", "refs/heads/other");
+        let pushes = |refs: &[(&str, RefEffect)]| git("p", GitOperation::Push, Some(refs));
+        assert!(here(git("p", GitOperation::Prepare, None)));
+        assert!(here(pushes(&[(main, RefEffect::Update)])));
+        assert!(here(pushes(&[(main, RefEffect::Create)])));
+        for other in [
+            pushes(&[(main, RefEffect::Delete)]),
+            pushes(&[(main, RefEffect::Update), (other, RefEffect::Create)]),
+            git("p", GitOperation::Push, None),
+            git("q", GitOperation::Prepare, None),
+            git("p", GitOperation::Fetch, None),
+            git("p", GitOperation::Upload, None),
+            Git {
+                is_certain: false,
+                ..pushes(&[(main, RefEffect::Update)])
+            },
+            Git::unclear(),
+        ] {
+            assert!(!here(other.clone()), "{other:?}");
+        }
+        for (host, port) in [("forge.test", 80), ("other.test", 443)] {
+            assert!(!has(host, port, git("p", GitOperation::Prepare, None)));
         }
     }
 

@@ -10,7 +10,7 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use stockade_approval::CoveredBy;
-use stockade_policy::Request;
+use stockade_policy::{HttpRequest, Request};
 use stockade_secrets::hide_words;
 use stockade_types::{ProcessId, RawText, Subject, Words};
 
@@ -114,6 +114,11 @@ impl Processes {
     /// Returns the cover of a connection, by an answer to a command or by a rule about it.
     pub fn cover_of_connection(&self, request: &Request) -> Option<CoveredBy> {
         self.covers.of_connection(request)
+    }
+
+    /// Returns the answer to a push that a request is a part of.
+    pub fn cover_of_request(&self, request: &HttpRequest) -> Option<CoveredBy> {
+        self.covers.of_request(request)
     }
 
     /// Describes a process whose identity has just been read.

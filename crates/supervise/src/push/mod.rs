@@ -31,6 +31,9 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Places and branches that are shown one by one.
 const SHOWN_MAX: usize = 8;
 
+/// How full names of branches begin.
+const BRANCHES: &[u8] = b"refs/heads/";
+
 /// The files that a program of the session would read.
 pub(super) trait Files {
     /// Returns the content of a regular file; `None` where there is none.
@@ -376,6 +379,35 @@ impl Push<'_> {
                 self.commits(remote, source, target, effects);
             }
         }
+    }
+
+    /// Returns the full names of the branches that the push creates or moves; `None` if the remote has a
+    /// word in it, or if it does anything else.
+    fn targets(&self, remote: &[u8], branch: Option<&[u8]>) -> Option<Vec<Vec<u8>>> {
+        let mirrors = self.setting(remote, b"mirror").is_some();
+        if !self.command.sets.is_empty() || self.command.deletes || mirrors {
+            return None;
+        }
+        let refspecs = self.refspecs(remote);
+        if refspecs.is_empty() {
+            let mode = self.settings.last(b"push.default").unwrap_or(b"simple");
+            let own = branch.filter(|_| [&b"simple"[..], b"current"].contains(&mode))?;
+            return Some(vec![own.to_vec()]);
+        }
+        let target = |refspec: &Vec<u8>| {
+            let plain = refspec.strip_prefix(b"+").unwrap_or(refspec);
+            let mut parts = plain.splitn(2, |byte| *byte == b':');
+            let (full, _) = self.repository.resolve(self.files, parts.next()?)?;
+            let target = match parts.next() {
+                // A tag of this name at the other side would be taken, which is then no branch.
+                Some(short) if !short.starts_with(b"refs/") => [BRANCHES, short].concat(),
+                Some(target) => target.to_vec(),
+                None => full.clone(),
+            };
+            (full.starts_with(BRANCHES) && target.starts_with(BRANCHES) && !target.contains(&b'*'))
+                .then_some(target)
+        };
+        refspecs.iter().map(target).collect()
     }
 
     /// Describes the old and new commits, as far as this repository knows the remote.

@@ -6,7 +6,7 @@ use stockade_policy::ExecRequest;
 use stockade_types::Host;
 
 use super::{Caller, Files, Push, command::Command};
-use crate::covers::{Door, Reach};
+use crate::covers::{Door, Pushed, Reach};
 
 /// Ports of a host that count as one door.
 const WEB: [u16; 2] = [443, 80];
@@ -17,10 +17,13 @@ const FORGE_NAMES: [&str; 2] = ["api.", "uploads."];
 
 /// Returns the scope of an answer to an execution; empty if the files leave a doubt.
 pub(crate) fn reach(files: &dyn Files, request: &ExecRequest) -> Reach {
-    if let Some(places) = places(files, request) {
+    if let Some((places, refs)) = places(files, request) {
         let doors = places.iter().filter_map(|place| door(place)).collect();
+        let refs = refs.unwrap_or_default();
+        let pushed = |place: &Vec<u8>| pushed(place, &refs);
         return Reach {
             doors,
+            pushes: places.iter().filter_map(pushed).collect(),
             places,
             next: None,
         };
@@ -31,8 +34,35 @@ pub(crate) fn reach(files: &dyn Files, request: &ExecRequest) -> Reach {
     }
 }
 
-/// Returns the places of a push.
-fn places(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Vec<u8>>> {
+/// What a push changes at one of its places; `None` if that is not reached by HTTP, or if it is not known
+/// which branches it changes.
+fn pushed(place: &[u8], refs: &[Vec<u8>]) -> Option<Pushed> {
+    let text = std::str::from_utf8(place).ok()?;
+    let (scheme, rest) = text.split_once("://")?;
+    let (authority, path) = rest.split_once('/')?;
+    let door = door(place).filter(|_| !refs.is_empty() && !path.contains(['?', '#', '%']))?;
+    // Here both ports of the web are two.
+    let named = authority
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
+    let port = named.unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let path = path.trim_end_matches('/');
+    Some(Pushed {
+        door: Door {
+            ports: vec![port],
+            ..door
+        },
+        repository: path.strip_suffix(".git").unwrap_or(path).to_owned(),
+        refs: refs.to_vec(),
+    })
+}
+
+/// Places of a push, and the full names of the branches that it changes, if they are known.
+type Places = (Vec<Vec<u8>>, Option<Vec<Vec<u8>>>);
+
+/// Returns the places and branches of a push.
+fn places(files: &dyn Files, request: &ExecRequest) -> Option<Places> {
     let command = Command::of(request).filter(|command| command.unknown.is_none())?;
     let caller = Caller { files, request };
     let (repository, settings) = caller.look(&command)?;
@@ -49,7 +79,8 @@ fn places(files: &dyn Files, request: &ExecRequest) -> Option<Vec<Vec<u8>>> {
     let remote = push.remote(short);
     push.look_for_other_ways(&remote);
     let places = push.places(&remote);
-    push.settings.doubt.is_none().then_some(places)
+    let refs = push.targets(&remote, branch.as_deref());
+    push.settings.doubt.is_none().then_some((places, refs))
 }
 
 /// Reads host and ports from the address of a remote that is reached over HTTP.

@@ -39,12 +39,23 @@ impl<'e> Project<'e> {
         line: &str,
         answer: impl Fn(&Asked) -> Answer,
     ) -> (Output, Vec<Asked>) {
+        self.run_with(COMMANDS, rules, line, answer)
+    }
+
+    /// The same with other rules about commands.
+    fn run_with(
+        &self,
+        commands: &str,
+        rules: &[&str],
+        line: &str,
+        answer: impl Fn(&Asked) -> Answer,
+    ) -> (Output, Vec<Asked>) {
         let authority = self
             .env
             .write("authority.pem", self.server.certificate_pem());
         let mut text = format!(
             "schema = 1\n[network]\nupstream_ca = [\"{}\"]\n[network.hosts]\n\"git.test\" = \
-             \"127.0.0.1\"\n[[allow]]\nid = \"commands\"\nwhat = \"exec\"\ncommand = [[\"git\", \"push\", \"**\"], [\"git\", \"send-pack\", \"**\"]]\n",
+             \"127.0.0.1\"\n{commands}",
             authority.display()
         );
         for rule in rules {
@@ -94,6 +105,8 @@ fn no() -> Answer {
     }
 }
 
+/// Nobody is asked about commands.
+const COMMANDS: &str = "[[allow]]\nid = \"commands\"\nwhat = \"exec\"\ncommand = [[\"git\", \"push\", \"**\"], [\"git\", \"send-pack\", \"**\"]]\n";
 const FETCH: &str = "[[allow]]\nid = \"fetch\"\nwhat = \"git\"\nrepositories = [\"shop\"]\noperations = [\"fetch\"]\n";
 const ASK: &str = "[[ask]]\nid = \"push\"\nwhat = \"git\"\noperations = [\"push\"]\n";
 
@@ -182,5 +195,64 @@ fn nothing_hides_a_push() {
         assert!(project.at("topic").is_some(), "{record}");
         assert_ne!(project.at("main"), project.at("topic"), "{record}");
         assert_eq!(project.pushes(), 2, "{record}");
+    });
+}
+
+/// A person who allowed a push is not asked about its requests again. Another program that sends the
+/// same, a hook that pushes another branch, and the next push are asked about; what is refused does not
+/// arrive.
+#[test]
+fn an_approved_push_covers_its_own_requests_and_no_others() {
+    for_each_user(|env| {
+        let project = Project::new(env);
+        let hook =
+            "#!/bin/sh\nGIT_DIR=.git git send-pack --thin origin topic:refs/heads/evil\ntrue\n";
+        let line = "git push -q origin topic; echo pushed $?";
+        // Another rule than the preset's about commands.
+        let ask = ASK.replace("\"push\"\nwhat", "\"requests\"\nwhat");
+        let by_push = |asked: &Asked| {
+            if asked.mentions("run git push") {
+                yes("once")
+            } else {
+                no()
+            }
+        };
+        let (output, asked) = project.run_with("", &[FETCH, &ask], line, by_push);
+        assert_eq!(
+            asked.len(),
+            1,
+            "{asked:?} {}",
+            events::summary(&env.record())
+        );
+        output.assert_stdout("pushed 0");
+        assert!(project.at("topic").is_some(), "{output:?}");
+        let pushes = project.pushes();
+        assert!(pushes > 0, "{output:?}");
+
+        let port = project.server.port();
+        let sends = format!(
+            "curl -s -o /dev/null -w '%{{http_code}} ' -H 'Content-Type: application/x-git-receive-pack-request' \
+             --data-binary @pack https://git.test:{port}/shop.git/git-receive-pack; {line}; \
+             git push -q origin topic:other; echo other $?"
+        );
+        let (old, new) = ("0".repeat(40), project.at("topic").unwrap_or_default());
+        let change = format!("{old} {new} refs/heads/evil\0 report-status\n");
+        let pack = format!("{:04x}{change}0000", change.len() + 4);
+        env.write(project.repo.path().join("pack"), &pack);
+        let run = project
+            .repo
+            .git(env, &["commit", "-q", "--allow-empty", "-m", "three"]);
+        run.assert_success();
+        let hooks = project.repo.path().join(".git/hooks/pre-push");
+        env.write(&hooks, hook);
+        let made = env.command("chmod").arg("755").arg(&hooks).output();
+        made.assert_success();
+        let (output, asked) = project.run_with("", &[FETCH, &ask], &sends, by_push);
+        output.assert_stdout("403 pushed 0\nother 0");
+        let mentions = |text: &str| asked.iter().filter(|one| one.mentions(text)).count();
+        assert_eq!(mentions("run git push"), 2, "{asked:?}");
+        assert_eq!(mentions("new branch evil"), 1, "{asked:?}");
+        assert!(project.at("other").is_some(), "{output:?}");
+        assert_eq!(project.at("evil"), None, "{asked:?}");
     });
 }
