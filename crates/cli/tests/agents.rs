@@ -210,7 +210,7 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     lab.env.own(&agents::codex_config(&lab.env.home(), &url));
     let before = Before::take(&lab);
 
-    let scan = Scan::start(&lab);
+    let scan = Scan::start(&lab, LAB_KEY);
     let session = run_inside(&lab, &model, agent);
     scan.assert_outside(&lab, &model);
     session
@@ -297,7 +297,9 @@ fn grouped(number: usize) -> String {
 }
 
 /// Looks for the key of the model in the processes of a session, again and again while it runs.
-struct Scan {
+pub(crate) struct Scan {
+    /// A text that every form of the key has.
+    key: &'static str,
     over: Arc<AtomicBool>,
     looking: JoinHandle<Seen>,
 }
@@ -312,7 +314,7 @@ struct Seen {
 }
 
 impl Scan {
-    fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab, key: &'static str) -> Self {
         let home = lab.env.root().to_owned();
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);
@@ -320,27 +322,27 @@ impl Scan {
             let mut seen = Seen::default();
             while !stop.load(Ordering::Relaxed) {
                 for pid in processes::living_in(&home) {
-                    seen.look(pid);
+                    seen.look(pid, key);
                 }
                 thread::sleep(SCANNED);
             }
             seen
         });
-        Self { over, looking }
+        Self { key, over, looking }
     }
 
     /// The key was in no process, in no file of the session and in no record, and the model got it.
-    fn assert_outside(self, lab: &Lab, model: &ModelServer) {
+    pub(crate) fn assert_outside(self, lab: &Lab, model: &ModelServer) {
+        let key = self.key;
         self.over.store(true, Ordering::Relaxed);
         let seen = self.looking.join().expect("nothing panicked");
         assert!(seen.with_model > 0, "the memory of the agent was not read");
         assert_eq!(seen.with_key, Vec::<String>::new());
         let state = lab.env.state();
-        let found = lab.env.command("grep").args(["-rlF", LAB_KEY]).arg(state);
+        let found = lab.env.command("grep").args(["-rlF", key]).arg(state);
         assert_eq!(found.output().stdout, "");
         let heads = model.heads();
-        let has =
-            |head: &&Vec<(String, String)>| head.iter().any(|(_, value)| value.contains(LAB_KEY));
+        let has = |head: &&Vec<(String, String)>| head.iter().any(|(_, value)| value.contains(key));
         let with_key = heads.iter().filter(has).count();
         assert!(
             with_key > 0 && with_key == heads.len(),
@@ -352,14 +354,14 @@ impl Scan {
 
 impl Seen {
     /// Looks at a process, if it is inside: who holds the key outside is our own program.
-    fn look(&mut self, pid: u32) {
+    fn look(&mut self, pid: u32, key: &str) {
         let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
         let inside =
             space(&pid.to_string()).is_ok_and(|own| space("self").is_ok_and(|us| us != own));
         if !inside {
             return;
         }
-        let found = processes::memory_has(pid, &[LAB_KEY, MODEL]);
+        let found = processes::memory_has(pid, &[key, MODEL]);
         if let [key, model] = found[..] {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");

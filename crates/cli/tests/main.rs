@@ -1,6 +1,7 @@
 //! The program from outside: sessions, terminals, attacks, documents.
 #![forbid(unsafe_code)]
 
+mod agent_logins;
 mod agent_state;
 mod agents;
 mod attacks;

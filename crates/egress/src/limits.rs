@@ -345,6 +345,19 @@ pub(crate) const CALL_UNPACKED_BYTES_MAX: u64 = stockade_agents::BODY_BYTES_MAX;
 /// tools.
 pub(crate) const CALL_ENTRIES_MAX: usize = 64;
 
+/// Body of a request for new tokens of a login; it has a few tokens of a few KiB.
+pub(crate) const TOKEN_REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Answer with new tokens, which is held until it is whole.
+pub(crate) const TOKEN_ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// How long it may take to get new tokens.
+pub(crate) const RENEWAL_WAIT: Duration = Duration::from_mins(1);
+
+/// Tokens of logins from before they were renewed that are still taken out of answers; a token is
+/// valid for hours.
+pub(crate) const OLD_TOKENS_MAX: usize = 32;
+
 /// How long a kept HTTP connection may wait for its next request.
 pub(crate) const KEEP_ALIVE_WAIT: Duration = Duration::from_mins(5);
 

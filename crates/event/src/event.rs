@@ -359,6 +359,21 @@ events! {
         @beside decision: DecisionRecord,
     }
     => decided(decision);
+    /// A login of an agent, whose tokens programs inside do not have, has new tokens.
+    "login.renewed" LoginRenewed {
+        /// The login's id in the policy.
+        login: RuleId,
+        /// The decision that allowed the request for them.
+        decision: DecisionId,
+        /// They are in the owner's file.
+        written: bool,
+        /// Why they are not.
+        reason: Option<String>,
+    }
+    => match (written, reason) {
+        (true, _) => format!("{login} by {decision}"),
+        (false, why) => format!("{login} by {decision}, not in the owner's file{}", because(why.as_deref())),
+    };
     /// A model was called, and its answer has ended. What was asked and answered are claims of the
     /// program and the service, read while the bytes passed; no decision rests on them.
     "model.called" ModelCalled {

@@ -258,6 +258,7 @@ impl Summary {
             // The timeline shows these, or they are only counted.
             Event::ApprovalUsed { .. }
             | Event::CredentialUsed { .. }
+            | Event::LoginRenewed { .. }
             | Event::OperatorActed { .. }
             | Event::SecretSent { .. }
             | Event::ProcessStarted { .. }

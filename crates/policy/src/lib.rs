@@ -88,7 +88,8 @@ pub use builtin::{builtin, builtin_names, preset_for_command};
 pub use controls::Control;
 pub use credential::{
     AWS_VARIABLES, Credential, CredentialKind, CredentialSource, CredentialUse, ListedCredential,
-    NotFor, Outside, SshKey, SshKeySource,
+    LoginField, NotFor, Outside, SshKey, SshKeySource, has_secret_part, secret_part,
+    with_secret_part,
 };
 pub use decision::{AsRequest, AskStage, Decision, Permitted, Reviewer};
 pub use endpoint::{Endpoint, Publish};

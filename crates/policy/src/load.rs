@@ -67,16 +67,7 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
         revision: revision(&resolved, sets),
         warnings,
     };
-    for (place, message) in dead_names(&rules, &parts.settings) {
-        let (file, line) = place.rsplit_once(':').unwrap_or((&place, "1"));
-        problems.push(Problem {
-            file: file.to_owned(),
-            line: line.parse().unwrap_or(1),
-            column: 1,
-            field: "hosts".to_owned(),
-            message,
-        });
-    }
+    problems.extend(pointless(&rules, &parts));
     let policy = Policy::new(parts, rules);
     match policy {
         Ok(policy) if problems.is_empty() => {
@@ -103,6 +94,27 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
             Err(Problems(problems))
         }
     }
+}
+
+/// Says which names of a policy lead nowhere.
+fn pointless(rules: &[Rule], parts: &PolicyParts) -> Vec<Problem> {
+    let dead = dead_names(rules, &parts.settings).into_iter();
+    let dead = dead.map(|(place, message)| (place, "hosts", message));
+    let strays = credential::strays(&parts.credentials, &parts.settings);
+    let strays = strays
+        .into_iter()
+        .map(|(place, message)| (place, "login.file", message));
+    let problem = |(place, field, message): (String, &str, String)| {
+        let (file, line) = place.rsplit_once(':').unwrap_or((&place, "1"));
+        Problem {
+            file: file.to_owned(),
+            line: line.parse().unwrap_or(1),
+            column: 1,
+            field: field.to_owned(),
+            message,
+        }
+    };
+    dead.chain(strays).map(problem).collect()
 }
 
 /// What one file holds besides settings.
@@ -143,6 +155,7 @@ fn read_file(
         "deny",
         "cedar",
         "credential",
+        "login",
         "tests",
     ]
     .into_iter()
@@ -165,7 +178,9 @@ fn read_file(
         );
     }
     read_settings::read(file, &top, settings);
-    credential::read(file, &top, sets, credentials);
+    let (credentials, ssh_keys) = credentials;
+    credential::read(file, &top, sets, (credentials, ssh_keys));
+    credential::read_logins(file, &top, sets, credentials);
     let rules = read::rules(file, &top, sets);
     // Other layers may tighten a builtin, so its tests are run by the tests of this crate alone.
     let tests = match file.source.origin {

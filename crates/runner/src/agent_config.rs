@@ -183,7 +183,7 @@ fn files(policy: &Policy, caller: &Caller, state: &[StateFact]) -> Vec<File> {
         .filter(|path| is_configuration(path))
         .filter_map(|path| {
             let text = read(&path)?;
-            let shown = agent_state::shown(&path, caller);
+            let shown = caller.shown(&path);
             Some(File { shown, text })
         })
         .collect()

@@ -10,16 +10,18 @@ use std::{
 
 use stockade_plan::StateFact;
 use stockade_policy::{Login, Policy, StateDir};
-use stockade_types::{AbsPath, Digest, RawText};
+use stockade_types::{AbsPath, Digest};
 
 use crate::{
     RunError,
     caller::Caller,
+    credentials::{HeldLogins, are_outside},
     in_use::InUse,
     instructions,
     logins::LoginPlace,
     seed_list::Seeded,
-    seeds::{Contest, Directory, Seeding, random},
+    seeds::{Contest, Directory, Seeding},
+    whole_files::random,
 };
 
 /// Returns the places of the directories that the policy names, outside and inside.
@@ -41,7 +43,7 @@ pub(crate) fn places(
         .filesystem
         .state
         .iter()
-        .filter_map(|state| Some((state, place(&state.value, caller)?)))
+        .filter_map(|state| Some((state, caller.place(&state.value)?)))
         .map(|(state, path)| {
             let from = base.join(name(&state.value));
             let from = AbsPath::new(&from).map_err(|_| RunError::Path(from))?;
@@ -53,17 +55,6 @@ pub(crate) fn places(
 /// Returns the name of a directory among the others of its agent and workspace.
 pub(crate) fn name(state: &StateDir) -> String {
     state.path.replace(['/', '~'], "_")
-}
-
-/// Returns where the agent looks for a directory: the value of its variable, or the usual place.
-pub(crate) fn place(state: &StateDir, caller: &Caller) -> Option<AbsPath> {
-    let named = state
-        .path_from
-        .as_deref()
-        .and_then(|name| caller.variable(name));
-    named
-        .and_then(|path| AbsPath::new(path.to_os()).ok())
-        .or_else(|| caller.expand(&state.path))
 }
 
 /// Suffix of the list of copied files, which is beside the directory and out of the agent's reach.
@@ -85,9 +76,9 @@ pub(crate) struct Made {
 pub(crate) fn make(
     policy: &Policy,
     caller: &Caller,
-    state_dir: &AbsPath,
-    workspace: &AbsPath,
+    (state_dir, workspace): (&AbsPath, &AbsPath),
     facts: &[StateFact],
+    outside: &HeldLogins,
 ) -> Result<Made, RunError> {
     let state_dir = state_dir.as_path();
     let preset = &policy.settings().preset.name;
@@ -100,18 +91,19 @@ pub(crate) fn make(
         };
         private_directories(state_dir, from).map_err(wrong)?;
         let list = beside(from, LIST);
-        let contests = if let Ok(contests) = seed(&state.value, fact, caller, &list) {
+        let contests = if let Ok(contests) = seed(&state.value, fact, caller, (&list, outside)) {
             contests
         } else {
             // Whatever is in the way is kept, and the agent starts with an empty directory.
             let number = random().map_err(wrong)?;
             fs::rename(from, beside(from, &format!(".kept-{number:016x}"))).map_err(wrong)?;
             private_directories(state_dir, from).map_err(wrong)?;
-            seed(&state.value, fact, caller, &list).map_err(wrong)?
+            seed(&state.value, fact, caller, (&list, outside)).map_err(wrong)?
         };
         let shown = |contest: &Contest| told(&state.value, contest, preset);
         notes.extend(contests.iter().map(shown));
-        places.extend(logins(&state.value, from, fact.path.as_path(), caller));
+        let own = fact.path.as_path();
+        places.extend(logins(policy, &state.value, (from, own), caller));
     }
     let base = facts.first().and_then(|fact| fact.from.as_path().parent());
     let in_use = base.map(|base| {
@@ -127,9 +119,9 @@ pub(crate) fn make(
 
 /// Returns the login files of a directory, in both places.
 pub(crate) fn logins(
+    policy: &Policy,
     state: &StateDir,
-    directory: &Path,
-    own: &Path,
+    (directory, own): (&Path, &Path),
     caller: &Caller,
 ) -> Vec<LoginPlace> {
     let place = |login: &Login| {
@@ -138,18 +130,12 @@ pub(crate) fn logins(
             login: login.clone(),
             directory: directory.to_owned(),
             list: beside(directory, LIST),
-            shown: shown(&own, caller),
+            shown: caller.shown(&own),
+            is_outside: are_outside(policy, caller, &own),
             own,
         }
     };
     state.logins.iter().map(place).collect()
-}
-
-/// Returns a path as people write it.
-pub(crate) fn shown(path: &Path, caller: &Caller) -> String {
-    let below = path.strip_prefix(caller.home.as_path());
-    let path = below.map_or_else(|_| path.to_owned(), |below| Path::new("~").join(below));
-    RawText::from_os(path.as_os_str()).display()
 }
 
 /// Returns the line that says that both sides changed a file.
@@ -196,10 +182,11 @@ fn seed(
     state: &StateDir,
     fact: &StateFact,
     caller: &Caller,
-    list: &Path,
+    (list, outside): (&Path, &HeldLogins),
 ) -> io::Result<Vec<Contest>> {
     let directory = Directory::open(fact.from.as_path(), caller)?;
     let mut seeding = Seeding::new(state, Seeded::read(list), instructions::TEXT);
+    seeding.outside = Some(outside);
     for seed in seeds(state) {
         let (original, name) = original(seed, fact, caller);
         // Only names directly in the directory: a deeper one needs its parents first.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stockade_policy::StateDir;
 use stockade_types::{AbsPath, RawText};
 
 use crate::RunError;
@@ -74,6 +75,24 @@ impl Caller {
     /// Returns a variable of the caller.
     pub(crate) fn variable(&self, name: &str) -> Option<&RawText> {
         variable(&self.environment, name)
+    }
+
+    /// Returns where an agent looks for a directory: the value of its variable, or the usual place.
+    pub(crate) fn place(&self, state: &StateDir) -> Option<AbsPath> {
+        let named = state
+            .path_from
+            .as_deref()
+            .and_then(|name| self.variable(name));
+        named
+            .and_then(|path| AbsPath::new(path.to_os()).ok())
+            .or_else(|| self.expand(&state.path))
+    }
+
+    /// Returns a path as people write it.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        let below = path.strip_prefix(self.home.as_path());
+        let path = below.map_or_else(|_| path.to_owned(), |below| Path::new("~").join(below));
+        RawText::from_os(path.as_os_str()).display()
     }
 
     /// Makes an absolute path from `~/…` or an absolute one.

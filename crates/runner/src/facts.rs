@@ -315,7 +315,10 @@ fn hidden(
         .iter()
         .filter_map(|own| match &own.source {
             CredentialSource::File(path) => Some(path),
-            CredentialSource::Variable(_) | CredentialSource::Command(_) => None,
+            // The agent's private directory is in the place of the one with a login.
+            CredentialSource::Variable(_)
+            | CredentialSource::Command(_)
+            | CredentialSource::Login(_) => None,
         });
     let paths = files
         .map(|path| &path.value)

@@ -17,10 +17,12 @@ pub use crate::logins::LoginState;
 use crate::{
     RunError, agent_state,
     caller::Caller,
+    credentials::are_outside,
     in_use,
     logins::LoginPlace,
     seed_list::{Deed, Inside, Seeded, decide},
-    seeds::{Directory, Seeding, random},
+    seeds::{Directory, Seeding},
+    whole_files::random,
 };
 
 /// Most entries of a directory that are counted.
@@ -164,10 +166,14 @@ impl Kept {
             let seeding = Seeding::new(state, list, "");
             for seed in agent_state::seeds(state) {
                 let (path, name) = agent_state::original_in(seed, &own, &caller);
+                // Placeholders are not what its owner has.
+                if are_outside(policy, &caller, &path) {
+                    continue;
+                }
                 let Some(standing) = standing(&inside, &seeding, &path, name) else {
                     continue;
                 };
-                let file = agent_state::shown(&path, &caller);
+                let file = caller.shown(&path);
                 found.push(Difference { file, standing });
             }
         }
@@ -281,7 +287,7 @@ impl Kept {
     ) -> Vec<(&'p StateDir, PathBuf, AbsPath)> {
         let states = policy.settings().filesystem.state.iter();
         let found = states.filter_map(|state| {
-            let own = agent_state::place(&state.value, caller)?;
+            let own = caller.place(&state.value)?;
             let directory = self.directory.join(agent_state::name(&state.value));
             directory.is_dir().then_some((&state.value, directory, own))
         });
@@ -291,7 +297,7 @@ impl Kept {
     fn login_places(&self, policy: &Policy, caller: &Caller) -> Vec<LoginPlace> {
         let directories = self.directories(policy, caller);
         let places = directories.iter().map(|(state, directory, own)| {
-            agent_state::logins(state, directory, own.as_path(), caller)
+            agent_state::logins(policy, state, (directory, own.as_path()), caller)
         });
         places.flatten().collect()
     }

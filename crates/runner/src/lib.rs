@@ -12,6 +12,7 @@ mod closed;
 mod controller;
 mod credentials;
 pub mod doctor;
+mod effects;
 mod egress_calls;
 mod egress_process;
 mod ending;
@@ -54,6 +55,7 @@ mod terminal_readers;
 mod threads;
 mod trust;
 mod twins;
+mod whole_files;
 
 /// The folders, in the state directory, of what sessions added to caches.
 pub mod kept_overlays {

@@ -2,15 +2,10 @@
 //!
 //! Untrusted code wrote the agent's copy. Only the fields that a refresh changes are taken from it,
 //! each by value and only in the form that the user's own has; if anything else differs, it is a
-//! different login, and nothing is taken.
+//! different login, and nothing is taken. Of logins whose tokens stay outside nothing is read here
+//! (`credentials/logins.rs`).
 
-use std::{
-    ffi::OsStr,
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fs, path::PathBuf};
 
 use serde_json::{Map, Value};
 use stockade_policy::Login;
@@ -19,13 +14,9 @@ use stockade_types::Digest;
 use crate::{
     caller::Caller,
     seed_list::{Original, Seeded},
-    seeds::{Directory, random},
+    seeds::Directory,
+    whole_files::{LOGIN_BYTES_MAX, TOKEN_BYTES_MAX, replace},
 };
-
-/// Largest login file.
-const LOGIN_BYTES_MAX: usize = 1 << 20;
-/// Longest token.
-const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// A login file, in both places.
 #[derive(Clone, Debug)]
@@ -39,6 +30,8 @@ pub(crate) struct LoginPlace {
     pub(crate) own: PathBuf,
     /// The user's own file, as people write its path.
     pub(crate) shown: String,
+    /// The file inside has placeholders, and what is renewed gets into the user's own at once.
+    pub(crate) is_outside: bool,
 }
 
 /// What happened to a login inside.
@@ -81,6 +74,9 @@ impl LoginPlace {
 
     /// Reads both files and returns the new content of the user's.
     fn refreshed(&self, caller: &Caller) -> Result<Option<Refreshed>, String> {
+        if self.is_outside {
+            return Ok(None);
+        }
         let list = Seeded::read(&self.list);
         let Some(known) = list.get(&self.login.file) else {
             return Ok(None);
@@ -141,22 +137,6 @@ impl LoginPlace {
         list.set(file, Original::of(file, Some(&metadata), text));
         list.write(&self.list).map_err(|error| error.to_string())
     }
-}
-
-/// Replaces the file to which links lead, and keeps its mode.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<fs::Metadata> {
-    let path = fs::canonicalize(path)?;
-    let mode = fs::metadata(&path)?.mode() & 0o777;
-    let temporary = path.with_extension(format!("stockade-{:016x}", random()?));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&temporary, &path)?;
-    file.metadata()
 }
 
 /// Copies the differing values into `own`; a difference in anything other than a token is an error.

@@ -12,15 +12,16 @@ use std::{
 };
 
 use stockade_egress::wire::{
-    Answer, Decided, FromSupervisor, Protocol, Replies, Requests, ToSupervisor, WireError, Word,
+    Answer, Decided, FromSupervisor, Protocol, Renewed, Replies, Requests, ToSupervisor, WireError,
+    Word,
 };
-use stockade_event::{Durability, spool::Lease};
+use stockade_event::{Durability, Event, spool::Lease};
 use stockade_journal::SinkError;
 use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict, ignored};
 
-use crate::{holding, ssh::agent::Proofs};
+use crate::{credentials::HeldLogins, holding, ssh::agent::Proofs};
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
 use stockade_supervise::{EGRESS, Owners, Processes, Recorder, Wanted, lock};
 
@@ -46,6 +47,8 @@ pub(crate) struct NetworkSupervision {
     pub(crate) proofs: Option<Arc<Proofs>>,
     /// The open asks, and the results of the others.
     pub(crate) asks: Mutex<Asks>,
+    /// Logins whose tokens stay outside.
+    pub(crate) logins: Arc<HeldLogins>,
 }
 
 /// The asks of the egress process.
@@ -256,6 +259,14 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             }
             shared.reply(replies, &FromSupervisor::Noted { id });
         }
+        ToSupervisor::Tokens { id, login } => {
+            let tokens = shared.logins.tokens(&login);
+            shared.reply(replies, &FromSupervisor::Tokens { id, tokens });
+        }
+        ToSupervisor::Renewed { id, renewed } => {
+            let reply = shared.renewed(id, renewed);
+            shared.reply(replies, &reply);
+        }
         ToSupervisor::Release { id, word } => shared.release(id, word),
         // The decision that nothing happens comes next.
         ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
@@ -296,6 +307,21 @@ impl NetworkSupervision {
         FromSupervisor::Failed {
             id,
             reason: error.to_string(),
+        }
+    }
+
+    /// Keeps new tokens of a login, and has that journaled.
+    fn renewed(&self, id: u64, renewed: Renewed) -> FromSupervisor {
+        let written = self.logins.renewed(&renewed);
+        let event = Event::LoginRenewed {
+            login: renewed.login,
+            decision: renewed.decision,
+            written: written.is_ok(),
+            reason: written.err(),
+        };
+        match self.recorder.write_from(EGRESS, &event, Durability::Synced) {
+            Ok(seq) => FromSupervisor::Recorded { id, seq },
+            Err(error) => self.failed(id, &error),
         }
     }
 

@@ -13,7 +13,10 @@ use stockade_sandbox::Session;
 use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
-use crate::{egress_process::EgressProcess, in_use::InUse, publish::Published, ssh::agent::Agent};
+use crate::{
+    credentials::HeldLogins, egress_process::EgressProcess, in_use::InUse, publish::Published,
+    ssh::agent::Agent,
+};
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 use stockade_types::AskMode;
 
@@ -57,4 +60,6 @@ pub(crate) struct Parts {
     pub(crate) agent: String,
     /// The agent's kept state, as long as this session uses it.
     pub(crate) in_use: Option<InUse>,
+    /// Logins whose tokens stay outside.
+    pub(crate) logins: Arc<HeldLogins>,
 }

@@ -17,7 +17,8 @@ use crate::{
     agent_state::{self, Made},
     authorities, caches,
     caller::Caller,
-    credentials::{self, Find},
+    credentials::{self, HeldLogins},
+    effects::Effects,
     egress_process::{EgressProcess, kinds},
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
@@ -99,6 +100,7 @@ struct Prepared {
     caller: Caller,
     /// With their values, for the egress process alone.
     credentials: Vec<HeldCredential>,
+    logins: HeldLogins,
 }
 
 /// Makes the plan of a run, and does nothing else.
@@ -109,25 +111,6 @@ pub fn plan(options: Options) -> Result<LaunchPlan, RunError> {
     refuse_nesting(&options.environment)?;
     let session = new_session()?;
     prepare(options, session, Effects::None).map(|prepared| prepared.plan)
-}
-
-/// Whether preparing may write.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Effects {
-    /// Only look.
-    None,
-    /// Make and seed the agent's state directories.
-    State,
-}
-
-impl Effects {
-    /// Says whether the values of credentials are found.
-    const fn find(self, network: Network) -> Find {
-        match (self, network) {
-            (Self::State, Network::Proxied) => Find::Values,
-            (Self::None, _) | (_, Network::Isolated) => Find::Nothing,
-        }
-    }
 }
 
 fn new_session() -> Result<SessionId, RunError> {
@@ -153,7 +136,14 @@ fn prepare(
     let made = match effects {
         Effects::None => Made::default(),
         Effects::State => {
-            agent_state::make(&options.policy, &caller, &state_dir, &workspace, &state)?
+            let places = (&state_dir, &workspace);
+            agent_state::make(
+                &options.policy,
+                &caller,
+                places,
+                &state,
+                &credentials.logins,
+            )?
         }
     };
     let mounts = Mounts::read().map_err(RunError::Names)?;
@@ -202,7 +192,8 @@ fn prepare(
         plan,
         in_use: made.in_use,
         caller,
-        credentials: credentials.held,
+        credentials: credentials.values,
+        logins: credentials.logins,
     })
 }
 
@@ -433,6 +424,21 @@ fn open_record(
     Ok(recorder)
 }
 
+/// Returns what holds for a session, as events.
+fn stated(plan: &LaunchPlan, published: &[Published]) -> Vec<Event> {
+    let guarantees = plan.guarantees.iter();
+    guarantees
+        .map(|guarantee| Event::GuaranteeStated {
+            guarantee: guarantee.name.as_str().to_owned(),
+            holds: guarantee.holds,
+            how: guarantee.how.clone(),
+            missing: guarantee.missing.clone(),
+            waiver: guarantee.waiver.clone(),
+        })
+        .chain(published.iter().map(Published::event))
+        .collect()
+}
+
 /// Joins the sandbox with the egress process, and states what holds.
 fn bring_up(
     (prepared, directory): (Prepared, &SessionDir),
@@ -476,17 +482,7 @@ fn bring_up(
         }
         (None, _) => None,
     };
-    let guarantees = prepared.plan.guarantees.iter();
-    let stated: Vec<Event> = guarantees
-        .map(|guarantee| Event::GuaranteeStated {
-            guarantee: guarantee.name.as_str().to_owned(),
-            holds: guarantee.holds,
-            how: guarantee.how.clone(),
-            missing: guarantee.missing.clone(),
-            waiver: guarantee.waiver.clone(),
-        })
-        .chain(published.iter().map(Published::event))
-        .collect();
+    let stated = stated(&prepared.plan, &published);
     recorder.write_all(SUPERVISOR, &stated, Durability::Written)?;
     let session = proceed(launching)?;
     Ok(Parts {
@@ -510,6 +506,7 @@ fn bring_up(
         ask: prepared.options.ask,
         agent: agent_name(&prepared.spec.argv),
         in_use: prepared.in_use,
+        logins: Arc::new(prepared.logins),
     })
 }
 

@@ -375,7 +375,7 @@ impl Running {
         } = self;
         let limits = limit_events(&parts.session);
         let agent = &parts.policy.settings().preset.name;
-        let in_use = parts.in_use;
+        let (in_use, logins) = (parts.in_use, parts.logins);
         ignored(parts.session.kill(), "the drop of the session kills it too");
         // It reports the connections that are still open while the rest is shut down.
         let told = lock(&egress_replies)
@@ -414,6 +414,7 @@ impl Running {
         directory.clean(Clean::MountPoint);
         // No process of the session is left that could write there.
         let mut notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
+        notes.extend(logins.told());
         notes.extend(listening.into_iter().flat_map(Listening::told));
         // Its end takes time, and nothing waits for it.
         drop(egress);

@@ -30,8 +30,10 @@ use stockade_types::Digest;
 
 use crate::{
     caller::Caller,
+    credentials::HeldLogins,
     instructions,
     seed_list::{Deed, Inside, Kind, Original, Seeded, decide},
+    whole_files::random,
 };
 
 /// Largest file that is copied as a seed; configuration is small.
@@ -52,6 +54,8 @@ pub(crate) struct Seeding<'a> {
     pub(crate) seen: BTreeSet<String>,
     /// Changes on both sides that were not reported before.
     pub(crate) contests: Vec<Contest>,
+    /// Logins whose tokens stay outside.
+    pub(crate) outside: Option<&'a HeldLogins>,
 }
 
 /// A file that both sides changed.
@@ -71,6 +75,7 @@ impl<'a> Seeding<'a> {
             told,
             seen: BTreeSet::new(),
             contests: Vec::new(),
+            outside: None,
         }
     }
 
@@ -220,10 +225,11 @@ impl Directory {
         let known = seeding.list.get(&path);
         let there = self.kind(name)?;
         let is_file = there == Some(FileType::RegularFile);
-        if is_file && known.is_some_and(|known| known.is(metadata)) {
+        let covered = seeding.outside.and_then(|logins| logins.covered(from));
+        if covered.is_none() && is_file && known.is_some_and(|known| known.is(metadata)) {
             return Ok(());
         }
-        let contents = match read(from) {
+        let contents = match covered.map_or_else(|| read(from), Ok) {
             Ok(contents) => contents,
             Err(e) if is_absent(&e) => return Ok(()),
             Err(e) => return Err(e),
@@ -416,11 +422,6 @@ fn seen(there: Option<FileType>, contents: Option<&[u8]>) -> Inside<'_> {
         (Some(_), Some(contents)) => Inside::File(contents),
         (Some(_), None) => Inside::Other,
     }
-}
-
-/// Returns a number that no session can predict.
-pub(crate) fn random() -> io::Result<u64> {
-    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
 }
 
 fn by_descriptor(fd: &OwnedFd) -> String {

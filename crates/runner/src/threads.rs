@@ -135,6 +135,7 @@ pub(crate) fn start_network(
         abort: Arc::new(move |reason| controller.abort(reason)),
         proofs: parts.ssh.as_ref().map(Agent::proofs),
         asks: Mutex::default(),
+        logins: Arc::clone(&parts.logins),
     });
     let owners = Owners {
         diagnosis,

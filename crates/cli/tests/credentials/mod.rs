@@ -6,5 +6,6 @@ mod basic;
 mod git;
 mod kinds;
 mod lab;
+mod logins;
 mod redirects;
 mod sources;

@@ -170,19 +170,23 @@ impl<'a> Carrier<'a> {
         })
     }
 
-    /// Finds the credentials that a request is to carry; the error is the refusal of a placeholder.
-    fn placeholders<C>(&self, request: &Addressed<C>) -> Result<Uses, Box<Decision>> {
-        let line = Line {
+    /// Returns how requests are carried.
+    pub(super) fn line(&self) -> Line<'a> {
+        Line {
             host: &self.request().host,
             port: self.request().port,
             sealed: self.sealed,
-        };
+        }
+    }
+
+    /// Finds the credentials that a request is to carry; the error is the refusal of a placeholder.
+    fn placeholders<C>(&self, request: &Addressed<C>) -> Result<Uses, Box<Decision>> {
         let credentials = &self.proxy.credentials;
-        credentials.look(&request.head, line, request.body.as_ref())
+        credentials.look(&request.head, self.line(), request.body.as_ref())
     }
 
     /// Records the credentials that a request is about to carry.
-    async fn record_uses<C>(
+    pub(super) async fn record_uses<C>(
         &self,
         request: &Addressed<C>,
         uses: &Uses,
@@ -226,7 +230,7 @@ impl<'a> Carrier<'a> {
     }
 
     /// Records a refusal, and returns what the client is told.
-    async fn refuse<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
+    pub(super) async fn refuse<C>(&self, request: &Addressed<C>, decision: Decision) -> Answer {
         let entry = decided(request.as_request(), decision);
         let record = self.proxy.judge.record(entry).await;
         let reply = |record| reply(&request.head, &request.meaning, record);
@@ -276,6 +280,20 @@ impl<'a> Carrier<'a> {
         );
         let remedy = "have the server answer without `Content-Encoding`, or bind the credential to other \
                       hosts";
+        self.unanswered(request, reason, remedy).await
+    }
+
+    /// Records that a server's answer does not have new tokens in a way that is read, and returns what
+    /// the client is told.
+    pub(super) async fn no_tokens<C>(&self, request: &Addressed<C>, why: &str) -> Answer {
+        let host = &self.request().host;
+        let reason = format!("the answer of `{host}` with new tokens is not passed on: {why}");
+        let remedy = "log in again outside, or write `inside = true` in a login of your own with the \
+                      same id";
+        self.unanswered(request, reason, remedy).await
+    }
+
+    async fn unanswered<C>(&self, request: &Addressed<C>, reason: String, remedy: &str) -> Answer {
         let decision = Control::CredentialAnswer.denies(reason, remedy);
         let entry = decided(request.as_request(), decision);
         Answer::bad_gateway(&self.proxy.judge.record(entry).await)

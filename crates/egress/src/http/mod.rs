@@ -8,6 +8,8 @@
 //! | `content` | what is found in requests, and what becomes of it |
 //! | `calls` | calls of models, read while they pass |
 //! | `unpack` | takes the codings of bodies off |
+//! | `renewal` | requests for new tokens of logins, which are served here |
+//! | `whole` | answers to requests of our own, and for new tokens |
 //! | `answer` | what clients are told of requests that are not served |
 //! | `meaning` | what the first bytes of a body say of the meaning of a request |
 //! | `ages` | how old versions of packages are, which their registries are asked |
@@ -27,13 +29,15 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
 mod meaning;
+mod renewal;
 mod unpack;
+mod whole;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
 pub(crate) use ages::Ages;
 pub(crate) use answer::{Answer, sentence};
 pub(crate) use calls::Tap;
 pub(crate) use content::{Contents, Place, Searched};
-pub(crate) use credentials::{Credentials, Dressed, Uses};
+pub(crate) use credentials::{Credentials, Dressed, Uses, too_long};
 pub use credentials::{CredentialsError, HeldCredential};
 pub(crate) use head::{Addressed, Field, Fields, Head};

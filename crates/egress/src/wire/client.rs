@@ -13,7 +13,7 @@ use std::{
 
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Decision, Request};
-use stockade_types::{Answerer, ApprovalId, DecisionRecord, Subject};
+use stockade_types::{Answerer, ApprovalId, DecisionRecord, RuleId, Subject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, Connecting, Decided, FromSupervisor, HostProof, Protocol, ToSupervisor, WireError,
-    Word, frame, frame_length, is_end, message, spool::Spool,
+    Answer, Connecting, Decided, FromSupervisor, HostProof, Protocol, Renewed, ToSupervisor, Token,
+    WireError, Word, frame, frame_length, is_end, message, spool::Spool,
 };
 use crate::limits::{
     ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
@@ -203,6 +203,26 @@ impl Client {
         let _turn = turn(&self.journal_turns).await?;
         match self.call(RECORD_WAIT, request).await? {
             FromSupervisor::Recorded { seq, .. } => Ok(seq),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Asks for tokens of a login that its owner's file has by now.
+    pub(crate) async fn tokens(&self, login: RuleId) -> Result<Vec<Token>, Unanswered> {
+        let request = |id| ToSupervisor::Tokens { id, login };
+        let _turn = turn(&self.journal_turns).await?;
+        match self.call(RECORD_WAIT, request).await? {
+            FromSupervisor::Tokens { tokens, .. } => Ok(tokens),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Has new tokens of a login kept.
+    pub(crate) async fn renewed(&self, renewed: Renewed) -> Result<(), Unanswered> {
+        let request = |id| ToSupervisor::Renewed { id, renewed };
+        let _turn = turn(&self.journal_turns).await?;
+        match self.call(RECORD_WAIT, request).await? {
+            FromSupervisor::Recorded { .. } => Ok(()),
             _ => Err(Unanswered::Mismatch),
         }
     }

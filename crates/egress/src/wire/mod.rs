@@ -11,7 +11,7 @@ mod server;
 mod spool;
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
 };
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
 use stockade_types::{
-    Answerer, ApprovalId, DecisionId, DecisionRecord, Host, Port, RequestKind, Subject,
+    Answerer, ApprovalId, DecisionId, DecisionRecord, Host, Port, RequestKind, RuleId, Subject,
 };
 
 use crate::limits::FRAME_BYTES_MAX;
@@ -101,6 +101,58 @@ pub struct HostProof {
     pub signature: Vec<u8>,
 }
 
+/// A token of a login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its credential in the policy.
+    pub credential: RuleId,
+    /// What servers get.
+    pub value: Value,
+}
+
+impl Token {
+    /// Makes one.
+    pub fn new(credential: RuleId, value: &str) -> Self {
+        Self {
+            credential,
+            value: Value(value.to_owned()),
+        }
+    }
+}
+
+/// New tokens of a login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The login.
+    pub login: RuleId,
+    /// The decision that allowed the request for them.
+    pub decision: DecisionId,
+    /// The tokens.
+    pub tokens: Vec<Token>,
+    /// For how many seconds they are valid.
+    pub lifetime_s: Option<u64>,
+    /// They were given for a token of the same login; others are of a new login, perhaps somebody
+    /// else's, and never get into the owner's file.
+    pub is_same_login: bool,
+}
+
+/// The value of a token, which no message shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value(String);
+
+impl Value {
+    /// Gives it to code that needs it.
+    pub const fn expose(&self) -> &String {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
 /// What the egress process asks of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -165,6 +217,23 @@ pub enum ToSupervisor {
         /// The proof.
         proof: Box<HostProof>,
     },
+    /// Which tokens of a login does its owner's file have that were not told yet? Answered by
+    /// [`FromSupervisor::Tokens`].
+    Tokens {
+        /// Number of the request.
+        id: u64,
+        /// The login.
+        login: RuleId,
+    },
+    /// Tokens of a login are other ones now: journal it, and write them to the owner's file. Answered by
+    /// [`FromSupervisor::Recorded`], also where the file has to stay as it is.
+    Renewed {
+        /// Number of the request.
+        id: u64,
+        /// The tokens.
+        #[serde(flatten)]
+        renewed: Renewed,
+    },
     /// What becomes of a held connection ([`FromSupervisor::Connecting`]). Not answered.
     Release {
         /// Number of its packet.
@@ -189,6 +258,8 @@ impl ToSupervisor {
             | Self::Ask { id, .. }
             | Self::Covered { id, .. }
             | Self::Proved { id, .. }
+            | Self::Tokens { id, .. }
+            | Self::Renewed { id, .. }
             | Self::Release { id, .. }
             | Self::Withdraw { id } => *id,
         }
@@ -289,6 +360,13 @@ pub enum FromSupervisor {
         /// Number of the request.
         id: u64,
     },
+    /// Answers [`ToSupervisor::Tokens`].
+    Tokens {
+        /// Number of the request.
+        id: u64,
+        /// The tokens.
+        tokens: Vec<Token>,
+    },
     /// Answers any request that could not be served; whatever depends on it is denied.
     Failed {
         /// Number of the request.
@@ -317,6 +395,7 @@ impl FromSupervisor {
             | Self::Answer { id, .. }
             | Self::Covered { id, .. }
             | Self::Noted { id }
+            | Self::Tokens { id, .. }
             | Self::Failed { id, .. } => Some(*id),
             Self::Connecting(_) | Self::Revoke { .. } | Self::Finish => None,
         }

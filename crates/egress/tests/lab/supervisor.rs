@@ -183,6 +183,12 @@ impl Supervisor {
                 covered: self.state.covers.load(Ordering::SeqCst),
             },
             ToSupervisor::Proved { id, .. } => FromSupervisor::Noted { id },
+            // No login of the lab is somebody's.
+            ToSupervisor::Tokens { id, .. } => FromSupervisor::Tokens {
+                id,
+                tokens: Vec::new(),
+            },
+            ToSupervisor::Renewed { id, .. } => FromSupervisor::Recorded { id, seq: 0 },
             // No kernel holds connections in this lab.
             ToSupervisor::Release { .. } => return,
             ToSupervisor::Withdraw { id } => {

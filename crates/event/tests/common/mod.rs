@@ -231,7 +231,7 @@ fn called(text: &RawText) -> Event {
     }
 }
 
-fn approved(text: &RawText) -> [Event; 5] {
+fn approved(text: &RawText) -> [Event; 6] {
     let words = text.display();
     let approval = ApprovalId::from_random(0x7f3a);
     [
@@ -264,6 +264,12 @@ fn approved(text: &RawText) -> [Event; 5] {
         },
         Event::CredentialRefused {
             decision: decision(text, 7, Verdict::Deny),
+        },
+        Event::LoginRenewed {
+            login: "svc".parse().unwrap(),
+            decision: DecisionId::new(7),
+            written: false,
+            reason: Some(text.display()),
         },
     ]
 }

@@ -4,9 +4,11 @@
 //! A policy never holds a value. What programs inside have is a placeholder; the egress process puts
 //! the value in its place after a request was decided.
 
+mod login;
 mod read;
 mod ssh_key;
 mod standing;
+mod token;
 
 use std::fmt;
 
@@ -18,10 +20,13 @@ use crate::{
     request_path::RequestPath,
 };
 
+pub use login::LoginField;
+pub(crate) use login::{read as read_logins, strays};
 pub(crate) use read::read;
 pub use ssh_key::{SshKey, SshKeySource};
 pub use standing::Outside;
 pub(crate) use standing::Unused;
+pub use token::{has_secret_part, secret_part, with_secret_part};
 
 /// Methods by which a server answers with the request itself (RFC 9110 section 9.3.8; `TRACK` does the
 /// same), so that no credential is ever sent with them.
@@ -84,6 +89,10 @@ pub enum CredentialKind {
         /// The one service that it is for.
         service: Option<String>,
     },
+    /// The member `refresh_token` of a body with which new tokens are got (RFC 6749 section 6).
+    Refresh,
+    /// None: it is sent nowhere.
+    Kept,
 }
 
 impl CredentialKind {
@@ -96,6 +105,8 @@ impl CredentialKind {
             Self::Query { .. } => "query",
             Self::GitHttps { .. } => "git-https",
             Self::AwsSigv4 { .. } => "aws-sigv4",
+            Self::Refresh => "refresh",
+            Self::Kept => "kept",
         }
     }
 
@@ -106,7 +117,9 @@ impl CredentialKind {
             | Self::Basic { .. }
             | Self::Header { .. }
             | Self::Query { .. }
-            | Self::GitHttps { .. } => true,
+            | Self::GitHttps { .. }
+            | Self::Refresh
+            | Self::Kept => true,
             Self::AwsSigv4 { .. } => false,
         }
     }
@@ -118,7 +131,9 @@ impl CredentialKind {
             | Self::Basic { .. }
             | Self::Header { .. }
             | Self::Query { .. }
-            | Self::GitHttps { .. } => vec![value],
+            | Self::GitHttps { .. }
+            | Self::Refresh
+            | Self::Kept => vec![value],
             // The id of an access key is no secret.
             Self::AwsSigv4 { .. } => value.split(':').skip(1).collect(),
         }
@@ -137,6 +152,8 @@ pub enum CredentialSource {
     File(String),
     /// The first line that a command of the caller prints.
     Command(Vec<String>),
+    /// A token in the login file of an agent, which the agent has renewed from time to time.
+    Login(LoginField),
 }
 
 impl fmt::Display for CredentialSource {
@@ -145,6 +162,9 @@ impl fmt::Display for CredentialSource {
             Self::Variable(name) => write!(f, "the variable `{name}`"),
             Self::File(path) => write!(f, "the file `{path}`"),
             Self::Command(argv) => write!(f, "the command `{}`", argv.join(" ")),
+            Self::Login(LoginField { file, field, .. }) => {
+                write!(f, "the field `{field}` of the file `{file}`")
+            }
         }
     }
 }
@@ -193,6 +213,21 @@ pub struct CredentialUse<'a> {
 }
 
 impl Credential {
+    /// Returns which token of a login it is, if it is one.
+    pub const fn login(&self) -> Option<&LoginField> {
+        match &self.source {
+            CredentialSource::Login(login) => Some(login),
+            CredentialSource::Variable(_)
+            | CredentialSource::File(_)
+            | CredentialSource::Command(_) => None,
+        }
+    }
+
+    /// Tells whether it is put into requests in whose place for it nothing stands.
+    pub const fn is_added(&self) -> bool {
+        self.variable.is_none() && self.login().is_none()
+    }
+
     /// Tells whether it is for some request to this host and port.
     pub fn is_bound_to(&self, host: &Host, port: Port) -> bool {
         self.reaches(host, port).is_ok()

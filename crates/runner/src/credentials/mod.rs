@@ -3,6 +3,7 @@
 //! A value goes from its source to the egress process, and nowhere else: not to arguments, variables,
 //! files or records.
 
+mod logins;
 mod placeholder;
 mod sources;
 
@@ -15,6 +16,7 @@ use stockade_policy::{
 };
 use stockade_types::{RawText, Secret};
 
+pub(crate) use self::logins::{HeldLogins, are_outside};
 use self::{placeholder::Seed, sources::VALUE_BYTES_MIN};
 use crate::{RunError, caller::Caller};
 
@@ -50,13 +52,16 @@ pub(crate) fn outside(environment: &[(RawText, RawText)]) -> Outside {
 pub(crate) enum Find {
     /// A session starts and has a network.
     Values,
+    /// One starts that has none: nothing will be sent, but files with logins are inside.
+    Logins,
     /// Nothing will be sent.
     Nothing,
 }
 
 /// The credentials of a session, and what its owner should know of them.
 pub(crate) struct Held {
-    pub(crate) held: Vec<HeldCredential>,
+    pub(crate) values: Vec<HeldCredential>,
+    pub(crate) logins: HeldLogins,
     pub(crate) notes: Vec<String>,
 }
 
@@ -75,18 +80,28 @@ pub(crate) fn hold(
 ) -> Result<Held, RunError> {
     let notes = policy.settle_credentials(&outside(&caller.environment));
     let seed = match find {
-        Find::Values if !policy.credentials().is_empty() => {
+        Find::Values | Find::Logins if !policy.credentials().is_empty() => {
             let seed = Seed::open(state_dir);
             Some(seed.map_err(RunError::Placeholders)?)
         }
-        Find::Values | Find::Nothing => None,
+        Find::Values | Find::Logins | Find::Nothing => None,
     };
-    let held = self::find(policy, caller, seed.as_ref())?;
+    let (logins, tokens) = match &seed {
+        Some(seed) => HeldLogins::find(policy, caller, seed),
+        None => Default::default(),
+    };
+    let seed = seed.filter(|_| find == Find::Values);
+    let mut held = self::find(policy, caller, seed.as_ref())?;
+    held.extend(tokens);
     let values = caller.environment.iter_mut().map(|(_, value)| value);
     for text in values.chain(argv) {
         *text = cover(text, policy, &held);
     }
-    Ok(Held { held, notes })
+    Ok(Held {
+        values: held,
+        logins,
+        notes,
+    })
 }
 
 /// Finds the value of each credential of the policy, and makes its placeholder.
@@ -98,7 +113,8 @@ fn find(
     let mut held: Vec<HeldCredential> = Vec::new();
     // What has one source has one placeholder: a client may send it in more than one way.
     let mut known: HashMap<String, (String, Secret<String>)> = HashMap::new();
-    for own in policy.credentials() {
+    let others = policy.credentials().iter();
+    for own in others.filter(|own| own.login().is_none()) {
         let shape = match &own.kind {
             CredentialKind::Basic { .. } | CredentialKind::AwsSigv4 { .. } => own.kind.as_str(),
             _ => "",
@@ -166,7 +182,7 @@ impl Held {
             if let CredentialSource::Variable(name) = &own.source {
                 facts.withheld.push(name.clone());
             }
-            let one = self.held.iter().find(|one| one.id == own.id);
+            let one = self.values.iter().find(|one| one.id == own.id);
             if let (CredentialKind::AwsSigv4 { .. }, Some(one)) = (&own.kind, one) {
                 facts.withheld.extend(AWS_OTHERS.map(str::to_owned));
                 let both = AWS_VARIABLES.map(|name| (name.to_owned(), one.placeholder.clone()));

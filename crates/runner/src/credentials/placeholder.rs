@@ -11,10 +11,11 @@ use std::{
 use stockade_types::Digest;
 
 /// How keys of known services begin; the longest that fits is kept.
-const PREFIXES: [&str; 26] = [
+const PREFIXES: [&str; 28] = [
     "sk-ant-api03-",
     "sk-ant-admin01-",
     "sk-ant-oat01-",
+    "sk-ant-ort01-",
     "sk-ant-",
     "sk-proj-",
     "sk-svcacct-",
@@ -37,6 +38,7 @@ const PREFIXES: [&str; 26] = [
     "xoxp-",
     "sntrys_",
     "dop_v1_",
+    "rt_",
     "eyJ",
 ];
 /// Values from this length on are taken for keys of a program, whose length and punctuation say
@@ -86,11 +88,7 @@ impl Seed {
             Some((user, password)) => (format!("{user}:"), password),
             None => (String::new(), value),
         };
-        let fits = PREFIXES.iter().filter(|prefix| secret.starts_with(*prefix));
-        let prefix = fits
-            .max_by_key(|prefix| prefix.len())
-            .copied()
-            .unwrap_or_default();
+        let prefix = prefix(secret);
         let rest = secret.get(prefix.len()..).unwrap_or_default();
         let is_key = rest.len() >= KEY_BYTES_MIN;
         let is_hex = is_key && rest.bytes().all(|b| HEX.contains(&b));
@@ -106,6 +104,15 @@ impl Seed {
             _ => drawn,
         });
         kept + prefix + &text.collect::<String>()
+    }
+
+    /// Makes the placeholder of the secret part of a token. Other tokens of the same length have the same
+    /// one, so that it stays when the token is renewed.
+    pub(super) fn token(&self, label: &str, secret: &str) -> String {
+        let prefix = prefix(secret);
+        let length = secret.len().max(KEY_BYTES_MIN + prefix.len()) - prefix.len();
+        let drawn = self.letters(label, LETTERS).take(length);
+        prefix.chars().chain(drawn).collect()
     }
 
     /// Makes the placeholder of an access key of AWS, in the form of its id.
@@ -131,6 +138,14 @@ impl Seed {
             })
         })
     }
+}
+
+/// Returns how a key of a known service begins.
+fn prefix(secret: &str) -> &'static str {
+    let fits = PREFIXES.iter().filter(|prefix| secret.starts_with(*prefix));
+    fits.max_by_key(|prefix| prefix.len())
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Makes the file whole, or leaves the one that is there.

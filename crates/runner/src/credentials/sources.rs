@@ -43,6 +43,9 @@ pub(super) fn value(source: &CredentialSource, caller: &Caller) -> Result<Secret
         }
         CredentialSource::File(path) => file(path, caller)?,
         CredentialSource::Command(argv) => command(argv, &caller.environment, COMMAND_WAIT)?,
+        CredentialSource::Login(_) => {
+            return Err("is a login, which is found with its file".to_owned());
+        }
     };
     let line = text.lines().next().unwrap_or_default().trim();
     if line.len() < VALUE_BYTES_MIN {

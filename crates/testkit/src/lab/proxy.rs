@@ -22,19 +22,25 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy without authentication.
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(None, Vec::new())
+    }
+
+    /// Starts a proxy that leads to nothing but these ports of 127.0.0.1, by `host:port`.
+    pub fn leading(ways: &[(&str, u16)]) -> Self {
+        let ways = ways.iter().map(|(to, port)| ((*to).to_owned(), *port));
+        Self::with(None, ways.collect())
     }
 
     /// Starts a proxy that requires this value of `Proxy-Authorization`.
     pub fn locked(authorization: &str) -> Self {
-        Self::with(Some(authorization.to_owned()))
+        Self::with(Some(authorization.to_owned()), Vec::new())
     }
 
-    fn with(authorization: Option<String>) -> Self {
+    fn with(authorization: Option<String>, ways: Vec<(String, u16)>) -> Self {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&heads);
         let listener = Listener::start(loopback(), move |connection| {
-            serve(connection, &record, authorization.as_deref())
+            serve(connection, &record, (authorization.as_deref(), &ways))
         });
         Self { listener, heads }
     }
@@ -61,7 +67,7 @@ impl Proxy {
 fn serve(
     mut client: Connection,
     record: &Mutex<Vec<String>>,
-    authorization: Option<&str>,
+    (authorization, ways): (Option<&str>, &[(String, u16)]),
 ) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
@@ -90,6 +96,13 @@ fn serve(
     };
     let port = authority.rsplit_once(':').map_or("80", |(_, port)| port);
     let port: u16 = port.parse().map_err(io::Error::other)?;
+    let way = ways.iter().find(|(to, _)| to == authority);
+    let port = match way {
+        Some((_, port)) => *port,
+        None if ways.is_empty() => port,
+        // Nobody listens there.
+        None => 1,
+    };
     let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
     };

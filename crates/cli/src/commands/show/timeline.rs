@@ -157,7 +157,8 @@ impl Timeline {
             // The summary says which ports there were, and what an answer let through is shown.
             Event::PortPublished { .. }
             | Event::ApprovalUsed { .. }
-            | Event::CredentialUsed { .. } => {}
+            | Event::CredentialUsed { .. }
+            | Event::LoginRenewed { .. } => {}
         }
     }
 

@@ -10,19 +10,15 @@ use super::Place;
 use crate::{
     alpn::Http,
     dial::Carries,
-    gate::{Incoming, count},
+    gate::count,
     http::{
         Carrier, Way,
-        h1::{
-            body::{Body, Framing},
-            chunked::{Manner, Piece},
-            head::{Carried, ResponseHead, parse_response, write},
-            lines::Scanner,
-        },
+        h1::head::{Carried, write},
         head::{Field, Fields, Head},
+        whole,
     },
     judge::{Judgement, Waiter},
-    limits::{DESCRIPTION_BYTES_MAX, HEAD_READ_BYTES, RELAY_CHUNK_BYTES},
+    limits::DESCRIPTION_BYTES_MAX,
     upstream::Upstream,
     watch::Watch,
 };
@@ -156,54 +152,13 @@ async fn send(carrier: Carrier<'_>, head: Head, waiter: Waiter<'_>) -> Result<Ve
         .announce(count(bytes.len()))
         .map_err(|_| failed())?;
     outgoing.write(&bytes).await.map_err(|_| failed())?;
-    let (head, body) = receive(incoming)
+    let (head, body) = whole::receive(incoming, "GET", DESCRIPTION_BYTES_MAX)
         .await
         .ok_or_else(|| format!("`{host}` did not describe it in an answer that can be read"))?;
     if head.status != 200 {
         return Err(format!("`{host}` answers with status {}", head.status));
     }
     plain(body, head.coded).ok_or_else(|| format!("the description at `{host}` cannot be read"))
-}
-
-/// Reads a whole answer; `None` if it is none or too long.
-async fn receive(mut from: Incoming<'_>) -> Option<(ResponseHead, Vec<u8>)> {
-    let mut rest = Vec::new();
-    let head = loop {
-        let mut scanner = Scanner::default();
-        let head = loop {
-            if let Some((head, length)) = parse_response(&mut scanner, &rest, "GET").ok()? {
-                rest.drain(..length.min(rest.len()));
-                break head;
-            }
-            if from.fill(&mut rest, HEAD_READ_BYTES).await.ok()? == 0 {
-                return None;
-            }
-        };
-        if !head.is_interim() {
-            break head;
-        }
-    };
-    let mut framed = Body::new(head.framing, Manner::Strict);
-    let mut body = Vec::new();
-    loop {
-        framed
-            .read(&rest, |piece| match piece {
-                Piece::Data(bytes) => body.extend_from_slice(bytes),
-                Piece::Trailer(_) => {}
-            })
-            .ok()?;
-        if body.len() > DESCRIPTION_BYTES_MAX {
-            return None;
-        }
-        if framed.is_done() {
-            return Some((head, body));
-        }
-        rest.clear();
-        if from.fill(&mut rest, RELAY_CHUNK_BYTES).await.ok()? == 0 {
-            let is_whole = head.framing == Framing::UntilClose;
-            return is_whole.then_some((head, body));
-        }
-    }
 }
 
 /// Unpacks what a registry has packed although it was asked not to; bounded.

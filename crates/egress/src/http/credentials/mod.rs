@@ -4,17 +4,29 @@
 //! where it stands in a place where it is not replaced, the request is refused. Only when the request
 //! is about to be sent does the value take its place ([`Credentials::dress`]). What the server answers
 //! is searched for the value ([`crate::scrub`]).
+//!
+//! Tokens of a login are renewed from time to time ([`super::renewal`]): the placeholder stays, and its value is
+//! another one.
 
 mod aws;
 mod places;
+pub(in crate::http) mod spent;
+mod tokens;
+mod values;
 
 use std::{borrow::Cow, sync::Arc};
 
 use aho_corasick::AhoCorasick;
-use stockade_policy::{Control, Credential, CredentialKind, CredentialUse, Decision, Permitted};
+use stockade_policy::{
+    Control, Credential, CredentialKind, CredentialUse, Decision, Permitted, secret_part,
+};
 use stockade_types::{Digest, Host, Port, RuleId, Secret};
 
-use self::places::{Found, Written, found};
+pub(crate) use self::tokens::too_long;
+use self::{
+    places::{Found, Written, found},
+    values::Values,
+};
 use super::{Addressed, Field, Fields, Head};
 use crate::scrub::Scrubber;
 
@@ -42,25 +54,35 @@ pub enum CredentialsError {
 
 /// A credential at work.
 #[derive(Debug)]
-struct Live {
+pub(crate) struct Live {
     policy: Credential,
+    /// What is searched for: the placeholder; of a token that clients read, the part that is secret.
     placeholder: String,
-    value: Secret<String>,
 }
 
 impl Live {
     /// Signs a request, if the credential signs.
-    fn signed(&self, head: &Head, body: Option<&Digest>) -> Option<Result<Fields, String>> {
+    fn signed(
+        &self,
+        head: &Head,
+        value: &Secret<String>,
+        body: Option<&Digest>,
+    ) -> Option<Result<Fields, String>> {
         let CredentialKind::AwsSigv4 { region, service } = &self.policy.kind else {
             return None;
         };
         let scope = (region.as_deref(), service.as_deref());
-        Some(aws::signed(head, self.value.expose(), scope, body))
+        Some(aws::signed(head, value.expose(), scope, body))
     }
 
     /// Refuses a request that the credential cannot sign.
-    fn can_sign(&self, head: &Head, body: Option<&Digest>) -> Result<(), Box<Decision>> {
-        match self.signed(head, body) {
+    fn can_sign(
+        &self,
+        head: &Head,
+        value: &Secret<String>,
+        body: Option<&Digest>,
+    ) -> Result<(), Box<Decision>> {
+        match self.signed(head, value, body) {
             None | Some(Ok(_)) => Ok(()),
             Some(Err(why)) => {
                 let reason = format!(
@@ -81,7 +103,9 @@ pub(crate) struct Credentials {
     live: Vec<Live>,
     /// Finds the placeholders; the number of a pattern is that in `live`.
     placeholders: Option<AhoCorasick>,
-    scrubber: Option<Arc<Scrubber>>,
+    values: Values,
+    /// Taken by who gets new tokens: a token for that can be spent once.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 /// How a request is carried, as far as credentials depend on it.
@@ -107,6 +131,15 @@ pub(crate) struct Dressed<'a, C> {
 }
 
 impl<'a, C> Dressed<'a, C> {
+    /// Says how long the body is.
+    pub(super) fn with_length(mut self, bytes: usize) -> Self {
+        self.head.to_mut().fields.add(Field {
+            name: b"Content-Length",
+            value: bytes.to_string().as_bytes(),
+        });
+        self
+    }
+
     /// Returns the request as it was judged.
     pub(crate) const fn request(&self) -> &'a Addressed<C> {
         self.request
@@ -127,16 +160,28 @@ impl Credentials {
         policy: &[Credential],
         mut held: Vec<HeldCredential>,
     ) -> Result<Self, CredentialsError> {
-        let mut live = Vec::new();
+        let (mut live, mut values) = (Vec::new(), Vec::new());
         for own in policy {
             let at = held.iter().position(|one| one.id == own.id);
-            let missing = || CredentialsError::Missing(own.id.clone());
-            let one = held.swap_remove(at.ok_or_else(missing)?);
+            let Some(at) = at else {
+                // Who has not logged in has no tokens.
+                match own.login() {
+                    Some(_) => continue,
+                    None => return Err(CredentialsError::Missing(own.id.clone())),
+                }
+            };
+            let HeldCredential {
+                placeholder, value, ..
+            } = held.swap_remove(at);
+            let placeholder = match own.login() {
+                Some(_) => secret_part(&placeholder).to_owned(),
+                None => placeholder,
+            };
             live.push(Live {
                 policy: own.clone(),
-                placeholder: one.placeholder,
-                value: one.value,
+                placeholder,
             });
+            values.push(value);
         }
         if live.is_empty() {
             return Ok(Self::default());
@@ -145,14 +190,10 @@ impl Credentials {
         let placeholders = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .build(live.iter().map(|one| one.placeholder.as_bytes()));
-        let sent = live.iter().filter(|one| one.policy.kind.is_sent());
-        let pairs: Vec<_> = sent
-            .map(|one| (one.placeholder.as_str(), one.value.expose().as_str()))
-            .collect();
-        let scrubber = Scrubber::new(&pairs).map_err(CredentialsError::Search)?;
         Ok(Self {
             placeholders: Some(placeholders.map_err(CredentialsError::Search)?),
-            scrubber: Some(Arc::new(scrubber)),
+            values: Values::new(&live, values).map_err(CredentialsError::Search)?,
+            renewing: tokio::sync::Mutex::default(),
             live,
         })
     }
@@ -181,13 +222,13 @@ impl Credentials {
                 );
                 return Err(misuse(reason, "send it once"));
             }
-            if let Some(live) = self.live.get(at) {
-                live.can_sign(head, body)?;
+            if let (Some(live), Some(value)) = (self.live.get(at), self.values.get(at)) {
+                live.can_sign(head, &value, body)?;
             }
             uses.0.push((at, Written::Placeholder));
         }
         for (at, live) in self.live.iter().enumerate() {
-            let adds = live.policy.variable.is_none()
+            let adds = live.policy.is_added()
                 && live.policy.fits(request(head, line)).is_ok()
                 && places::is_free(head, &live.policy.kind)
                 && !uses.0.iter().any(|(other, _)| *other == at);
@@ -261,19 +302,24 @@ impl Credentials {
         };
         let mut signers = Vec::new();
         for (at, written) in &uses.0 {
-            let Some(live) = self.live.get(*at) else {
+            let (Some(live), Some(value)) = (self.live.get(*at), self.values.get(*at)) else {
                 continue;
             };
-            let (kind, value) = (&live.policy.kind, live.value.expose());
+            let kind = &live.policy.kind;
             match kind {
-                CredentialKind::AwsSigv4 { .. } => signers.push(live),
-                _ => places::put(&mut head, *written, kind, (&live.placeholder, value)),
+                CredentialKind::AwsSigv4 { .. } => signers.push((live, value)),
+                _ => places::put(
+                    &mut head,
+                    *written,
+                    kind,
+                    (&live.placeholder, value.expose()),
+                ),
             }
         }
         // At last: a signature is of what is sent.
-        for live in signers {
+        for (live, value) in signers {
             // What cannot be signed any more goes with its placeholder, with which no server does anything.
-            if let Some(Ok(fields)) = live.signed(&head, request.body.as_ref()) {
+            if let Some(Ok(fields)) = live.signed(&head, &value, request.body.as_ref()) {
                 head.fields = fields;
             }
         }
@@ -282,10 +328,10 @@ impl Credentials {
     }
 
     /// Returns what answers of a host are searched for; none where it gets no credential.
-    pub(crate) fn scrubber(&self, host: &Host, port: Port) -> Option<&Arc<Scrubber>> {
+    pub(crate) fn scrubber(&self, host: &Host, port: Port) -> Option<Arc<Scrubber>> {
         let mut sent = self.live.iter().filter(|one| one.policy.kind.is_sent());
         let is_searched = sent.any(|live| live.policy.is_bound_to(host, port));
-        self.scrubber.as_ref().filter(|_| is_searched)
+        is_searched.then(|| self.values.scrubber()).flatten()
     }
 
     fn is_bound_to(&self, host: &Host, port: Port) -> bool {

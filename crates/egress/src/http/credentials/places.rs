@@ -6,7 +6,7 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use stockade_policy::CredentialKind;
+use stockade_policy::{CredentialKind, has_secret_part};
 use stockade_types::RawText;
 
 use super::aws;
@@ -99,6 +99,8 @@ pub(super) fn expected(kind: &CredentialKind) -> String {
         }
         CredentialKind::Header { name } => format!("the whole of `{name}: …`"),
         CredentialKind::Query { parameter } => format!("the parameter `{parameter}=…`"),
+        CredentialKind::Refresh => "`refresh_token` of a body".to_owned(),
+        CredentialKind::Kept => "nothing".to_owned(),
         CredentialKind::AwsSigv4 { .. } => {
             "the access key of `Authorization: AWS4-HMAC-SHA256 …`".to_owned()
         }
@@ -120,7 +122,8 @@ pub(super) fn is_right(
             is(name, AUTHORIZATION)
                 && fields.any(|field| {
                     field.is(AUTHORIZATION)
-                        && word(field.value).is_some_and(|(_, rest)| rest == placeholder)
+                        && word(field.value)
+                            .is_some_and(|(_, rest)| has_secret_part(rest, placeholder))
                 })
         }
         (CredentialKind::Header { name: own }, Place::Field(name)) => {
@@ -153,8 +156,8 @@ pub(super) fn is_free(head: &Head, kind: &CredentialKind) -> bool {
             !has(AUTHORIZATION)
         }
         CredentialKind::Header { name } => !has(name),
-        // Whether a request is to be signed is up to the program.
-        CredentialKind::AwsSigv4 { .. } => false,
+        // Whether a request is to be signed is up to the program; the others stand in no head.
+        CredentialKind::AwsSigv4 { .. } | CredentialKind::Refresh | CredentialKind::Kept => false,
         CredentialKind::Query { parameter } => !parameters(head.path.as_bytes())
             .any(|one| one.split(|b| *b == b'=').next() == Some(parameter.as_bytes())),
     }
@@ -204,7 +207,10 @@ fn new_field(kind: &CredentialKind, value: &str) -> Option<(String, String)> {
         }
         CredentialKind::Header { name } => (name.clone(), value.to_owned()),
         // No field, or none that has the value.
-        CredentialKind::Query { .. } | CredentialKind::AwsSigv4 { .. } => return None,
+        CredentialKind::Query { .. }
+        | CredentialKind::AwsSigv4 { .. }
+        | CredentialKind::Refresh
+        | CredentialKind::Kept => return None,
     })
 }
 
@@ -216,7 +222,7 @@ fn replaced_field(
     match kind {
         CredentialKind::Bearer => {
             let (scheme, rest) = word(field.value).filter(|_| field.is(AUTHORIZATION))?;
-            (rest == placeholder).then(|| [scheme, b" ", value].concat())
+            has_secret_part(rest, placeholder).then(|| [scheme, b" ", value].concat())
         }
         CredentialKind::Header { name } => {
             (field.is(name) && field.value == placeholder).then(|| value.to_owned())
@@ -226,7 +232,10 @@ fn replaced_field(
             let new = replaced_login(&login(field.value)?, placeholder, value)?;
             Some([scheme, b" ", BASE64.encode(new).as_bytes()].concat())
         }
-        CredentialKind::Query { .. } | CredentialKind::AwsSigv4 { .. } => None,
+        CredentialKind::Query { .. }
+        | CredentialKind::AwsSigv4 { .. }
+        | CredentialKind::Refresh
+        | CredentialKind::Kept => None,
     }
 }
 

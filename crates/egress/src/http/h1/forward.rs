@@ -50,7 +50,8 @@ impl Exchange<'_> {
         };
         let credentials = &self.carrier.proxy.credentials;
         let NetRequest { host, port, .. } = self.carrier.request();
-        let scrubber = credentials.scrubber(host, *port).map(AsRef::as_ref);
+        let scrubber = credentials.scrubber(host, *port);
+        let scrubber = scrubber.as_deref();
         let dressed = credentials.dress(&allowed.permitted, uses);
         let head = write(&dressed, upstream.forward.as_ref());
         let started = AtomicBool::new(false);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a client waits for that asks whether it may send its body (RFC 9110 section 10.1.1).
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Exchange<'_> {
     /// Reads what a request means: its head, and as much of its body as says more. The bytes stay where

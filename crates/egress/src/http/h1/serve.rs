@@ -146,6 +146,9 @@ async fn next_request_comes(exchange: &mut Exchange<'_>) -> bool {
 
 impl Exchange<'_> {
     async fn request(&mut self, head: RequestHead, first: bool) -> Next {
+        if self.carrier.renews(&head.head) {
+            return Box::pin(self.renew(head)).await;
+        }
         let RequestHead { head, carried } = head;
         let mut opening = self.read_opening(&head, carried.framing).await;
         let waiter = Waiter::Connection {

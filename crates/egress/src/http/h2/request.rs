@@ -10,6 +10,7 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
 use stockade_policy::NetRequest;
 use stockade_types::DecisionId;
+use tokio::time::timeout;
 
 use super::{
     client::{Client, Outcome},
@@ -17,11 +18,12 @@ use super::{
     link::Link,
     servers::Server,
     to_h1, to_h2,
-    upload::Upload,
+    upload::{TooLong, Upload},
 };
 use crate::{
-    http::{Admitted, Answer, Searched, Tap, Uses, Way},
+    http::{Admitted, Answer, Head, Searched, Tap, Uses, Way, too_long},
     judge::{Allowed, Waiter, Withdrawn},
+    limits::{OPENING_WAIT, TOKEN_REQUEST_BYTES_MAX},
 };
 
 /// How a request came to its end.
@@ -61,8 +63,11 @@ pub(crate) async fn serve(
         }
     };
     drop(parts);
-    let reading = link.carrier().reading(&head);
     let mut body = Upload::new(body);
+    if link.carrier().renews(&head) {
+        return Box::pin(renew(&link, (head, carried), body, client)).await;
+    }
+    let reading = link.carrier().reading(&head);
     let mut opening = body.read_ahead(reading).await;
     let asking = Asking(Mutex::new(client));
     let (ages, waiter) = (&link.proxy.ages, Waiter::Request(&asking));
@@ -97,6 +102,33 @@ pub(crate) async fn serve(
         return End::Answered;
     };
     end(&link, &request, client, outcome).await
+}
+
+/// Serves a request for new tokens of a login.
+async fn renew(
+    link: &Link,
+    (head, carried): (Head, head::Carried),
+    mut body: Upload,
+    client: Client,
+) -> End {
+    let carrier = link.carrier();
+    let whole = timeout(OPENING_WAIT, body.read_whole(TOKEN_REQUEST_BYTES_MAX)).await;
+    let asking = Asking(Mutex::new(client));
+    let answer = match whole {
+        Err(_) | Ok(None) => return End::TakenBack,
+        Ok(Some(Ok(body))) => carrier.renew(&head, body, Waiter::Request(&asking)).await,
+        Ok(Some(Err(TooLong))) => {
+            let decision = too_long(&head.path);
+            let request = carrier.addressed(head.clone(), carried, Vec::new().into());
+            carrier.refuse(&request, decision).await
+        }
+    };
+    let mut client = asking
+        .0
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    client.answer(&head.method, answer).await;
+    End::Answered
 }
 
 /// Takes a request through all that happens before it is sent.
@@ -169,7 +201,7 @@ async fn send(
     let credentials = &link.proxy.credentials;
     let NetRequest { host, port, .. } = link.carrier().request();
     if let Some(scrubber) = credentials.scrubber(host, *port) {
-        client.scrub(Arc::clone(scrubber));
+        client.scrub(scrubber);
     }
     let dressed = credentials.dress(&allowed.permitted, uses);
     let Some(server) = client.unless_withdrawn(usable(link, server)).await else {

@@ -15,6 +15,9 @@ use crate::{
     limits::OPENING_WAIT,
 };
 
+/// A body has more bytes than it may have.
+pub(super) struct TooLong;
+
 /// The body of a request on its way.
 pub(super) struct Upload {
     /// What was read and not passed on, in order.
@@ -64,6 +67,20 @@ impl Upload {
         };
         let _in_time = timeout(OPENING_WAIT, read).await;
         reading.finish(self.stream.is_end_stream())
+    }
+
+    /// Reads all of a body that is to have no more than `max` bytes; `None` if it is broken off.
+    pub(super) async fn read_whole(&mut self, max: usize) -> Option<Result<Vec<u8>, TooLong>> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.data().await {
+            let piece = piece.ok()?;
+            whole.extend_from_slice(&piece);
+            if whole.len() > max {
+                return Some(Err(TooLong));
+            }
+            self.passed(piece.len());
+        }
+        Some(Ok(whole))
     }
 
     /// Returns the next piece; `None` at the end.
