@@ -163,6 +163,10 @@ fn what_was_allowed_is_learned_as_rules_about_requests() {
         learned
             .assert_stdout("/items/*")
             .assert_stderr("1 rule opens much");
+        let again = env.stockade().args(["policy", "learn", "last", "--write"]);
+        let again = again.success();
+        again.assert_stdout("is there already, commented out");
+        assert!(!again.stdout.contains("it can change"), "{again:?}");
         let rules = env.stockade().args(["rules", "list"]).success().stdout;
         let before = server.requests().len();
         let again = env.session_with(repo.path(), &["--ask", "deny"]);

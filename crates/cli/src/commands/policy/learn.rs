@@ -4,9 +4,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
 use stockade_event::Event;
 use stockade_policy::{LastingRule, Width};
 use stockade_types::{
@@ -147,6 +149,10 @@ fn give(
         Some(_) => one.rule.to_comment(id, "allowed before"),
         None => one.rule.to_toml(id, "allowed before"),
     };
+    if args.write && one.rule.risk.is_some() && is_there(args, workspace, &text)? {
+        // A comment is no rule, so nothing else tells that it was written before.
+        return out.line(format_args!("{id}  is there already, commented out"));
+    }
     if args.write {
         let shown = add(args, workspace, (&note, &text))?;
         let words = safe(&one.rule.words);
@@ -171,6 +177,16 @@ fn add(args: &Args, workspace: &Path, (note, text): (&str, &str)) -> anyhow::Res
     let path = rules::file(Reach::of(args.everywhere), workspace)?;
     rules::add(&path, workspace, note, text)?;
     Ok(safe(&path.display().to_string()))
+}
+
+/// Tells whether the file that a rule is for has this text.
+fn is_there(args: &Args, workspace: &Path, text: &str) -> anyhow::Result<bool> {
+    let path = rules::file(Reach::of(args.everywhere), workspace)?;
+    match fs::read_to_string(&path) {
+        Ok(own) => Ok(own.contains(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 /// Reads what people allowed in a session, and how many lines could not be read.
