@@ -2,7 +2,7 @@
 
 use crate::{
     adapters::{self, Adapter, Gathering},
-    claims::{Answered, Asked},
+    claims::{Answered, Asked, Call},
     events::Events,
     frames::Frames,
     json::{Extent, Json},
@@ -109,6 +109,11 @@ impl Response {
             Form::Events(events) => events.feed(part, &mut take),
             Form::Frames(frames) => frames.feed(part, &mut take),
         }
+    }
+
+    /// Returns the tool calls that have become whole since the last time.
+    pub fn new_calls(&mut self) -> Vec<Call> {
+        self.gathering.new_calls()
     }
 
     /// Says what was answered, as far as it was read; `is_cut` if it ended early.

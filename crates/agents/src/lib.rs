@@ -13,6 +13,7 @@
 //! | `content` | texts: length, digest, and what is kept |
 //! | `events`, `frames`, `json`, `tree` | the forms of bodies, read as they come |
 //! | `hosted` | tools that providers run |
+//! | `intent` | what a tool call says that it will do |
 //!
 //! Everything that comes out is a claim of whoever sent the bytes: no decision rests on it.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod content;
 mod events;
 mod frames;
 mod hosted;
+mod intent;
 mod json;
 mod limits;
 mod place;
@@ -33,5 +35,6 @@ pub use call::{Request, Response};
 pub use claims::{Answered, Asked, Bounded, Call, HostedTool, Returned, Usage};
 pub use content::Content;
 pub use hosted::{RunBy, run_by};
+pub use intent::Intent;
 pub use limits::{BODY_BYTES_MAX, ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 pub use place::{Api, Place};

@@ -39,6 +39,10 @@ pub const ENTRIES_MAX: usize = 256;
 /// Tool calls that are put together at a time, as their pieces come.
 pub(crate) const OPEN_CALLS_MAX: usize = 64;
 
+/// Commands, files and hosts that are taken from one tool call, of each; a large patch names some
+/// dozens of files.
+pub(crate) const INTENT_ENTRIES_MAX: usize = 64;
+
 /// Bytes of a frame of an event stream; the format has 16 MiB at most.
 pub(crate) const FRAME_BYTES_MAX: u32 = 16 << 20;
 

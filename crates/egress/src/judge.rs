@@ -9,7 +9,7 @@ use std::{
 
 use stockade_policy::{
     Approvals, AsRequest, Decision, LooksFor, Meaning, NameRequest, NetRequest, Permitted, Policy,
-    Request,
+    RecordContent, Request,
 };
 use stockade_types::{
     ApprovalId, AskMode, Circumstance, DecisionRecord, Host, HostName, Port, RawText, Subject,
@@ -91,6 +91,11 @@ impl Judge {
             supervisor,
             ask,
         }
+    }
+
+    /// Says what the record keeps of what is said.
+    pub(crate) fn record_content(&self) -> RecordContent {
+        self.policy.record_content()
     }
 
     /// Tells whether a question can get an answer of a person in this session.

@@ -325,6 +325,17 @@ pub(crate) const FINDINGS_MAX: usize = 64;
 /// Secrets that are remembered so that each is recorded once; past it each is recorded.
 pub(crate) const SECRETS_SEEN_MAX: usize = 4096;
 
+/// How long bytes that end a tool call wait until the call is recorded.
+pub(crate) const CLAIM_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of one text that an event has, as far as `record.content` lets it: of longer ones the beginning,
+/// from which people see what was meant.
+pub(crate) const SAID_BYTES_MAX: usize = 8 * 1024;
+
+/// Texts of one prompt that an event has; agents put some of their own beside the person's. With
+/// [`SAID_BYTES_MAX`] they are most of a record.
+pub(crate) const SAID_PARTS_MAX: usize = 6;
+
 /// Calls of models that are read at a time, each of which holds a few MiB at most; agents have some
 /// dozens. Of others it is only said that they were made.
 pub(crate) const CALLS_READ_MAX: usize = 64;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stockade_types::{DecisionRecord, Digest, SessionId, Subject};
 
-use crate::{catalogue::cli_name, event::Event};
+use crate::{catalogue::cli_name, cause::Cause, event::Event};
 
 /// When something happened, by the clock of its observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub struct Envelope {
     /// The first-level command it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// What it came of, if that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// Fields that were cut because the record would have been too large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<Truncated>,
@@ -79,6 +82,9 @@ impl Envelope {
         put("kind", self.event.kind().into());
         if let Some(scope) = &self.scope {
             put("scope", scope.as_str().into());
+        }
+        if let Some(cause) = &self.cause {
+            put("cause", plain(cause));
         }
         if !self.truncated.is_empty() {
             put("truncated", plain(&self.truncated));

@@ -4,19 +4,20 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    Access, Answerer, ApprovalId, AskMode, CallEnd, ClaimSource, DecisionId, DecisionRecord,
-    Digest, LimitName, ModelApi, ModelProvider, RawText, RuleId, Severity, Subject, Target, Tier,
-    UnixMillis, Verdict, WorkspaceMode,
+    Access, Answerer, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId,
+    DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, RawText, RuleId, Severity, Subject,
+    Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use crate::{
     beside::Beside,
     catalogue::{FieldDoc, KindDoc},
+    cause::Said,
     declare::events,
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
     text::{
         ModelCall, because, bytes, connection_line, decided, guarantee_line, limit_text,
-        model_line, safe, words,
+        model_line, prompt_line, safe, tool_line, words,
     },
     totals::{Counts, LayerSeen, SessionOutcome},
 };
@@ -454,6 +455,65 @@ events! {
         ..Target::default()
     };
     closes true;
+    /// A model was told what to do: by the person, or by the agent for it. A claim, as in
+    /// `model.called`; its number is the `turn` of what comes of it.
+    "prompt.submitted" PromptSubmitted {
+        /// The agent.
+        @beside process: Subject,
+        /// Where it was learned.
+        learned_from: ClaimSource,
+        /// The decision that allowed the request which carried it.
+        decision: DecisionId,
+        /// The model was offered no tools, as for a title or a summary: nothing comes of it.
+        aside: bool,
+        /// What was said, in the order in which it was; agents add texts of their own.
+        parts: Listed<Said>,
+    }
+    => prompt_line(parts, *aside);
+    /// A model asked its agent for a tool call. A claim, as in `model.called`.
+    "tool.called" ToolCalled {
+        /// The agent.
+        @beside process: Subject,
+        /// Where it was learned.
+        learned_from: ClaimSource,
+        /// The decision that allowed the request whose answer asked for it.
+        decision: DecisionId,
+        /// Its id; ids can collide.
+        id: RawText,
+        /// The tool.
+        name: RawText,
+        /// Its arguments as JSON without blanks and with sorted members, or as they were sent.
+        arguments: Option<Said>,
+    }
+    => tool_line(name, arguments.as_ref());
+    /// An agent told its model what came of a tool call. A claim, as in `model.called`.
+    "tool.returned" ToolReturned {
+        /// The agent.
+        @beside process: Subject,
+        /// Where it was learned.
+        learned_from: ClaimSource,
+        /// The decision that allowed the request which carried it.
+        decision: DecisionId,
+        /// The id of the call.
+        id: RawText,
+        /// The `tool.called` that it answers, if there is one.
+        call: Option<u64>,
+        /// What was said.
+        text: Said,
+    }
+    => format!("{id} returned {}", bytes(text.bytes));
+    /// It became known which tool call a command of the agent is for.
+    "scope.bound" ScopeBound {
+        /// The command.
+        scope: String,
+        /// The process that began it.
+        @beside process: Subject,
+        /// The `tool.called`.
+        call: u64,
+        /// How that is known.
+        certainty: Certainty,
+    }
+    => format!("{} is for event {call} ({certainty})", safe(scope));
     /// Events that could not be recorded.
     "events.lost" EventsLost {
         /// The component that lost them.

@@ -5,6 +5,7 @@
 
 mod beside;
 mod catalogue;
+mod cause;
 mod declare;
 mod durability;
 mod envelope;
@@ -18,6 +19,7 @@ pub mod text;
 mod totals;
 
 pub use catalogue::{FieldDoc, KindDoc};
+pub use cause::{Cause, Said};
 pub use durability::Durability;
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
 pub use event::{Event, FieldWriter, catalogue, fields_beside};

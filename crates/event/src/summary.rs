@@ -263,6 +263,10 @@ impl Summary {
             | Event::SecretSent { .. }
             | Event::ProcessStarted { .. }
             | Event::ExecUnconfirmed { .. }
+            | Event::PromptSubmitted { .. }
+            | Event::ToolCalled { .. }
+            | Event::ToolReturned { .. }
+            | Event::ScopeBound { .. }
             | Event::EventsLost { .. } => {}
         }
     }

@@ -3,12 +3,15 @@
 use stockade_types::{CallEnd, DecisionRecord, LimitName, ModelProvider, RawText, Verdict};
 
 use crate::{
+    cause::Said,
     model::{HostedToolSeen, Listed, ModelUsage, ToolCallSeen},
     totals::SessionOutcome,
 };
 
 /// Names of a list that one line has.
 const NAMES_MAX: usize = 4;
+/// Characters of what somebody said that one line has.
+const LINE_CHARS_MAX: usize = 200;
 
 /// Escapes characters that a terminal would obey or hide.
 pub fn safe(text: &str) -> String {
@@ -173,6 +176,38 @@ pub(crate) fn model_line(call: &ModelCall<'_>) -> String {
         parts.push(format!("not read: {}", safe(why)));
     }
     parts.join(", ")
+}
+
+/// Says what a model was told: the last text, which is the person's where there is one.
+pub(crate) fn prompt_line(parts: &Listed<Said>, aside: bool) -> String {
+    let last = parts.first.iter().rev();
+    let text = last.filter_map(|said| said.text.as_ref()).next();
+    let aside = if aside { " (aside)" } else { "" };
+    match text {
+        Some(text) => format!("{}{aside}", first_line(text)),
+        None => {
+            let all = parts.first.iter().map(|said| said.bytes).sum();
+            format!("{}{aside}", bytes(all))
+        }
+    }
+}
+
+/// Says which tool was called, and with what.
+pub(crate) fn tool_line(name: &RawText, arguments: Option<&Said>) -> String {
+    let text = arguments.and_then(|said| said.text.as_ref());
+    match (text, arguments) {
+        (Some(text), _) => format!("{name} {}", first_line(text)),
+        (None, Some(said)) => format!("{name} with {}", bytes(said.bytes)),
+        (None, None) => name.display(),
+    }
+}
+
+/// Returns the first line of a text that is not empty, cut.
+fn first_line(text: &RawText) -> String {
+    let mut lines = text.as_bytes().split(|byte| *byte == b'\n');
+    let line = lines.find(|line| !line.trim_ascii().is_empty());
+    let line = RawText::from_bytes(line.unwrap_or_default().trim_ascii());
+    line.display().chars().take(LINE_CHARS_MAX).collect()
 }
 
 /// Says how many tokens went in and came out.

@@ -49,8 +49,8 @@ fn in_record_order<'a>(
     value: &Value,
     cuts: impl Iterator<Item = &'a Truncated>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    const HEAD: [&str; 7] = [
-        "seq", "at", "source", "fresh", "process", "scope", "decision",
+    const HEAD: [&str; 8] = [
+        "seq", "at", "source", "fresh", "process", "scope", "cause", "decision",
     ];
     let mut body = vec![b'{'];
     let mut field = |name: &str, value: &dyn erased::Json| -> Result<(), serde_json::Error> {

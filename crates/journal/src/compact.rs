@@ -18,7 +18,7 @@ use std::{
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use stockade_event::{Event, FieldWriter, Stamp, Truncated};
+use stockade_event::{Cause, Event, FieldWriter, Stamp, Truncated};
 use stockade_types::{
     DecisionRecord, Digest, ProcessId, RawText, SessionId, Subject, Target, Words,
 };
@@ -72,6 +72,8 @@ pub struct Entry<'a> {
     pub process: Option<&'a Subject>,
     /// The first-level command to which it belongs.
     pub scope: Option<&'a str>,
+    /// What it came of.
+    pub cause: Option<Cause>,
     /// What happened.
     pub event: &'a Event,
 }
@@ -94,6 +96,7 @@ pub(super) struct Compactor {
 struct Described {
     subject: Subject,
     scope: Option<Box<str>>,
+    cause: Option<Cause>,
 }
 
 /// Why a record cannot be written.
@@ -169,7 +172,7 @@ impl Compactor {
         if let Some(subject) = subject {
             self.process(body, at.seq, subject)?;
         }
-        self.scope(body, subject.and_then(|subject| subject.id), entry.scope)?;
+        self.origin(body, subject.and_then(|subject| subject.id), entry)?;
         if let Some(decision) = entry.event.decision() {
             self.decision(body, at, subject, decision)?;
         }
@@ -220,6 +223,7 @@ impl Compactor {
                     self.bytes += PROCESS_BYTES + texts;
                     Described {
                         subject: subject.clone(),
+                        cause: known.as_ref().and_then(|known| known.cause),
                         scope: known.and_then(|known| known.scope),
                     }
                 }
@@ -259,19 +263,27 @@ impl Compactor {
         Ok(())
     }
 
-    /// Writes the first-level command, if it differs from the known one of the process.
-    fn scope(
+    /// Writes the first-level command and the cause, each if it differs from the known one of the
+    /// process.
+    fn origin(
         &mut self,
         body: &mut Vec<u8>,
         process: Option<ProcessId>,
-        scope: Option<&str>,
+        entry: Entry<'_>,
     ) -> Result<(), Unwritable> {
-        let described = process.and_then(|id| self.processes.get_mut(&id));
+        let mut described = process.and_then(|id| self.processes.get_mut(&id));
         let known = described.as_ref().and_then(|known| known.scope.as_deref());
-        if known != scope {
-            put(body, "scope", &scope)?;
+        if known != entry.scope {
+            put(body, "scope", &entry.scope)?;
+            if let Some(described) = &mut described {
+                described.scope = entry.scope.map(Box::from);
+            }
+        }
+        let known = described.as_ref().and_then(|known| known.cause);
+        if known != entry.cause {
+            put(body, "cause", &entry.cause)?;
             if let Some(described) = described {
-                described.scope = scope.map(Box::from);
+                described.cause = entry.cause;
             }
         }
         Ok(())

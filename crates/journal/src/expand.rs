@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
-use stockade_event::{Envelope, Event, SCHEMA_VERSION, Truncated, fields_beside};
+use stockade_event::{Cause, Envelope, Event, SCHEMA_VERSION, Truncated, fields_beside};
 use stockade_types::{
     Answerer, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, RuleId,
     SessionId, Subject, Target, UnixMillis, Verdict, Words,
@@ -30,6 +30,7 @@ struct Known {
     argv: List,
     ancestry: List,
     scope: Option<String>,
+    cause: Option<Cause>,
 }
 
 /// A list and its cuts; their fields are relative to the list.
@@ -51,7 +52,9 @@ struct Record {
     #[serde(default)]
     process: Option<Process>,
     #[serde(default)]
-    scope: Scope,
+    scope: Stays<String>,
+    #[serde(default)]
+    cause: Stays<Cause>,
     #[serde(default)]
     truncated: Vec<Truncated>,
     #[serde(default)]
@@ -115,16 +118,26 @@ struct Grounds {
     remedy: String,
 }
 
-/// The first-level command of a record.
+/// The first-level command or the cause of a record.
 #[derive(Default)]
-enum Scope {
+enum Stays<T> {
     /// There is no such field: it is unchanged for this process.
     #[default]
     Same,
-    Now(Option<String>),
+    Now(Option<T>),
 }
 
-impl<'de> Deserialize<'de> for Scope {
+impl<T> Stays<T> {
+    /// Returns the value, given the one before.
+    fn after(self, before: Option<T>) -> Option<T> {
+        match self {
+            Self::Same => before,
+            Self::Now(value) => value,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Stays<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Option::deserialize(deserializer).map(Self::Now)
     }
@@ -146,16 +159,11 @@ impl Expander {
         }
         self.seq = seq;
         let mut truncated = cuts.clone();
-        let (process, scope) = match record.process {
-            None => {
-                let scope = match record.scope {
-                    Scope::Same => None,
-                    Scope::Now(scope) => scope,
-                };
-                (None, scope)
-            }
+        let (process, scope, cause) = match record.process {
+            None => (None, record.scope.after(None), record.cause.after(None)),
             Some(process) => {
-                let (id, known) = self.process(seq, process, &cuts, record.scope)?;
+                let origin = (record.scope, record.cause);
+                let (id, known) = self.process(seq, process, &cuts, origin)?;
                 for (part, list) in [(Part::Argv, &known.argv), (Part::Ancestry, &known.ancestry)] {
                     list.tell(part, &mut truncated);
                 }
@@ -166,7 +174,7 @@ impl Expander {
                     cwd: known.cwd,
                     ancestry: known.ancestry.words,
                 };
-                (Some(subject), known.scope)
+                (Some(subject), known.scope, known.cause)
             }
         };
         let decision = record
@@ -198,6 +206,7 @@ impl Expander {
             source: record.source.unwrap_or_else(|| USUAL_SOURCE.to_owned()),
             process,
             scope,
+            cause,
             truncated,
             event,
         })
@@ -208,7 +217,7 @@ impl Expander {
         seq: u64,
         process: Process,
         cuts: &[Truncated],
-        scope: Scope,
+        origin: (Stays<String>, Stays<Cause>),
     ) -> Result<(Option<ProcessId>, Known), String> {
         let (id, description) = match process {
             Process::Known(id) => (Some(process_id(&id)?), None),
@@ -233,9 +242,8 @@ impl Expander {
                 known.ancestry = self.list((seq, Part::Ancestry), ancestry, cuts);
             }
         }
-        if let Scope::Now(scope) = scope {
-            known.scope = scope;
-        }
+        known.scope = origin.0.after(known.scope);
+        known.cause = origin.1.after(known.cause);
         if let Some(id) = id {
             self.processes.insert(id, known.clone());
         }
@@ -338,6 +346,7 @@ impl Known {
             argv: List::lost(),
             ancestry: List::lost(),
             scope: None,
+            cause: None,
         }
     }
 }

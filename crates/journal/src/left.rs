@@ -55,6 +55,7 @@ pub(crate) fn envelope(event: Event, session: SessionId, seq: u64) -> Envelope {
         source: "egress".to_owned(),
         process: None,
         scope: None,
+        cause: None,
         truncated: Vec::new(),
         event,
     }

@@ -249,6 +249,7 @@ mod tests {
         let entry = Entry {
             process: None,
             scope: None,
+            cause: None,
             event: &event,
         };
         journal.emit_all("supervisor", &[entry], durability)

@@ -205,6 +205,7 @@ impl Journal {
         let entry = Entry {
             process,
             scope,
+            cause: None,
             event,
         };
         self.append_all(stamp, source, &[entry], durability)

@@ -27,13 +27,16 @@ pub struct CallSet {
     pub root: bool,
 }
 
-/// When an entry applies; the halves compared are the lower 32 bits of the argument.
+/// When an entry applies; the halves compared are the lower 32 bits of the argument, unless it says
+/// otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallCondition {
     /// Always.
     Always,
     /// Argument has one of the bits.
     AnyBit(u8, u32),
+    /// Argument has one of the bits in its upper half.
+    AnyUpperBit(u8, u32),
     /// Argument is one of the values.
     OneOf(u8, &'static [u32]),
     /// Argument is none of the values.
@@ -47,13 +50,12 @@ pub enum CallCondition {
 impl CallCondition {
     /// Tells whether it applies to a call with these arguments.
     pub fn applies(&self, arguments: [u64; 6]) -> bool {
-        let argument = |index: u8| {
-            let whole = arguments.get(usize::from(index)).copied().unwrap_or(0);
-            u32::try_from(whole & u64::from(u32::MAX)).unwrap_or(0)
-        };
+        let whole = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
+        let argument = |index: u8| u32::try_from(whole(index) & u64::from(u32::MAX)).unwrap_or(0);
         match *self {
             Self::Always => true,
             Self::AnyBit(index, mask) => argument(index) & mask != 0,
+            Self::AnyUpperBit(index, mask) => whole(index) >> 32 & u64::from(mask) != 0,
             Self::OneOf(index, values) => values.contains(&argument(index)),
             Self::NoneOf(index, values) => !values.contains(&argument(index)),
             Self::MaskedOneOf(index, mask, values) => values.contains(&(argument(index) & mask)),

@@ -121,8 +121,8 @@ pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
-    PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings, Settings,
-    Sourced, StateDir, WorkspaceSettings,
+    PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync, SessionsSettings,
+    Settings, Sourced, StateDir, WorkspaceSettings,
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};

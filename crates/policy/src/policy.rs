@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
-    Credential, Decision, HostSets, ListedCredential, Origin, Outside, OwnQuestionsOff, Settings,
-    Source, SshKey, Warning,
+    Credential, Decision, HostSets, ListedCredential, Origin, Outside, OwnQuestionsOff,
+    RecordContent, Settings, Source, SshKey, Warning,
     controls::COUNT,
     credential::Unused,
     engine::{self, Engine, EngineError},
@@ -169,6 +169,19 @@ impl Policy {
                 && decision.rules.contains(&rule.id)
         };
         self.rules.iter().any(asks)
+    }
+
+    /// Says what the record keeps of what is said: what a file sets, or redacted texts; digests where the
+    /// record is also an organisation's.
+    pub fn record_content(&self) -> RecordContent {
+        let set = self.parts.settings.record.content.as_ref();
+        let mut sources = self.parts.sources.iter();
+        let mut is_organisation = || sources.any(|source| source.origin == Origin::Organisation);
+        match set {
+            Some(set) => set.value,
+            None if is_organisation() => RecordContent::Digest,
+            None => RecordContent::Redacted,
+        }
     }
 
     /// Returns whether any rule could cause a question.

@@ -5,8 +5,8 @@ use stockade_types::{ByteSize, Span, WorkspaceMode};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
-    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordSettings, RecordSync, SessionsSettings,
-    Settings, Sourced, StateDir, WorkspaceSettings,
+    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync,
+    SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,
@@ -34,6 +34,14 @@ const DEBUGGERS: [(&str, Debuggers); 3] = [
 
 /// The words for when the record is on the disk.
 const SYNC: [(&str, RecordSync); 2] = [("second", RecordSync::Second), ("each", RecordSync::Each)];
+
+/// The words for what the record keeps of what is said.
+const CONTENT: [(&str, RecordContent); 4] = [
+    ("full", RecordContent::Full),
+    ("redacted", RecordContent::Redacted),
+    ("digest", RecordContent::Digest),
+    ("none", RecordContent::None),
+];
 
 /// Returns the values that apply if no file sets any.
 pub(crate) fn defaults() -> Settings {
@@ -72,6 +80,7 @@ pub(crate) fn defaults() -> Settings {
             journal_bytes_max: None,
             denials_bytes_max: None,
             sync: default(RecordSync::Second),
+            content: None,
         },
         sessions: SessionsSettings::default(),
         require: std::collections::BTreeMap::new(),
@@ -109,7 +118,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "limits", &limits) {
         self::limits(file, &table, &mut settings.limits);
     }
-    let record = ["journal_bytes_max", "denials_bytes_max", "sync"];
+    let record = ["journal_bytes_max", "denials_bytes_max", "sync", "content"];
     if let Some(table) = top.table(file, "record", &record) {
         let record = &mut settings.record;
         let journal = table.parsed::<ByteSize>(file, "journal_bytes_max");
@@ -120,6 +129,8 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         tighten_value(file, sync, &mut record.sync, |new, old| {
             (*new, *old) == (RecordSync::Second, RecordSync::Each)
         });
+        let content = table.word(file, "content", &CONTENT);
+        content_of_record(file, content, &mut record.content);
     }
     let keep = ["keep_for", "keep_bytes", "keep_count"];
     if let Some(table) = top.table(file, "sessions", &keep) {
@@ -196,6 +207,31 @@ fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
         let message = format!(
             "{} is above the ceiling {} of the {} layer ({}); a lower layer can only tighten",
             at.value, set.value, set.origin, set.source
+        );
+        file.problem(&at.span, &at.field, message);
+        return;
+    }
+    *old = Some(sourced(file, at));
+}
+
+/// Reads what the record keeps of what is said: the organisation's word is the last, in both directions.
+fn content_of_record(
+    file: &mut File<'_>,
+    new: Option<At<RecordContent>>,
+    old: &mut Option<Sourced<RecordContent>>,
+) {
+    let Some(at) = new else { return };
+    if let Some(set) = old
+        .as_ref()
+        .filter(|set| set.origin == Origin::Organisation)
+        && at.value != set.value
+    {
+        let message = format!(
+            "`{}` differs from `{}` of the {} layer ({}), which alone decides",
+            at.value.as_str(),
+            set.value.as_str(),
+            set.origin,
+            set.source
         );
         file.problem(&at.span, &at.field, message);
         return;

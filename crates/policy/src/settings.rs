@@ -170,6 +170,32 @@ impl RecordSync {
     }
 }
 
+/// What the record keeps of what people, agents and models say to each other. Later values keep less.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordContent {
+    /// The texts.
+    Full,
+    /// The texts, with what looks like a secret replaced.
+    Redacted,
+    /// Length and SHA-256.
+    Digest,
+    /// The length alone.
+    None,
+}
+
+impl RecordContent {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Redacted => "redacted",
+            Self::Digest => "digest",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How large the record of a session may become, and how soon it is on the disk; the runner's own
 /// limits apply if none is set.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -180,6 +206,9 @@ pub struct RecordSettings {
     pub denials_bytes_max: Option<Sourced<ByteSize>>,
     /// When an allowed connection or request is on the disk.
     pub sync: Sourced<RecordSync>,
+    /// What it keeps of what is said; without it, redacted texts, or digests if the organisation has a
+    /// policy.
+    pub content: Option<Sourced<RecordContent>>,
 }
 
 /// How long the records of ended sessions stay; the program's own limits apply if none is set. The

@@ -149,6 +149,9 @@ pub(crate) fn serve(
             // Serve owners first: once a program knows a decision, it can close its socket.
             let wanted: Vec<Wanted> = wanted.iter().filter_map(wanted_of).collect();
             for (id, subject) in owners.find(&wanted) {
+                if let Some(process) = subject.id {
+                    shared.recorder.origins().note(process);
+                }
                 shared.reply(replies, &FromSupervisor::Subject { id, subject });
             }
             for request in others {
@@ -211,11 +214,12 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             event,
             durability,
         } => {
-            let reply = match shared.recorder.write_from(EGRESS, &event, durability) {
-                Ok(seq) => FromSupervisor::Recorded { id, seq },
-                Err(error) => shared.failed(id, &error),
-            };
-            shared.reply(replies, &reply);
+            let written = shared.recorder.write_from(EGRESS, &event, durability);
+            shared.recorded(id, written, replies);
+        }
+        ToSupervisor::Claimed { id, event, intent } => {
+            let written = shared.recorder.write_claim(EGRESS, event, intent);
+            shared.recorded(id, written, replies);
         }
         ToSupervisor::Ask {
             id,
@@ -300,6 +304,14 @@ impl NetworkSupervision {
             holding.answer(packet, holding::word(word)),
             "the program may have given up, or the session's network may be gone",
         );
+    }
+
+    fn recorded(&self, id: u64, written: Result<u64, SinkError>, replies: &Replies) {
+        let reply = match written {
+            Ok(seq) => FromSupervisor::Recorded { id, seq },
+            Err(error) => self.failed(id, &error),
+        };
+        self.reply(replies, &reply);
     }
 
     fn failed(&self, id: u64, error: &SinkError) -> FromSupervisor {

@@ -23,7 +23,9 @@ use super::{
 use crate::{
     covers::Program,
     later,
+    origins::Execution,
     procfs::{self, Identity},
+    recorder::scope_bound,
     resolve::{AT_FDCWD, Last, Resolver},
 };
 
@@ -130,8 +132,10 @@ impl Supervision {
             return Reply::Refuse(ERRNO_NOT_JUDGED);
         };
         let decision = self.unless_traced(&attempt, decision, tid);
-        if let Some(own) = attempt.own() {
-            self.note_scope(attempt.identity, &own.request.program);
+        if let Some(own) = attempt.own()
+            && self.note_origin(attempt.identity, &own.request).is_none()
+        {
+            return Reply::Refuse(ERRNO_NOT_JUDGED);
         }
         if decision.verdict != Verdict::Allow && self.search_goes_on(&attempt, &decision) {
             return Reply::Refuse(ERRNO_DENIED);
@@ -423,31 +427,24 @@ impl Supervision {
         Some(())
     }
 
-    /// Finds the first-level command that a process belongs to: the agent starts such a command
-    /// itself, and all its descendants belong to it.
-    fn note_scope(&self, identity: Identity, program: &RawText) {
-        let id = identity.id;
-        let parent = self.processes.parent(identity);
-        let program = program.to_os();
-        let file_name = Path::new(&program)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let mut state = state(self);
-        let child_of_agent =
-            parent.is_some_and(|p| state.agents.contains(&p)) || state.agents.contains(&id);
-        let is_agent = !state.started
-            || (child_of_agent && self.agent_names.iter().any(|name| *name == file_name));
-        state.started = true;
-        if is_agent {
-            state.agents.insert(id);
-        } else if self.recorder.scope_of(id).is_none() {
-            let inherited = parent.and_then(|p| self.recorder.scope_of(p));
-            let scope = match inherited {
-                Some(scope) if !child_of_agent => scope,
-                _ => self.recorder.new_scope(),
-            };
-            self.recorder.set_scope(id, scope);
+    /// Finds the command of the agent that an execution begins or belongs to, and records for which tool
+    /// call it is, once that is known.
+    fn note_origin(&self, identity: Identity, request: &ExecRequest) -> Option<()> {
+        let program = request.program.to_os();
+        let name = Path::new(&program).file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
+        let bound = self.recorder.origins().executes(&Execution {
+            process: identity.id,
+            parent: self.processes.parent(identity),
+            argv: &request.argv,
+            is_agents: self.agent_names.iter().any(|own| *own == name),
+        });
+        match bound {
+            Some(bound) => {
+                let bound = scope_bound(&bound, request.subject.clone());
+                self.write(&bound, Durability::Written)
+            }
+            None => Some(()),
         }
     }
 }

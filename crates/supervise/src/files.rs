@@ -498,7 +498,8 @@ impl Supervision {
                 write(&[one.denied(record)])?;
                 return Err(ERRNO_DENIED);
             }
-            state(self).note_change(&one.request.path, one.noted);
+            let era = self.recorder.origins().era(tid);
+            state(self).note_change(&one.request.path, one.noted, era);
             events.push(Event::FileChanged {
                 path: one.request.path.clone(),
                 access: one.noted,
@@ -513,7 +514,10 @@ impl Supervision {
     /// Journals the changes of one call that no rule asked about, except known ones; `None` if that
     /// failed.
     pub(super) fn note_changes(&self, mut changes: Vec<Judged>, tid: u32) -> Option<()> {
-        changes.retain(|one| !one.implied && state(self).note_change(&one.request.path, one.noted));
+        let era = self.recorder.origins().era(tid);
+        changes.retain(|one| {
+            !one.implied && state(self).note_change(&one.request.path, one.noted, era)
+        });
         if changes.is_empty() {
             return Some(());
         }

@@ -3,7 +3,6 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::{
-    collections::HashMap,
     fs::File,
     io,
     path::Path,
@@ -14,18 +13,20 @@ use std::{
     },
 };
 
-use stockade_event::{Counts, Durability, Event, Stamp, Tally, spool::Lease};
+use stockade_agents::Intent;
+use stockade_event::{Cause, Counts, Durability, Event, Stamp, Tally, spool::Lease};
 use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_secrets::{hide, hide_words};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, LimitName, ProcessId, RawText, RequestKind, SessionId,
-    Subject, Target, UnixMillis, ignored,
+    DecisionId, DecisionRecord, Digest, LimitName, RawText, RequestKind, SessionId, Subject, Target,
+    UnixMillis, ignored,
 };
 
 use crate::{
     denials::DENIALS_BYTES_MAX,
     notices::{Notices, denial},
+    origins::{self, Bound, Origins},
     repeats::Repeats,
 };
 
@@ -78,11 +79,10 @@ pub struct Recorder {
     /// Events that had no room in it and that it does not mention yet.
     lost: AtomicU64,
     next_decision: AtomicU64,
-    next_scope: AtomicU64,
     /// The counts of written events.
     written: Mutex<Tally>,
     repeats: Mutex<Repeats>,
-    scopes: Mutex<HashMap<ProcessId, Arc<str>>>,
+    origins: Origins,
     notices: Mutex<Notices>,
 }
 
@@ -104,10 +104,9 @@ impl Recorder {
             full: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             next_decision: AtomicU64::new(1),
-            next_scope: AtomicU64::new(1),
             written: Mutex::default(),
             repeats: Mutex::default(),
-            scopes: Mutex::default(),
+            origins: Origins::default(),
             notices: Mutex::new(notices),
         }
     }
@@ -300,16 +299,20 @@ impl Recorder {
         events: &[Event],
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        let scopes: Vec<Option<Arc<str>>> = events
+        let origins: Vec<(Option<Arc<str>>, Option<Cause>)> = events
             .iter()
-            .map(|event| self.scope_of(event.subject()?.id?))
+            .map(|event| {
+                let process = event.subject().and_then(|subject| subject.id);
+                process.map_or((None, None), |process| self.origins.of(process, event))
+            })
             .collect();
         let entries: Vec<Entry<'_>> = events
             .iter()
-            .zip(&scopes)
-            .map(|(event, scope)| Entry {
+            .zip(&origins)
+            .map(|(event, (scope, cause))| Entry {
                 process: None,
                 scope: scope.as_deref(),
+                cause: *cause,
                 event,
             })
             .collect();
@@ -421,29 +424,46 @@ impl Recorder {
         Ok(end)
     }
 
-    /// Returns the first-level command that a process belongs to.
-    pub fn scope_of(&self, process: ProcessId) -> Option<Arc<str>> {
-        lock(&self.scopes).get(&process).cloned()
+    /// Returns where effects come from.
+    pub const fn origins(&self) -> &Origins {
+        &self.origins
     }
 
-    /// Notes that a process belongs to a first-level command.
-    pub fn set_scope(&self, process: ProcessId, scope: Arc<str>) {
-        let mut scopes = lock(&self.scopes);
-        if scopes.len() >= SCOPES_MAX {
-            // Ended processes stay until here; forgetting the scopes of old ones loses no event.
-            scopes.clear();
+    /// Journals what an agent or a model said, and what becomes known by it; returns the number of the
+    /// event, or 0 if it was said before.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; the session ends then.
+    pub fn write_claim(
+        &self,
+        source: &str,
+        mut event: Event,
+        intent: Intent,
+    ) -> Result<u64, SinkError> {
+        if !self.origins.admits(&mut event) {
+            return Ok(0);
         }
-        scopes.insert(process, scope);
-    }
-
-    /// Makes the name of the next first-level command.
-    pub fn new_scope(&self) -> Arc<str> {
-        format!("c-{}", self.next_scope.fetch_add(1, Ordering::Relaxed)).into()
+        let seq = self.write_from(source, &event, Durability::Written)?;
+        for bound in self.origins.claimed(seq, &event, intent) {
+            let process = Subject {
+                id: Some(bound.first),
+                ..Subject::default()
+            };
+            self.write(&scope_bound(&bound, process), Durability::Written)?;
+        }
+        Ok(seq)
     }
 }
 
-/// Processes whose command is remembered: about 100 bytes each.
-const SCOPES_MAX: usize = 50_000;
+/// Says that the call of a scope has become known.
+pub(crate) fn scope_bound(bound: &Bound, process: Subject) -> Event {
+    Event::ScopeBound {
+        scope: origins::name(bound.number),
+        process,
+        call: bound.call,
+        certainty: bound.certainty,
+    }
+}
 
 /// Returns the current time for decisions.
 pub fn now() -> UnixMillis {

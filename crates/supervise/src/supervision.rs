@@ -1,7 +1,7 @@
 //! The shared state of the threads that judge, and the answer to one call.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     future::Future,
     os::fd::{AsFd as _, OwnedFd},
     sync::{
@@ -179,12 +179,8 @@ impl Supervision {
 /// The memory between calls.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Changes that were recorded already: a bit for each kind, by path.
-    pub(crate) changed: HashMap<Vec<u8>, u8>,
-    /// Processes that are the agent itself.
-    pub(crate) agents: HashSet<stockade_types::ProcessId>,
-    /// Whether the first execution, the command's own, has happened.
-    pub(crate) started: bool,
+    /// Changes that were recorded already: their era, and a bit for each kind, by path.
+    pub(crate) changed: HashMap<Vec<u8>, (u64, u8)>,
     /// Changes of the working tree by processes of git, by process id.
     pub(crate) checkouts: HashMap<u32, git::Checkout>,
     /// Protected files that the session made.
@@ -501,8 +497,8 @@ impl State {
         self.drafts.is_empty() && self.checkouts.is_empty()
     }
 
-    /// Notes a change; `true` if it is new.
-    pub(crate) fn note_change(&mut self, path: &RawText, access: Access) -> bool {
+    /// Notes a change; `true` if it is new in this era (see [`crate::Origins::era`]).
+    pub(crate) fn note_change(&mut self, path: &RawText, access: Access, era: u64) -> bool {
         if self.changed.len() >= CHANGED_MAX {
             self.changed.clear();
         }
@@ -516,9 +512,12 @@ impl State {
             Access::Create => bit(Access::Remove),
             Access::Write | Access::Rename | Access::Mode => 0,
         };
-        let Some(noted) = self.changed.get_mut(path) else {
-            self.changed.insert(path.to_vec(), bit(access));
-            return true;
+        let noted = match self.changed.get_mut(path) {
+            Some((of, noted)) if *of == era => noted,
+            Some(_) | None => {
+                self.changed.insert(path.to_vec(), (era, bit(access)));
+                return true;
+            }
         };
         let known = *noted & bit(access) != 0;
         *noted = *noted & !opposite | bit(access);

@@ -11,6 +11,7 @@ mod error;
 pub mod fd;
 pub mod identity;
 pub mod landlock;
+pub mod mark;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -11,13 +11,21 @@ pub use program::Answered;
 pub use crate::syscalls::{Processor, name, number};
 use crate::{Outcome, SysError};
 
-/// When a rule applies to a call of its number. Only the lower halves of arguments are compared.
+/// When a rule applies to a call of its number. The lower halves of arguments are compared, unless it
+/// says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Always.
     Always,
     /// When argument `index` has one of the bits of `mask`.
     AnyBit {
+        /// Argument, 0 to 5.
+        index: u8,
+        /// Bits.
+        mask: u32,
+    },
+    /// When the upper half of argument `index` has one of the bits of `mask`.
+    AnyUpperBit {
         /// Argument, 0 to 5.
         index: u8,
         /// Bits.

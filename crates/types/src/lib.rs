@@ -31,7 +31,7 @@ pub use raw::RawText;
 pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
 pub use vocabulary::{
-    Access, AskMode, CallEnd, Circumstance, ClaimSource, GuaranteeName, LimitName, ModelApi,
-    ModelProvider, Severity, Tier, WordError, WorkspaceMode,
+    Access, AskMode, CallEnd, Certainty, Circumstance, ClaimSource, GuaranteeName, LimitName,
+    ModelApi, ModelProvider, Severity, Tier, WordError, WorkspaceMode,
 };
 pub use words::Words;

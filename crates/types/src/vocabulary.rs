@@ -131,6 +131,16 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// How it is known what an effect came of.
+    Certainty {
+        /// The call names just this effect, and no other call does that could be meant.
+        Exact = "exact",
+        /// By order and time.
+        Inferred = "inferred",
+    }
+}
+
+vocabulary! {
     /// Whose protocol a call of a model speaks; others offer the same ones.
     ModelProvider {
         /// Anthropic.

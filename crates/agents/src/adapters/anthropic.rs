@@ -2,7 +2,10 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use super::{Adapter, Gathering, count, declared, named, new_items, offered, prompted, returned};
+use super::{
+    Adapter, Gathering, count, declared, is_instruction, named, new_items, offered, prompted,
+    returned,
+};
 use crate::{
     claims::{Asked, host_of},
     hosted::{RunBy, run_by},
@@ -49,13 +52,16 @@ impl Adapter for Messages {
         }
         for message in new_items(body.items_of("messages"), is_models) {
             let content = message.get("content");
-            if content.is_some_and(|content| content.said().is_some()) {
+            let is_said = !is_instruction(message);
+            if is_said && content.is_some_and(|content| content.said().is_some()) {
                 prompted(content, asked);
             }
             for block in content.map_or(&[][..], Tree::items) {
                 if block.is("type", "tool_result") {
                     returned(block.get("tool_use_id"), block.get("content"), asked);
-                } else if let Some(text) = block.get("text").and_then(Tree::said) {
+                } else if let Some(text) = block.get("text").and_then(Tree::said)
+                    && is_said
+                {
                     asked.prompts.push(text.content());
                 }
             }

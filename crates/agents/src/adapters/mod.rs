@@ -58,6 +58,8 @@ pub(crate) struct Gathering {
     said: Growing,
     /// Bytes of longer texts that are kept of it.
     taken: usize,
+    /// Tool calls that were told of.
+    told: usize,
 }
 
 /// A call whose arguments still come.
@@ -171,6 +173,14 @@ impl Gathering {
         }
     }
 
+    /// Returns the calls that were not told of yet.
+    pub(crate) fn new_calls(&mut self) -> Vec<Call> {
+        let calls = self.answered.calls.entries();
+        let new = calls.get(self.told..).unwrap_or_default().to_vec();
+        self.told = calls.len();
+        new
+    }
+
     /// Says what was answered.
     pub(crate) fn finish(self) -> Answered {
         Answered {
@@ -236,6 +246,11 @@ fn returned(call: Option<&Tree>, output: Option<&Tree>, asked: &mut Asked) {
     let content = joined(own.into_iter().chain(texts), asked);
     let call = named(call).unwrap_or_default();
     asked.results.push(Returned { call, content });
+}
+
+/// Tells whether a message is what the agent's maker says, not the person.
+fn is_instruction(message: &Tree) -> bool {
+    message.is("role", "system") || message.is("role", "developer")
 }
 
 /// Adds texts that are new: one text, or a list of parts that each have one.

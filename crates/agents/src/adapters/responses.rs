@@ -1,6 +1,9 @@
 //! OpenAI Responses.
 
-use super::{Adapter, Gathering, arguments, count, declared, named, new_items, prompted, returned};
+use super::{
+    Adapter, Gathering, arguments, count, declared, is_instruction, named, new_items, prompted,
+    returned,
+};
 use crate::{
     claims::{Asked, host_of},
     content::Content,
@@ -65,7 +68,7 @@ impl Adapter for Responses {
             let sort = item.text_of("type").unwrap_or_default();
             if sort.ends_with(b"_call_output") {
                 returned(item.get("call_id"), item.get("output"), asked);
-            } else {
+            } else if !is_instruction(item) {
                 prompted(item.get("content"), asked);
             }
         }

@@ -152,6 +152,7 @@ mod tests {
             source: "egress".to_owned(),
             process: None,
             scope: None,
+            cause: None,
             truncated: vec![],
             event: Event::OperatorActed {
                 action: "stop".to_owned(),

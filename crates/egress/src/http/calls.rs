@@ -13,7 +13,7 @@ use std::{
 };
 
 use stockade_agents::{
-    Answered, Api, Asked, Bounded, Content, HostedTool, Place, Request, Response,
+    Answered, Api, Asked, Bounded, Call, Content, HostedTool, Intent, Place, Request, Response,
 };
 use stockade_event::{
     Event, HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen,
@@ -22,14 +22,17 @@ use stockade_types::{
     CallEnd, ClaimSource, DecisionId, Host, ModelApi, ModelProvider, Port, RawText, Subject,
 };
 
+use tokio::{sync::oneshot, time::timeout};
+
 use super::{
-    Addressed, Carrier, Contents, Field,
+    Addressed, Carrier, Field,
+    said::Sayings,
     unpack::{Take, Unpack},
 };
 use crate::{
     closings::Closings,
     gate::count,
-    limits::{CALL_ENTRIES_MAX, CALLS_READ_MAX},
+    limits::{CALL_ENTRIES_MAX, CALLS_READ_MAX, CLAIM_WAIT},
 };
 
 /// Calls that are read now.
@@ -43,12 +46,18 @@ pub(crate) struct Tap(Option<Arc<Mutex<Passing>>>);
 struct Passing {
     about: About,
     closings: Closings,
-    contents: Arc<Contents>,
+    sayings: Sayings,
     started: Instant,
     first_byte: Option<Instant>,
     status: Option<u16>,
     request: Side<Request>,
     response: Side<Response>,
+    /// What the request asks, once it was read.
+    asked: Option<Asked>,
+    /// Tool calls that were told of.
+    told: usize,
+    /// Claims that may not be recorded yet.
+    unrecorded: Vec<oneshot::Receiver<()>>,
     is_whole: bool,
     /// It is in the record as a refusal.
     is_refused: bool,
@@ -140,7 +149,12 @@ impl Tap {
                 decision,
             },
             closings: carrier.proxy.closings.clone(),
-            contents: Arc::clone(&carrier.proxy.contents),
+            sayings: Sayings {
+                contents: Arc::clone(&carrier.proxy.contents),
+                kept: carrier.proxy.judge.record_content(),
+                subject: request.subject.clone(),
+                decision,
+            },
             started: Instant::now(),
             first_byte: None,
             status: None,
@@ -150,6 +164,9 @@ impl Tap {
                 body: None,
                 unread: (!has_room).then_some("too many calls at a time"),
             },
+            asked: None,
+            told: 0,
+            unrecorded: Vec::new(),
             is_whole: false,
             is_refused: false,
         };
@@ -176,6 +193,7 @@ impl Tap {
     pub(crate) fn head<'f>(&self, status: u16, codings: impl Iterator<Item = &'f [u8]>) {
         self.with(|passing| {
             passing.status = Some(status);
+            passing.ask();
             if passing.response.unread.is_none() {
                 let reader = Response::new(passing.about.api);
                 passing.response = Side::new(Unpack::new(codings, reader));
@@ -190,7 +208,25 @@ impl Tap {
                 passing.first_byte.get_or_insert_with(Instant::now);
             }
             passing.response.feed(bytes);
+            passing.call();
         });
+    }
+
+    /// Waits until what was read so far is recorded, so that nothing that comes of a tool call is recorded
+    /// before the call. What the supervisor does not record in time is recorded later.
+    pub(crate) async fn recorded(&self) {
+        let mut unrecorded = Vec::new();
+        self.with(|passing| unrecorded = std::mem::take(&mut passing.unrecorded));
+        if unrecorded.is_empty() {
+            return;
+        }
+        let all = async {
+            for one in unrecorded {
+                // It ends without a word.
+                drop(one.await);
+            }
+        };
+        drop(timeout(CLAIM_WAIT, all).await);
     }
 
     /// Says that the answer was passed on whole.
@@ -210,18 +246,50 @@ impl Drop for Passing {
         if !self.is_refused
             && let Some(event) = self.event()
         {
-            self.closings.add(event);
+            drop(self.closings.claim(event, Intent::default()));
         }
     }
 }
 
 impl Passing {
-    /// Says what passed; `None` if it was no call of a model.
-    fn event(&mut self) -> Option<Event> {
+    /// Says what the request asks, once: before anything of the answer is passed on.
+    fn ask(&mut self) {
+        if self.asked.is_some() {
+            return;
+        }
         let asked = self.request.body.take().and_then(Unpack::into_inner);
         let asked = asked.map(Request::finish).unwrap_or_default();
+        for event in self.sayings.of_request(&asked) {
+            let recorded = self.closings.claim(event, Intent::default());
+            self.unrecorded.push(recorded);
+        }
+        self.asked = Some(asked);
+    }
+
+    /// Says which tool calls have become whole, before the agent has their last byte.
+    fn call(&mut self) {
+        let response = self.response.body.as_mut().and_then(Unpack::get_mut);
+        let calls = response.map(Response::new_calls).unwrap_or_default();
+        self.tell(&calls);
+    }
+
+    fn tell(&mut self, calls: &[Call]) {
+        self.told += calls.len();
+        for call in calls {
+            let event = self.sayings.called(call);
+            let recorded = self.closings.claim(event, call.intent());
+            self.unrecorded.push(recorded);
+        }
+    }
+
+    /// Says what passed; `None` if it was no call of a model.
+    fn event(&mut self) -> Option<Event> {
+        self.ask();
+        let asked = self.asked.take().unwrap_or_default();
         let answered = self.response.body.take().and_then(Unpack::into_inner);
         let answered = answered.map(Response::finish).unwrap_or_default();
+        let calls = answered.calls.entries();
+        self.tell(calls.get(self.told..).unwrap_or_default());
         let unread = self.unread(&asked, &answered);
         if !asked.is_call && !answered.is_answer && self.request.unread.is_none() {
             return None;
@@ -300,10 +368,9 @@ impl Passing {
         name.map(|name| self.shown(name))
     }
 
-    /// Returns a name as it is recorded: a service may send a credential back in any place.
+    /// Returns a name as it is recorded.
     fn shown(&self, name: &RawText) -> RawText {
-        let shown = self.contents.hide(name);
-        shown.unwrap_or_else(|| name.clone())
+        self.sayings.shown(name)
     }
 
     fn tools(&self, all: &Bounded<HostedTool>) -> Vec<HostedToolSeen> {

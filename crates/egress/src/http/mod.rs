@@ -30,6 +30,7 @@ pub(crate) mod h2;
 mod head;
 mod meaning;
 mod renewal;
+mod said;
 mod unpack;
 mod whole;
 

@@ -183,6 +183,17 @@ impl<R: Take> Unpack<R> {
         }
     }
 
+    /// Returns who takes it, to be asked.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut R> {
+        match self {
+            Self::Plain(to) | Self::Failed(to) => Some(to),
+            Self::Gzip(decoder) => decoder.get_mut().to.as_mut(),
+            Self::Deflate(decoder) => decoder.get_mut().to.as_mut(),
+            Self::Brotli(decoder, _) => decoder.get_mut().to.as_mut(),
+            Self::Zstd(decoder, _) => decoder.get_mut().to.as_mut(),
+        }
+    }
+
     /// Returns who took it; what was still to come is lost.
     pub(crate) fn into_inner(self) -> Option<R> {
         match self {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use stockade_agents::Intent;
 use stockade_event::{Durability, Event};
 use stockade_policy::{Approvals, Decision, Request};
 use stockade_types::{Answerer, ApprovalId, DecisionRecord, RuleId, Subject};
@@ -223,6 +224,16 @@ impl Client {
         let _turn = turn(&self.journal_turns).await?;
         match self.call(RECORD_WAIT, request).await? {
             FromSupervisor::Recorded { .. } => Ok(()),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Has a claim recorded.
+    pub(crate) async fn claim(&self, event: Event, intent: Intent) -> Result<u64, Unanswered> {
+        let request = |id| ToSupervisor::Claimed { id, event, intent };
+        let _turn = turn(&self.journal_turns).await?;
+        match self.call(RECORD_WAIT, request).await? {
+            FromSupervisor::Recorded { seq, .. } => Ok(seq),
             _ => Err(Unanswered::Mismatch),
         }
     }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use stockade_agents::Intent;
 use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
 use stockade_types::{
@@ -189,6 +190,17 @@ pub enum ToSupervisor {
         /// How safe it must be before the answer.
         durability: Durability,
     },
+    /// Journal what an agent or a model said. Answered by [`FromSupervisor::Recorded`], with number 0 if
+    /// it was said before.
+    Claimed {
+        /// Number of the request.
+        id: u64,
+        /// The event.
+        event: Event,
+        /// What it names, if it is a tool call.
+        #[serde(default)]
+        intent: Intent,
+    },
     /// Get approvals for a request whose verdict is ask. Answered by [`FromSupervisor::Answer`].
     ///
     /// The supervisor first looks for a grant that covers the request. It uses (consumes) what it
@@ -255,6 +267,7 @@ impl ToSupervisor {
             Self::Attribute { id, .. }
             | Self::Decided { id, .. }
             | Self::Record { id, .. }
+            | Self::Claimed { id, .. }
             | Self::Ask { id, .. }
             | Self::Covered { id, .. }
             | Self::Proved { id, .. }

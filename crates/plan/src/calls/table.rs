@@ -35,6 +35,8 @@ const TERMINAL_REQUESTS: &[u32] = &[0x5412, 0x541C, 0x541D, 0x5423, 0x5437];
 /// others are about processes that are traced by the caller already (ptrace(2)), and children that
 /// the kernel adds by itself are those of such a process.
 const ATTACHING: &[u32] = &[0, 16, 0x4206];
+/// `RLIMIT_RTTIME`, in which the kernel keeps the command that a process belongs to (ADR 0036).
+const COMMAND_MARK: &[u32] = &[15];
 /// `PR_SET_MM`.
 const MEMORY_MAP_REQUESTS: &[u32] = &[35];
 /// `PER_LINUX`, and the query.
@@ -132,6 +134,17 @@ const fn setuid(name: &'static str, argument: u8) -> Call {
         CallAction::NotPermitted,
         Switch::Always,
         "a program that runs as its owner would work for every user of the machine",
+    )
+}
+
+/// A change of the limit that marks a command.
+const fn mark(name: &'static str, condition: CallCondition) -> Call {
+    call(
+        name,
+        condition,
+        CallAction::NotPermitted,
+        Switch::Always,
+        "this limit, which nothing else uses, says which command a process belongs to",
     )
 }
 
@@ -278,6 +291,22 @@ pub const CALLS: &[Call] = &[
         CallAction::NotImplemented,
         Switch::Always,
         "contexts are counted for the whole machine; callers fall back to threads",
+    ),
+    mark("setrlimit", CallCondition::OneOf(0, COMMAND_MARK)),
+    // With a null pointer it only tells the limit.
+    mark(
+        "prlimit64",
+        CallCondition::All(&[
+            CallCondition::OneOf(1, COMMAND_MARK),
+            CallCondition::AnyBit(2, u32::MAX),
+        ]),
+    ),
+    mark(
+        "prlimit64",
+        CallCondition::All(&[
+            CallCondition::OneOf(1, COMMAND_MARK),
+            CallCondition::AnyUpperBit(2, u32::MAX),
+        ]),
     ),
     setuid("chmod", 1),
     setuid("fchmod", 1),

@@ -74,6 +74,7 @@ fn condition(condition: &CallCondition) -> Condition {
     match *condition {
         CallCondition::Always => Condition::Always,
         CallCondition::AnyBit(index, mask) => Condition::AnyBit { index, mask },
+        CallCondition::AnyUpperBit(index, mask) => Condition::AnyUpperBit { index, mask },
         CallCondition::OneOf(index, values) => Condition::one_of(index, values.to_vec()),
         CallCondition::NoneOf(index, values) => Condition::NoneOf {
             index,

@@ -225,7 +225,10 @@ impl Supervision {
         self.write_all(&events, Durability::Synced)
             .ok_or(ERRNO_NOT_JUDGED)?;
         for one in all {
-            state(self).note_change(&one.draft.judged.request.path, one.draft.judged.noted);
+            let id = one.draft.subject.id;
+            let era = id.map_or(0, |id| self.recorder.origins().era(id.pid));
+            let judged = &one.draft.judged;
+            state(self).note_change(&judged.request.path, judged.noted, era);
         }
         Ok(())
     }

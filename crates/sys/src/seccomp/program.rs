@@ -30,6 +30,8 @@ pub(super) const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 pub(super) const OFFSET_NUMBER: u32 = 0;
 pub(super) const OFFSET_ARCHITECTURE: u32 = 4;
 pub(super) const OFFSET_ARGUMENTS: u32 = 16;
+/// Where the upper half of an argument is within it; only little-endian processors are supported.
+const UPPER: u32 = 4;
 
 /// Most instructions of a filter (BPF_MAXINSNS).
 const INSTRUCTIONS_MAX: usize = 4096;
@@ -209,6 +211,10 @@ impl Assembler {
                 self.test(JUMP_BITS, *mask, hit, miss);
                 self.load(*index)
             }
+            Condition::AnyUpperBit { index, mask } => {
+                self.test(JUMP_BITS, *mask, hit, miss);
+                self.load_half(*index, UPPER)
+            }
             Condition::OneOf {
                 index,
                 mask,
@@ -232,7 +238,12 @@ impl Assembler {
     }
 
     fn load(&mut self, argument: u8) -> Target {
-        let offset = OFFSET_ARGUMENTS + 8 * u32::from(argument.min(5));
+        self.load_half(argument, 0)
+    }
+
+    /// Loads the half of an argument that begins `at` bytes behind its beginning.
+    fn load_half(&mut self, argument: u8, at: u32) -> Target {
+        let offset = OFFSET_ARGUMENTS + 8 * u32::from(argument.min(5)) + at;
         Target::Place(self.push(LOAD_WORD, offset, 0, 0))
     }
 
@@ -308,8 +319,10 @@ pub(super) fn run(
                     OFFSET_ARCHITECTURE => NATIVE_ARCHITECTURE,
                     k => {
                         looked_at_arguments = true;
-                        let index = usize::try_from(k.checked_sub(OFFSET_ARGUMENTS)? / 8).ok()?;
-                        u32::try_from(arguments.get(index)? & u64::from(u32::MAX)).ok()?
+                        let at = k.checked_sub(OFFSET_ARGUMENTS)?;
+                        let whole = arguments.get(usize::try_from(at / 8).ok()?)?;
+                        let half = if at % 8 == UPPER { whole >> 32 } else { *whole };
+                        u32::try_from(half & u64::from(u32::MAX)).ok()?
                     }
                 }
             }

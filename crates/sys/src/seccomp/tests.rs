@@ -154,7 +154,7 @@ impl Numbers {
 
     fn condition(&mut self, deep: bool) -> Condition {
         let index = u8::try_from(self.below(6)).unwrap();
-        match self.below(if deep { 5 } else { 4 }) {
+        match self.below(if deep { 6 } else { 5 }) {
             0 => Condition::Always,
             1 => Condition::AnyBit {
                 index,
@@ -168,6 +168,10 @@ impl Numbers {
             3 => Condition::NoneOf {
                 index,
                 values: self.values(),
+            },
+            4 => Condition::AnyUpperBit {
+                index,
+                mask: self.value(),
             },
             _ => Condition::All((0..self.below(4)).map(|_| self.condition(false)).collect()),
         }
@@ -189,6 +193,9 @@ fn applies(condition: &Condition, arguments: [u64; 6]) -> bool {
     match condition {
         Condition::Always => true,
         Condition::AnyBit { index, mask } => argument(*index) & mask != 0,
+        Condition::AnyUpperBit { index, mask } => {
+            arguments[usize::from(*index)] >> 32 & u64::from(*mask) != 0
+        }
         Condition::OneOf {
             index,
             mask,
@@ -218,13 +225,13 @@ fn programs_agree_with_the_rules_read_one_by_one() {
                     values.clone()
                 }
                 Condition::AnyBit { mask, .. } => vec![*mask],
-                Condition::Always | Condition::All(_) => Vec::new(),
+                Condition::Always | Condition::AnyUpperBit { .. } | Condition::All(_) => Vec::new(),
             })
             .collect();
         for _ in 0..2_000 {
             let number = numbers.below(70);
             let arguments = std::array::from_fn(|_| {
-                let upper = u64::from(numbers.below(2)) << 40;
+                let upper = u64::from(numbers.value()) << 32;
                 let at = numbers.next() as usize;
                 let value = match known.get(at % (known.len() + 8)) {
                     Some(value) => *value,

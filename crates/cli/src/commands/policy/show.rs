@@ -222,6 +222,10 @@ fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     )?;
     let sync = record.sync.value.as_str();
     lines.put("record", format_args!("sync = \"{sync}\""), &record.sync)?;
+    if let Some(content) = &record.content {
+        let word = content.value.as_str();
+        lines.put("record", format_args!("content = \"{word}\""), content)?;
+    }
     let sessions = &settings.sessions;
     limit(lines, "sessions", "keep_for", sessions.keep_for.as_ref())?;
     limit(

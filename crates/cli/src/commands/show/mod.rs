@@ -2,6 +2,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod claims;
 mod lines;
 mod timeline;
 
@@ -110,8 +111,8 @@ impl Paint {
 
 /// Columns before what explains a line, beside those of its block.
 const DETAIL_INDENT: usize = 11;
-/// Columns before the command line of a block.
-const COMMAND_INDENT: usize = 18;
+/// Columns before the headline of a block.
+const COMMAND_INDENT: usize = 13;
 /// Columns of a command line at least: where there is no room for them a line is longer.
 const COMMAND_COLUMNS_MIN: usize = 20;
 /// Columns of a command line where there is no terminal to fit.
@@ -143,9 +144,10 @@ fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint, width: Option<usiz
                 }
             }
             Entry::Line(line) => push_line(&mut lines, line, "", zone, paint),
+            Entry::Run(run) if run.merged => {}
             Entry::Run(run) => {
                 lines.push(format!(
-                    "{}   ▸ run  {}",
+                    "{}   ▸ {}",
                     painted(&time_of_day(run.time_unix_ns, zone), paint.quiet),
                     headline(run, room)
                 ));
@@ -177,9 +179,14 @@ fn headline(run: &Run, room: usize) -> String {
     } else {
         format!(" → {}", facts.join(", "))
     };
-    let room = room.saturating_sub(facts.chars().count());
+    let kind = match &run.name {
+        Some(name) if run.command.is_empty() => format!("tool  {name}"),
+        Some(name) => format!("tool  {name}: "),
+        None => "run  ".to_owned(),
+    };
+    let room = room.saturating_sub(facts.chars().count() + kind.chars().count());
     format!(
-        "{}{facts}",
+        "{kind}{}{facts}",
         cut(&run.command, room.max(COMMAND_COLUMNS_MIN))
     )
 }

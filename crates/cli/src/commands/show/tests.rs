@@ -61,6 +61,7 @@ fn rendered(events: Vec<(Option<&str>, Event)>) -> String {
             source: "supervisor".to_owned(),
             process: None,
             scope: scope.map(str::to_owned),
+            cause: None,
             truncated: vec![],
             event,
         });

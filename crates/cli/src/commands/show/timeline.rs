@@ -9,6 +9,7 @@ use stockade_types::{
     Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
 
+use super::claims;
 use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
 use crate::{
     commands::run::summary::in_workspace,
@@ -61,6 +62,9 @@ pub(super) struct Timeline {
     /// Which block the command lines of tool calls belong to.
     #[serde(skip)]
     tools: HashMap<String, usize>,
+    /// Where the block of a tool call is, by the number of its event.
+    #[serde(skip)]
+    calls: HashMap<u64, usize>,
 }
 
 /// A block or a single line.
@@ -82,8 +86,14 @@ pub(super) struct Run {
     pub(super) more: u64,
     /// Whether it is a tool call of the agent.
     pub(super) tool: bool,
+    /// The tool, where the model's call is in the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
     #[serde(skip)]
     titled: bool,
+    /// What it had is in another block.
+    #[serde(skip)]
+    pub(super) merged: bool,
 }
 
 impl Timeline {
@@ -158,7 +168,11 @@ impl Timeline {
             Event::PortPublished { .. }
             | Event::ApprovalUsed { .. }
             | Event::CredentialUsed { .. }
-            | Event::LoginRenewed { .. } => {}
+            | Event::LoginRenewed { .. }
+            | Event::ToolReturned { .. } => {}
+            Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
+                self.claimed(envelope);
+            }
         }
     }
 
@@ -224,6 +238,57 @@ impl Timeline {
         let entry = run.and_then(|index| self.entries.get_mut(index));
         if let Some(Entry::Run(run)) = entry {
             run.processes += 1;
+        }
+    }
+
+    /// Adds what an agent said: a prompt, a tool call, or which call a command is for.
+    fn claimed(&mut self, envelope: &Envelope) {
+        let time = envelope.time_unix_ns;
+        let event = &envelope.event;
+        if let Event::PromptSubmitted {
+            aside: false,
+            parts,
+            ..
+        } = event
+        {
+            let text = format!("prompt  {}", claims::prompt(parts));
+            self.line(None, Line::new(time, Mark::Started, text));
+        } else if let Event::ToolCalled {
+            name, arguments, ..
+        } = event
+        {
+            let about = claims::about(arguments.as_ref());
+            let run = Run {
+                tool: true,
+                name: Some(cut(&name.display(), TITLE_CHARS_MAX)),
+                titled: about.is_some(),
+                ..Run::new(time, about.unwrap_or_default())
+            };
+            if let Some(index) = self.push(Entry::Run(run)) {
+                self.calls.insert(envelope.seq, index);
+            }
+        } else if let Event::ScopeBound { scope, call, .. } = event
+            && let Some(index) = self.calls.get(call).copied()
+        {
+            let before = self.runs.insert(scope.clone(), index);
+            self.merge(before, index);
+        }
+    }
+
+    /// Moves what a block has into that of the call that it turned out to be for.
+    fn merge(&mut self, from: Option<usize>, to: usize) {
+        let Some(Entry::Run(run)) = from
+            .filter(|from| *from != to)
+            .and_then(|from| self.entries.get_mut(from))
+        else {
+            return;
+        };
+        let moved = std::mem::replace(run, Run::new(run.time_unix_ns, String::new()));
+        run.merged = true;
+        if let Some(Entry::Run(into)) = self.entries.get_mut(to) {
+            into.processes += moved.processes;
+            into.more += moved.more;
+            into.lines.extend(moved.lines);
         }
     }
 
@@ -366,6 +431,17 @@ impl Timeline {
 
     /// Returns the block that an event belongs to, making it at the first event of a command.
     fn run_of(&mut self, envelope: &Envelope) -> Option<usize> {
+        if let Some(call) = envelope.cause.and_then(|cause| cause.call)
+            && envelope.scope.is_none()
+            && let Some(index) = self.calls.get(&call)
+        {
+            return Some(*index);
+        }
+        if let Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } =
+            &envelope.event
+        {
+            return None;
+        }
         let subject = envelope.event.subject().or(envelope.process.as_ref());
         let first = subject.and_then(first_level);
         let key = envelope.scope.clone().or_else(|| first.clone())?;
@@ -443,7 +519,7 @@ impl Timeline {
     /// Returns how many processes and commands were the agent's own, neither a tool call nor with
     /// anything to tell; nothing where no tool call is known.
     pub(super) fn own(&self) -> (u64, u64) {
-        if self.tools.is_empty() {
+        if self.tools.is_empty() && self.calls.is_empty() {
             return (0, 0);
         }
         let own = self.entries.iter().filter(|entry| entry.is_own());
@@ -507,7 +583,9 @@ impl Run {
             lines: Vec::new(),
             more: 0,
             tool: false,
+            name: None,
             titled: false,
+            merged: false,
         }
     }
 }

@@ -450,26 +450,18 @@ fn follow(tap: &Tap, status: u16, head: &[u8]) {
     tap.head(status, codings.map(|field| field.value));
 }
 
-/// Follows a body of an answer; returns how many of the bytes belong to it.
-fn followed(body: &mut Body, bytes: &[u8], tap: &Tap) -> Result<usize, Malformed> {
-    if !tap.is_there() {
-        return body.feed(bytes);
-    }
-    body.read(bytes, |piece| match piece {
-        Piece::Data(data) => tap.answer(data),
-        Piece::Trailer(_) => {}
-    })
-}
-
 async fn receive_body(
     from: &mut Incoming<'_>,
     to: &mut Writer<'_>,
     (framing, tap): (Framing, &Tap),
     rest: &mut Vec<u8>,
 ) -> bool {
+    if tap.is_there() {
+        return told_body(from, to, (framing, tap), rest).await;
+    }
     let mut body = Body::new(framing, Manner::Tolerant);
     if !body.is_done() && !rest.is_empty() {
-        let Ok(ours) = followed(&mut body, rest, tap) else {
+        let Ok(ours) = body.feed(rest) else {
             return false;
         };
         let beyond = rest.split_off(ours.min(rest.len()));
@@ -479,11 +471,44 @@ async fn receive_body(
         }
     }
     while !body.is_done() {
-        let turn = from.pass(to, rest, |bytes| followed(&mut body, bytes, tap));
+        let turn = from.pass(to, rest, |bytes| body.feed(bytes));
         match timeout(RESPONSE_WAIT, turn).await {
             Ok(Turn::Moved) => {}
             Ok(Turn::Ended) => return framing == Framing::UntilClose,
             Ok(Turn::Refused(_) | Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// The same, where a call of a model is read: what it asks for is recorded before it is passed on.
+async fn told_body(
+    from: &mut Incoming<'_>,
+    to: &mut Writer<'_>,
+    (framing, tap): (Framing, &Tap),
+    rest: &mut Vec<u8>,
+) -> bool {
+    let mut body = Body::new(framing, Manner::Tolerant);
+    while !body.is_done() {
+        if rest.is_empty() {
+            match timeout(RESPONSE_WAIT, from.fill(rest, RELAY_CHUNK_BYTES)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0)) => return framing == Framing::UntilClose,
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+        let read = body.read(rest, |piece| match piece {
+            Piece::Data(data) => tap.answer(data),
+            Piece::Trailer(_) => {}
+        });
+        let Ok(ours) = read else {
+            return false;
+        };
+        let beyond = rest.split_off(ours.min(rest.len()));
+        let bytes = std::mem::replace(rest, beyond);
+        tap.recorded().await;
+        if to.write_all(&bytes).await.is_err() {
+            return false;
         }
     }
     true
@@ -520,6 +545,7 @@ async fn clean_body(
         let beyond = rest.split_off(ours.min(rest.len()));
         let bytes = std::mem::replace(rest, beyond);
         let clean = passage.push(scrubber, &bytes, &content, body.is_done());
+        tap.recorded().await;
         if to.write_all(&clean).await.is_err() {
             return false;
         }

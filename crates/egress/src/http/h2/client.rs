@@ -140,6 +140,7 @@ impl Client {
     /// Passes bytes of the body on, as the client takes them.
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
         self.tap.answer(&bytes);
+        self.tap.recorded().await;
         let bytes = match &mut self.scrub {
             None => bytes,
             Some((scrubber, passage)) => {

@@ -1,0 +1,195 @@
+//! What a tool call says that it will do, as far as it names what an effect can be recognised by.
+
+use serde::{Deserialize, Serialize};
+use stockade_types::RawText;
+
+use crate::{
+    claims::{Call, host_of},
+    json::{Json, Shape},
+    limits::INTENT_ENTRIES_MAX,
+    tree::Tree,
+};
+
+/// Members that hold a command line, or the arguments of one.
+const COMMANDS: [&str; 3] = ["command", "cmd", "commandLine"];
+/// Members that hold the path of a file.
+const PATHS: [&str; 7] = [
+    "absolute_path",
+    "filePath",
+    "file_path",
+    "filename",
+    "notebook_path",
+    "path",
+    "target_file",
+];
+/// Members that hold a patch; it can also be all that is sent.
+const PATCHES: [&str; 3] = ["input", "patch", "patchText"];
+/// What stands in front of a path in a patch.
+const IN_PATCHES: [&str; 4] = [
+    "*** Add File: ",
+    "*** Update File: ",
+    "*** Delete File: ",
+    "*** Move to: ",
+];
+/// Members that hold an address.
+const ADDRESSES: [&str; 2] = ["url", "uri"];
+
+/// What a tool call names: command lines, files and hosts. All of it is what a model said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Command lines, as they are given to a shell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<RawText>,
+    /// Paths of files, as they were said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<RawText>,
+    /// Hosts of addresses, with a port where one was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<RawText>,
+}
+
+impl Call {
+    /// Says what the call names; nothing, where its arguments were not kept.
+    pub fn intent(&self) -> Intent {
+        let mut intent = Intent::default();
+        let Some(text) = self.arguments.as_ref().and_then(|all| all.text()) else {
+            return intent;
+        };
+        let mut json = Json::new(Shape::ALL);
+        json.feed(text);
+        match json.finish() {
+            (Some(tree), extent) if tree.is_object() && !extent.is_cut => intent.object(&tree),
+            _ => intent.patch(text),
+        }
+        intent
+    }
+}
+
+impl Intent {
+    /// Tells whether nothing is named.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.paths.is_empty() && self.hosts.is_empty()
+    }
+
+    fn object(&mut self, arguments: &Tree) {
+        for name in COMMANDS {
+            let member = arguments.get(name);
+            if let Some(command) = member.and_then(command) {
+                self.patch(&command);
+                add(&mut self.commands, RawText::from_bytes(command));
+            }
+        }
+        for path in PATHS.iter().filter_map(|name| arguments.text_of(name)) {
+            add(&mut self.paths, RawText::from_bytes(path));
+        }
+        for patch in PATCHES.iter().filter_map(|name| arguments.text_of(name)) {
+            self.patch(patch);
+        }
+        for address in ADDRESSES.iter().filter_map(|name| arguments.text_of(name)) {
+            if let Some(host) = host_of(address) {
+                add(&mut self.hosts, host);
+            }
+        }
+    }
+
+    /// Adds the files that a patch names.
+    fn patch(&mut self, text: &[u8]) {
+        for line in text.split(|byte| *byte == b'\n') {
+            let mut paths = IN_PATCHES.iter();
+            if let Some(path) = paths.find_map(|mark| line.strip_prefix(mark.as_bytes())) {
+                add(&mut self.paths, RawText::from_bytes(path.trim_ascii_end()));
+            }
+        }
+    }
+}
+
+/// Returns a command line: a text, or a list that is a shell with a text, or else words.
+fn command(member: &Tree) -> Option<Vec<u8>> {
+    if let Some(text) = member.text() {
+        return Some(text.trim_ascii().to_vec());
+    }
+    let words: Vec<&[u8]> = member.items().iter().filter_map(Tree::text).collect();
+    match words.as_slice() {
+        [] => None,
+        [_, option, text] if option.starts_with(b"-") && option.ends_with(b"c") => {
+            Some(text.trim_ascii().to_vec())
+        }
+        words => Some(words.join(&b' ')),
+    }
+}
+
+fn add(list: &mut Vec<RawText>, entry: RawText) {
+    if list.len() < INTENT_ENTRIES_MAX && !entry.as_bytes().is_empty() && !list.contains(&entry) {
+        list.push(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_types::RawText;
+
+    use crate::{Call, Content};
+
+    fn intent(arguments: &str) -> [Vec<String>; 3] {
+        let call = Call {
+            id: "call_1".into(),
+            name: "tool".into(),
+            arguments: Some(Content::of(arguments.as_bytes())),
+        };
+        let intent = call.intent();
+        let shown = |all: &[RawText]| all.iter().map(RawText::display).collect();
+        [
+            shown(&intent.commands),
+            shown(&intent.paths),
+            shown(&intent.hosts),
+        ]
+    }
+
+    #[test]
+    fn what_is_named_is_found_where_agents_write_it() {
+        let none: [&str; 0] = [];
+        let patch =
+            r"*** Begin Patch\n*** Update File: src/a.rs\n@@\n-x\n+y\n*** Move to: src/b.rs\n";
+        let rows: [(&str, &[&str], &[&str], &[&str]); 8] = [
+            (r#"{"command":" ls -la "}"#, &["ls -la"], &none, &none),
+            (
+                r#"{"cmd":"cargo test","workdir":"/w"}"#,
+                &["cargo test"],
+                &none,
+                &none,
+            ),
+            (
+                r#"{"command":["bash","-lc","git push"]}"#,
+                &["git push"],
+                &none,
+                &none,
+            ),
+            (r#"{"command":["ls","-la"]}"#, &["ls -la"], &none, &none),
+            (
+                r#"{"content":"x","file_path":"/w/a"}"#,
+                &none,
+                &["/w/a"],
+                &none,
+            ),
+            (
+                r#"{"prompt":"read it","url":"https://docs.test:8443/x?token=y"}"#,
+                &none,
+                &none,
+                &["docs.test:8443"],
+            ),
+            ("[1,2]", &none, &none, &none),
+            ("{\"command\":", &none, &none, &none),
+        ];
+        for (arguments, commands, paths, hosts) in rows {
+            let found = intent(arguments);
+            assert_eq!(
+                found,
+                [commands, paths, hosts].map(|l| l.to_vec()),
+                "{arguments}"
+            );
+        }
+        let both = ["src/a.rs", "src/b.rs"];
+        assert_eq!(intent(&format!(r#"{{"input":"{patch}"}}"#))[1], both);
+        assert_eq!(intent(&patch.replace("\\n", "\n"))[1], both);
+    }
+}

@@ -1,0 +1,97 @@
+//! What was said in a call of a model, as events: as much of the texts as policy lets into the record.
+
+use std::sync::Arc;
+
+use stockade_agents::{Asked, Bounded, Call, Content, Returned};
+use stockade_event::{Event, Listed, Said};
+use stockade_policy::RecordContent;
+use stockade_types::{ClaimSource, DecisionId, RawText, Subject};
+
+use super::Contents;
+use crate::limits::{SAID_BYTES_MAX, SAID_PARTS_MAX};
+
+/// Makes the events about one call.
+pub(super) struct Sayings {
+    pub(super) contents: Arc<Contents>,
+    pub(super) kept: RecordContent,
+    pub(super) subject: Subject,
+    pub(super) decision: DecisionId,
+}
+
+impl Sayings {
+    /// Says what the model was told, and what came of tool calls, in this order.
+    pub(super) fn of_request(&self, asked: &Asked) -> Vec<Event> {
+        let mut events: Vec<Event> = asked
+            .results
+            .entries()
+            .iter()
+            .map(|result| self.returned(result))
+            .collect();
+        if asked.prompts.count() > 0 {
+            events.push(Event::PromptSubmitted {
+                process: self.subject.clone(),
+                learned_from: ClaimSource::Traffic,
+                decision: self.decision,
+                aside: asked.functions.count() == 0,
+                parts: self.parts(&asked.prompts),
+            });
+        }
+        events
+    }
+
+    /// Says which tool the model asks for.
+    pub(super) fn called(&self, call: &Call) -> Event {
+        Event::ToolCalled {
+            process: self.subject.clone(),
+            learned_from: ClaimSource::Traffic,
+            decision: self.decision,
+            id: self.shown(&call.id),
+            name: self.shown(&call.name),
+            arguments: call.arguments.as_ref().map(|content| self.said(content)),
+        }
+    }
+
+    fn returned(&self, result: &Returned) -> Event {
+        Event::ToolReturned {
+            process: self.subject.clone(),
+            learned_from: ClaimSource::Traffic,
+            decision: self.decision,
+            id: self.shown(&result.call),
+            call: None,
+            text: self.said(&result.content),
+        }
+    }
+
+    /// The last parts are kept: agents put their own texts in front of the person's.
+    fn parts(&self, prompts: &Bounded<Content>) -> Listed<Said> {
+        let entries = prompts.entries();
+        let start = entries.len().saturating_sub(SAID_PARTS_MAX);
+        let kept = entries.iter().skip(start);
+        Listed {
+            count: prompts.count(),
+            first: kept.map(|content| self.said(content)).collect(),
+        }
+    }
+
+    /// Returns a text with what was found secret replaced: a service may send a credential back in any
+    /// place.
+    pub(super) fn shown(&self, text: &RawText) -> RawText {
+        self.contents.hide(text).unwrap_or_else(|| text.clone())
+    }
+
+    fn said(&self, content: &Content) -> Said {
+        let text = content.text().map(|text| {
+            let text = text.get(..SAID_BYTES_MAX).unwrap_or(text);
+            match self.kept {
+                RecordContent::Full => Some(RawText::from_bytes(text)),
+                RecordContent::Redacted => Some(self.shown(&RawText::from_bytes(text))),
+                RecordContent::Digest | RecordContent::None => None,
+            }
+        });
+        Said {
+            bytes: content.bytes(),
+            digest: (self.kept < RecordContent::None).then(|| content.digest()),
+            text: text.flatten(),
+        }
+    }
+}

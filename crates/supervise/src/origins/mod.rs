@@ -1,0 +1,376 @@
+//! What an effect came of: which command of the agent a process belongs to, and which tool call the
+//! command is for.
+//!
+//! Each program that an agent starts begins a *scope*, to which all that comes of it belongs. The kernel
+//! keeps the number of the scope with each process (`stockade_sys::mark`, ADR 0036), so that nobody can
+//! leave one. Where that is impossible, the scope is that of the parent, as long as it lives.
+//!
+//! A *region* is what an agent itself runs in: the session outside all scopes, or a scope in which a
+//! process has called a model. Only an agent's own calls can be what a scope of its region is for: what
+//! a program further inside says of itself can never take the place of the agent's words.
+
+mod calls;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use stockade_agents::Intent;
+use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
+use stockade_event::{Cause, Event};
+use stockade_sys::mark;
+use stockade_types::{Certainty, ProcessId, RawText};
+
+use crate::recorder::lock;
+use calls::Region;
+
+/// Processes and scopes that are remembered, about 100 bytes each.
+const REMEMBERED_MAX: usize = 50_000;
+/// Scopes that may still find their call.
+const UNBOUND_MAX: usize = 64;
+/// Bytes of a command line that is compared.
+const COMMAND_BYTES_MAX: usize = 64 * 1024;
+
+/// The number of a scope; 0 is the session outside all scopes.
+type Number = u32;
+
+/// The origins of a session's effects.
+pub struct Origins {
+    /// The kernel keeps the numbers.
+    marks: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The scopes of processes that were asked about.
+    of: HashMap<ProcessId, Number>,
+    scopes: HashMap<Number, Scope>,
+    regions: HashMap<Number, Region>,
+    /// Processes that are the agent, and whether that is certain: the session's own command and
+    /// whoever called a model. Others only have its name.
+    agents: HashMap<ProcessId, bool>,
+    /// Scopes that have no call yet, oldest first.
+    unbound: Vec<Unbound>,
+    next: Number,
+    /// Whether the first execution, the command's own, has happened.
+    started: bool,
+}
+
+/// A command of an agent.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// The region whose agent began it.
+    region: Number,
+    turn: Option<u64>,
+    call: Option<(u64, Certainty)>,
+}
+
+/// A scope whose call is not known yet.
+struct Unbound {
+    number: Number,
+    first: ProcessId,
+    command: Command,
+}
+
+/// What the first process of a scope executes.
+enum Command {
+    /// A command line for a shell.
+    Text(Vec<u8>),
+    /// A program with its arguments, in one line.
+    Program(Vec<u8>),
+    /// The same process executes it next.
+    ToCome,
+    /// Nothing that a tool call could mean.
+    Own,
+}
+
+/// An execution that is about to happen.
+pub(crate) struct Execution<'e> {
+    pub(crate) process: ProcessId,
+    pub(crate) parent: Option<ProcessId>,
+    pub(crate) argv: &'e [RawText],
+    /// The program is one of the agent's own.
+    pub(crate) is_agents: bool,
+}
+
+/// A scope whose call has become known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) number: Number,
+    pub(crate) first: ProcessId,
+    pub(crate) call: u64,
+    pub(crate) certainty: Certainty,
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self::new(mark::is_possible())
+    }
+}
+
+/// Returns the name of a scope.
+pub(crate) fn name(number: Number) -> String {
+    format!("c-{number}")
+}
+
+impl Origins {
+    fn new(marks: bool) -> Self {
+        let mut state = State::default();
+        state.regions.insert(0, Region::default());
+        Self {
+            marks,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Tells whether the kernel keeps the scopes of processes.
+    pub const fn are_kept_by_the_kernel(&self) -> bool {
+        self.marks
+    }
+
+    /// Returns a number that is the same for effects of one command or of one call of the agent itself,
+    /// as far as the kernel keeps scopes.
+    pub(crate) fn era(&self, thread: u32) -> u64 {
+        let read = self.marks.then(|| mark::read(thread).ok().flatten());
+        let number = read.flatten().unwrap_or_default();
+        let state = lock(&self.state);
+        let calls = state.regions.get(&number).map_or(0, Region::calls);
+        u64::from(number) << 32 | u64::from(calls)
+    }
+
+    /// Notes the scope of a process while it is there.
+    pub fn note(&self, process: ProcessId) {
+        self.number(&mut lock(&self.state), process, None);
+    }
+
+    /// Finds the scope of an execution that is about to happen, beginning one if an agent starts
+    /// another program; returns the call that the scope is for, once it becomes known.
+    pub(crate) fn executes(&self, execution: &Execution<'_>) -> Option<Bound> {
+        let mut state = lock(&self.state);
+        let id = execution.process;
+        if !state.started {
+            state.started = true;
+            state.agents.insert(id, true);
+            return None;
+        }
+        let number = self.number(&mut state, id, execution.parent);
+        if !state.regions.contains_key(&number) {
+            return state.executes_next(number, execution);
+        }
+        let is_agent = |process: ProcessId| state.agents.get(&process).copied();
+        let own = is_agent(id);
+        let is_child = own.is_some() || execution.parent.and_then(is_agent).is_some();
+        // The agent replaces itself, or is started by a part of it. What has only its name can also be
+        // what it prepares a command with.
+        if own == Some(true) {
+            return None;
+        }
+        if is_child && execution.is_agents {
+            state.agents.insert(id, false);
+            return None;
+        }
+        state.agents.remove(&id);
+        state.next = state.next.saturating_add(1).max(number.saturating_add(1));
+        let new = state.next;
+        if self.marks && mark::set(id.pid, new).is_err() {
+            // The process is gone, or about to be.
+            return None;
+        }
+        state.begin(new, number, execution);
+        state.bind_last(new)
+    }
+
+    /// Returns the scope of the process of an event, and what the event came of.
+    pub(crate) fn of(
+        &self,
+        process: ProcessId,
+        event: &Event,
+    ) -> (Option<Arc<str>>, Option<Cause>) {
+        let mut state = lock(&self.state);
+        let number = self.number(&mut state, process, None);
+        let name = (number > 0).then(|| name(number).into());
+        (name, state.cause(number, event))
+    }
+
+    /// Prepares a claim of an agent for the record; `false` if it was made before.
+    pub(crate) fn admits(&self, event: &mut Event) -> bool {
+        let Some(process) = event.subject().and_then(|subject| subject.id) else {
+            return true;
+        };
+        let mut state = lock(&self.state);
+        let number = self.number(&mut state, process, None);
+        state.agent(number, process).admits(event)
+    }
+
+    /// Takes a claim that is in the record with number `seq`, and returns the scopes whose call has
+    /// become known by it.
+    pub(crate) fn claimed(&self, seq: u64, event: &Event, intent: Intent) -> Vec<Bound> {
+        let Some(process) = event.subject().and_then(|subject| subject.id) else {
+            return Vec::new();
+        };
+        let mut state = lock(&self.state);
+        let number = self.number(&mut state, process, None);
+        let is_call = matches!(event, Event::ToolCalled { .. });
+        state.agent(number, process).claimed(seq, event, intent);
+        if is_call {
+            return state.bind_all(number);
+        }
+        Vec::new()
+    }
+
+    /// Returns the scope of a process; `parent` is asked for it where the kernel does not keep it.
+    fn number(&self, state: &mut State, process: ProcessId, parent: Option<ProcessId>) -> Number {
+        if let Some(known) = state.of.get(&process) {
+            return *known;
+        }
+        let read = if self.marks {
+            mark::read(process.pid).ok().map(Option::unwrap_or_default)
+        } else {
+            parent.and_then(|parent| state.of.get(&parent).copied())
+        };
+        // Of a process that is gone nothing is remembered: its number may be another's by now.
+        let Some(number) = read else { return 0 };
+        state.remember(process, number);
+        number
+    }
+}
+
+impl State {
+    fn remember(&mut self, process: ProcessId, number: Number) {
+        if self.of.len() >= REMEMBERED_MAX {
+            // Ended processes stay until here; those that are left are read again.
+            self.of.clear();
+        }
+        self.of.insert(process, number);
+    }
+
+    /// Returns the region of an agent, which a process is that calls a model.
+    fn agent(&mut self, number: Number, process: ProcessId) -> &mut Region {
+        if self.agents.len() < REMEMBERED_MAX {
+            self.agents.insert(process, true);
+        }
+        self.regions.entry(number).or_default()
+    }
+
+    fn begin(&mut self, number: Number, region: Number, execution: &Execution<'_>) {
+        self.remember(execution.process, number);
+        if self.scopes.len() >= REMEMBERED_MAX {
+            self.scopes.clear();
+        }
+        let turn = self.regions.get(&region).and_then(Region::turn);
+        let scope = Scope {
+            region,
+            turn,
+            call: None,
+        };
+        self.scopes.insert(number, scope);
+        if self.unbound.len() >= UNBOUND_MAX {
+            self.unbound.remove(0);
+        }
+        self.unbound.push(Unbound {
+            number,
+            first: execution.process,
+            command: command(execution.argv),
+        });
+    }
+
+    /// Takes a later execution within a scope: it can be the command that its first process was
+    /// prepared for.
+    fn executes_next(&mut self, number: Number, execution: &Execution<'_>) -> Option<Bound> {
+        let waiting = self.unbound.iter_mut().find(|unbound| {
+            unbound.number == number
+                && unbound.first == execution.process
+                && matches!(unbound.command, Command::ToCome)
+        })?;
+        waiting.command = command(execution.argv);
+        self.bind_last(number)
+    }
+
+    fn bind_last(&mut self, number: Number) -> Option<Bound> {
+        let at = self.unbound.iter().position(|one| one.number == number)?;
+        self.bind(at, true)
+    }
+
+    /// Looks for the calls of all scopes of a region.
+    fn bind_all(&mut self, region: Number) -> Vec<Bound> {
+        let mut bound = Vec::new();
+        let mut at = 0;
+        while let Some(unbound) = self.unbound.get(at) {
+            let scope = self.scopes.get(&unbound.number);
+            let is_own = scope.is_some_and(|scope| scope.region == region);
+            match is_own.then(|| self.bind(at, false)).flatten() {
+                Some(one) => bound.push(one),
+                None => at += 1,
+            }
+        }
+        bound
+    }
+
+    /// Looks for the call of a scope; one that began `now` can be for a call that does not name it.
+    fn bind(&mut self, at: usize, now: bool) -> Option<Bound> {
+        let unbound = self.unbound.get(at)?;
+        let scope = self.scopes.get_mut(&unbound.number)?;
+        let region = self.regions.get_mut(&scope.region)?;
+        let found = match &unbound.command {
+            Command::Text(line) | Command::Program(line) => region.for_command(line),
+            Command::ToCome | Command::Own => return None,
+        };
+        let found = found.or_else(|| now.then(|| region.for_unnamed()).flatten());
+        let (call, turn, certainty) = found?;
+        scope.call = Some((call, certainty));
+        scope.turn = turn.or(scope.turn);
+        let unbound = self.unbound.remove(at);
+        Some(Bound {
+            number: unbound.number,
+            first: unbound.first,
+            call,
+            certainty,
+        })
+    }
+
+    /// Says what an event of a process in scope `number` came of.
+    fn cause(&self, number: Number, event: &Event) -> Option<Cause> {
+        if let Some(region) = self.regions.get(&number) {
+            let own = region.cause(event);
+            return own.or_else(|| self.cause_of_scope(number));
+        }
+        self.cause_of_scope(number)
+    }
+
+    fn cause_of_scope(&self, number: Number) -> Option<Cause> {
+        let mut scope = self.scopes.get(&number)?;
+        // What an agent inside a command does is for the call of the one outside.
+        while scope.call.is_none() && scope.turn.is_none() {
+            scope = self.scopes.get(&scope.region)?;
+        }
+        Some(Cause {
+            turn: scope.turn,
+            call: scope.call.map(|(call, _)| call),
+            certainty: scope
+                .call
+                .map_or(Certainty::Inferred, |(_, certainty)| certainty),
+        })
+    }
+}
+
+/// Says what a command line of an agent means.
+fn command(argv: &[RawText]) -> Command {
+    let cut = |text: &[u8]| {
+        let text = text.trim_ascii();
+        text.get(..COMMAND_BYTES_MAX).unwrap_or(text).to_vec()
+    };
+    match meaning(argv) {
+        Meaning::ToolToCome => Command::ToCome,
+        Meaning::Script(text) if looks_at_shell(&text) => Command::Own,
+        Meaning::Tool(text) | Meaning::Script(text) => Command::Text(cut(text.as_bytes())),
+        Meaning::Program => {
+            let words: Vec<&[u8]> = argv.iter().map(RawText::as_bytes).collect();
+            Command::Program(cut(&words.join(&b' ')))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
