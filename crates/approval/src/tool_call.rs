@@ -9,6 +9,8 @@ use stockade_types::RawText;
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "fish", "ksh", "sh", "zsh"];
 /// The beginning of Codex's scripts: the command comes with the next execution of the same process.
 const CODEX_SCRIPT: &str = "__CODEX_SNAPSHOT";
+/// In front of what they execute at their end.
+const CODEX_EXECUTION: &str = "\nexec ";
 /// In the scripts with which Codex inspects the person's shell.
 const CODEX_SNAPSHOT: &str = "__codex_snapshot";
 /// In Claude's scripts, in front of the command, which is one shell word.
@@ -37,7 +39,7 @@ pub fn meaning(argv: &[RawText]) -> Meaning {
         return Meaning::Program;
     };
     if script.starts_with(CODEX_SCRIPT) {
-        return Meaning::ToolToCome;
+        return codex_command(&script).map_or(Meaning::ToolToCome, Meaning::Tool);
     }
     match claude_command(&script) {
         Some(command) => Meaning::Tool(command),
@@ -54,6 +56,16 @@ pub(crate) fn in_line(line: &str) -> Option<(&str, String)> {
         return None;
     }
     Some((name, claude_command(script)?))
+}
+
+/// Returns the command of one of Codex's scripts, which ends with its execution by a shell.
+fn codex_command(script: &str) -> Option<String> {
+    let (_, last) = script.split_once(CODEX_EXECUTION)?;
+    let (_shell, rest) = word(last);
+    let rest = rest.trim_start();
+    let (option, rest) = word(rest);
+    let (command, rest) = word(rest.trim_start());
+    (option.starts_with('-') && option.ends_with('c') && rest.trim().is_empty()).then_some(command)
 }
 
 /// Returns the command of one of Claude's scripts. A script with anything more around the command
@@ -180,7 +192,16 @@ mod tests {
             tool("git commit < /dev/null && pwd -P >| /tmp/claude-d391-cwd")
         );
         let codex = "__CODEX_SNAPSHOT_OVERRIDE_SET_0=\"${X+x}\"\nexec '/bin/bash' -c 'true'";
-        assert_eq!(of(&["/bin/bash", "-c", codex]), Meaning::ToolToCome);
+        assert_eq!(of(&["/bin/bash", "-c", codex]), tool("true"));
+        let two = "__CODEX_SNAPSHOT_X=1\nexec '/bin/bash' -lc 'a\nexec b -c '\\''c'\\''' ";
+        assert_eq!(of(&["/bin/bash", "-c", two]), tool("a\nexec b -c 'c'"));
+        // What is cut, or goes on, is not known before it is executed.
+        for more in [
+            "__CODEX_SNAPSHOT_X=1\n",
+            "__CODEX_SNAPSHOT_X=1\nexec sh -c 'a'; b",
+        ] {
+            assert_eq!(of(&["/bin/bash", "-c", more]), Meaning::ToolToCome);
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod programs;
 mod record;
 mod requests;
 mod rules;
+mod scopes;
 mod secrets;
 mod sequences;
 mod shared;

@@ -167,7 +167,7 @@ impl Supervisor {
                 }
             }
             ToSupervisor::Decided { id, decided, .. } => self.decided(id, &decided),
-            ToSupervisor::Record { id, event, .. } => {
+            ToSupervisor::Record { id, event, .. } | ToSupervisor::Claimed { id, event, .. } => {
                 if self.state.journal_fails.load(Ordering::SeqCst) {
                     FromSupervisor::Failed {
                         id,

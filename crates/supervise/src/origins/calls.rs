@@ -49,6 +49,11 @@ impl Region {
         self.calls
     }
 
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.open.len() + self.returned.len() + self.prompts.len()
+    }
+
     /// Prepares a claim for the record; `false` if it was made before.
     pub(super) fn admits(&self, event: &mut Event) -> bool {
         if let Event::PromptSubmitted { parts, aside, .. } = event {

@@ -332,11 +332,11 @@ impl State {
 
     /// Says what an event of a process in scope `number` came of.
     fn cause(&self, number: Number, event: &Event) -> Option<Cause> {
-        if let Some(region) = self.regions.get(&number) {
-            let own = region.cause(event);
-            return own.or_else(|| self.cause_of_scope(number));
+        let own = self.regions.get(&number).and_then(|region| region.cause(event));
+        if own.is_some_and(|own| own.call.is_some()) {
+            return own;
         }
-        self.cause_of_scope(number)
+        self.cause_of_scope(number).or(own)
     }
 
     fn cause_of_scope(&self, number: Number) -> Option<Cause> {

@@ -1,1 +1,241 @@
+//! Scopes without the kernel's help, and what claims can and cannot do.
 
+use stockade_agents::Intent;
+use stockade_event::{Cause, Event, Listed, Said};
+use stockade_types::{
+    Access, Certainty, ClaimSource, DecisionId, ProcessId, RawText, Subject,
+};
+
+use super::{Bound, Execution, Origins};
+
+/// The agent, and whoever else, by their process numbers.
+const AGENT: u32 = 10;
+
+const fn process(pid: u32) -> ProcessId {
+    ProcessId { pid, start: 1 }
+}
+
+fn subject(pid: u32) -> Subject {
+    Subject {
+        id: Some(process(pid)),
+        ..Subject::default()
+    }
+}
+
+/// A session whose command is the agent.
+fn session() -> Origins {
+    let origins = Origins::new(false);
+    assert_eq!(executes(&origins, AGENT, None, &["agent"]), None);
+    origins
+}
+
+fn executes(origins: &Origins, pid: u32, parent: Option<u32>, argv: &[&str]) -> Option<Bound> {
+    let argv: Vec<RawText> = argv.iter().map(|word| RawText::from(*word)).collect();
+    origins.executes(&Execution {
+        process: process(pid),
+        parent: parent.map(process),
+        argv: &argv,
+        is_agents: argv.first().is_some_and(|name| name.as_bytes() == b"agent"),
+    })
+}
+
+fn intent(command: &str) -> Intent {
+    Intent {
+        commands: vec![command.into()],
+        ..Intent::default()
+    }
+}
+
+/// Makes a claim of a process, with number `seq`.
+fn claim(origins: &Origins, seq: u64, mut event: Event, intent: Intent) -> Option<Vec<Bound>> {
+    origins
+        .admits(&mut event)
+        .then(|| origins.claimed(seq, &event, intent))
+}
+
+fn called(pid: u32, id: &str) -> Event {
+    Event::ToolCalled {
+        process: subject(pid),
+        learned_from: ClaimSource::Traffic,
+        decision: DecisionId::new(1),
+        id: id.into(),
+        name: "Bash".into(),
+        arguments: None,
+    }
+}
+
+fn returned(pid: u32, id: &str) -> Event {
+    Event::ToolReturned {
+        process: subject(pid),
+        learned_from: ClaimSource::Traffic,
+        decision: DecisionId::new(1),
+        id: id.into(),
+        call: None,
+        text: Said::default(),
+    }
+}
+
+fn prompt(pid: u32, text: &str) -> Event {
+    Event::PromptSubmitted {
+        process: subject(pid),
+        learned_from: ClaimSource::Traffic,
+        decision: DecisionId::new(1),
+        aside: false,
+        parts: Listed {
+            count: 1,
+            first: vec![Said {
+                bytes: 1,
+                digest: None,
+                text: Some(text.into()),
+            }],
+        },
+    }
+}
+
+fn changed(pid: u32, path: &str) -> Event {
+    Event::FileChanged {
+        path: path.into(),
+        access: Access::Write,
+        by: subject(pid),
+        decision: None,
+    }
+}
+
+fn cause(origins: &Origins, pid: u32, path: &str) -> Option<Cause> {
+    origins.of(process(pid), &changed(pid, path)).1
+}
+
+fn is_for(bound: Option<Bound>) -> Option<(u64, Certainty)> {
+    bound.map(|bound| (bound.call, bound.certainty))
+}
+
+#[test]
+fn a_command_is_for_the_call_that_names_it() {
+    let origins = session();
+    claim(&origins, 5, prompt(AGENT, "do it"), Intent::default()).unwrap();
+    claim(&origins, 6, called(AGENT, "a"), intent("make test")).unwrap();
+    claim(&origins, 7, called(AGENT, "b"), intent("make")).unwrap();
+    let bound = executes(&origins, 20, Some(AGENT), &["bash", "-lc", "make"]);
+    assert_eq!(is_for(bound), Some((7, Certainty::Exact)));
+    let bound = executes(&origins, 21, Some(AGENT), &["sh", "-c", "make test"]);
+    assert_eq!(is_for(bound), Some((6, Certainty::Exact)));
+    // What comes of a command belongs to it, and names the prompt too.
+    assert_eq!(executes(&origins, 22, Some(20), &["cc", "a.c"]), None);
+    let expected = Cause {
+        turn: Some(5),
+        call: Some(7),
+        certainty: Certainty::Exact,
+    };
+    assert_eq!(cause(&origins, 22, "/w/a.o"), Some(expected));
+    // A shell that no call names is the agent's own, while calls for commands are open.
+    let own = executes(&origins, 23, Some(AGENT), &["sh", "-c", "ps aux"]);
+    assert_eq!(is_for(own), None);
+    assert_eq!(cause(&origins, 23, "/w/x").unwrap().call, None);
+    // Nothing is for a call that has returned.
+    claim(&origins, 9, returned(AGENT, "b"), Intent::default()).unwrap();
+    let late = executes(&origins, 24, Some(AGENT), &["bash", "-lc", "make"]);
+    assert_eq!(is_for(late), None);
+}
+
+#[test]
+fn of_two_calls_that_say_the_same_none_is_exact() {
+    let origins = session();
+    claim(&origins, 6, called(AGENT, "a"), intent("ls")).unwrap();
+    claim(&origins, 7, called(AGENT, "b"), intent("ls")).unwrap();
+    let first = executes(&origins, 20, Some(AGENT), &["sh", "-c", "ls"]);
+    assert_eq!(is_for(first), Some((6, Certainty::Inferred)));
+}
+
+#[test]
+fn a_claim_that_comes_late_finds_its_command() {
+    let origins = session();
+    assert_eq!(executes(&origins, 20, Some(AGENT), &["sh", "-c", "ls"]), None);
+    assert_eq!(executes(&origins, 21, Some(AGENT), &["git", "status"]), None);
+    let bound = claim(&origins, 6, called(AGENT, "a"), intent("ls")).unwrap();
+    let bound: Vec<_> = bound.into_iter().map(|one| (one.number, one.call)).collect();
+    assert_eq!(bound, [(1, 6)]);
+}
+
+#[test]
+fn a_program_without_words_is_for_the_only_call_at_most() {
+    let origins = session();
+    claim(&origins, 6, called(AGENT, "a"), Intent::default()).unwrap();
+    let bound = executes(&origins, 20, Some(AGENT), &["rg", "x"]);
+    assert_eq!(is_for(bound), Some((6, Certainty::Inferred)));
+    claim(&origins, 7, called(AGENT, "b"), Intent::default()).unwrap();
+    assert_eq!(executes(&origins, 21, Some(AGENT), &["rg", "x"]), None);
+}
+
+/// What a program in a command says of itself is for its own commands at most, whatever ids it takes.
+#[test]
+fn nobody_inside_a_command_speaks_for_the_agent() {
+    let origins = session();
+    claim(&origins, 6, called(AGENT, "a"), intent("./lies")).unwrap();
+    executes(&origins, 20, Some(AGENT), &["sh", "-c", "./lies"]).unwrap();
+    executes(&origins, 21, Some(20), &["./lies"]);
+    // The program calls a model by itself, and claims the agent's next command as its own, and the
+    // agent's call as returned.
+    claim(&origins, 7, called(21, "b"), intent("make")).unwrap();
+    claim(&origins, 8, returned(21, "a"), Intent::default()).unwrap();
+    claim(&origins, 9, prompt(21, "lies"), Intent::default()).unwrap();
+    let agents = executes(&origins, 22, Some(AGENT), &["sh", "-c", "make"]);
+    assert_eq!(is_for(agents), None);
+    let again = executes(&origins, 23, Some(AGENT), &["sh", "-c", "./lies"]);
+    assert_eq!(is_for(again), Some((6, Certainty::Exact)), "it is still open");
+    // Its own commands are for its own calls; and those without one for the call outside.
+    let own = executes(&origins, 24, Some(21), &["sh", "-c", "make"]);
+    assert_eq!(is_for(own), Some((7, Certainty::Exact)));
+    assert_eq!(cause(&origins, 20, "/w/x").unwrap().call, Some(6));
+}
+
+#[test]
+fn what_the_agent_writes_itself_is_for_the_call_that_names_the_file() {
+    let origins = session();
+    let named = Intent {
+        paths: vec!["src/a.rs".into(), "/w/b.rs".into()],
+        ..Intent::default()
+    };
+    claim(&origins, 5, prompt(AGENT, "do it"), Intent::default()).unwrap();
+    claim(&origins, 6, called(AGENT, "a"), named).unwrap();
+    for (path, call, certainty) in [
+        ("/w/src/a.rs", Some(6), Certainty::Exact),
+        ("/w/b.rs", Some(6), Certainty::Exact),
+        ("/w/b.rs.tmp.1", Some(6), Certainty::Inferred),
+        ("/w/.b.rs.swp", Some(6), Certainty::Inferred),
+        ("/w/c.rs", None, Certainty::Inferred),
+        ("/w/xsrc/a.rs", None, Certainty::Inferred),
+    ] {
+        let found = cause(&origins, AGENT, path).unwrap();
+        assert_eq!((found.call, found.certainty), (call, certainty), "{path}");
+        assert_eq!(found.turn, Some(5));
+    }
+}
+
+#[test]
+fn what_is_sent_again_is_said_once() {
+    let origins = session();
+    assert!(claim(&origins, 5, prompt(AGENT, "do it"), Intent::default()).is_some());
+    assert!(claim(&origins, 6, prompt(AGENT, "do it"), Intent::default()).is_none());
+    assert!(claim(&origins, 7, called(AGENT, "a"), intent("ls")).is_some());
+    assert!(claim(&origins, 8, returned(AGENT, "a"), Intent::default()).is_some());
+    assert!(claim(&origins, 9, returned(AGENT, "a"), Intent::default()).is_none());
+    // An id without a call is said too, and is nobody's.
+    let mut unknown = returned(AGENT, "never");
+    assert!(origins.admits(&mut unknown));
+    assert!(matches!(unknown, Event::ToolReturned { call: None, .. }));
+}
+
+/// Whatever a program claims, what is remembered stays bounded.
+#[test]
+fn a_flood_of_claims_is_bounded() {
+    let origins = session();
+    for seq in 0..20_000 {
+        let id = format!("id-{seq}");
+        claim(&origins, seq, called(AGENT, &id), intent("ls"));
+        claim(&origins, seq, prompt(AGENT, &id), Intent::default());
+        claim(&origins, seq, returned(AGENT, "nobody"), Intent::default());
+    }
+    let state = super::lock(&origins.state);
+    let region = state.regions.get(&0).unwrap();
+    assert!(region.remembered() < 4_000, "{}", region.remembered());
+}
