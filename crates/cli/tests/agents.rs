@@ -21,6 +21,7 @@ use crate::list::{
     self, Before, Lab, REASON, SECRET, Session, Wish, assert_journal_is_checked, assert_record,
     denied,
 };
+use crate::origins;
 use stockade_testkit::{
     ModelServer, Run, Step, TestEnv, ToolResult, agents, agents::LAB_KEY, approvals::Asked,
     env::User, escape::quoted, events, model::MODEL, processes, tmux::Tmux,
@@ -245,7 +246,7 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     assert_record(&lab, &session.id, &refusals);
     assert_journal_is_checked(&lab, &session.id);
     assert_commands_are_shown(&lab, &session.id, agent);
-    assert_effects_name_their_calls(&lab, &session.id, &model);
+    origins::assert_effects_name_their_calls(&lab, &session.id, &model);
     assert_calls_are_recorded(&lab, &session.id, &model);
 }
 
@@ -392,56 +393,6 @@ fn assert_commands_are_shown(lab: &Lab, session: &str, agent: &Agent) {
     shown.assert_stdout("'s own: ");
     for part in ["SNAPSHOT", "shell-snapshots", "lsb_release"] {
         assert!(!shown.stdout.contains(part), "{part} in {}", shown.stdout);
-    }
-}
-
-/// Each command of the script is bound to its call, exactly, and all that came of it names the call.
-fn assert_effects_name_their_calls(lab: &Lab, session: &str, model: &ModelServer) {
-    let events = lab.env.events(session);
-    let number = |event: &events::Event, path: &[&str]| {
-        let value = path
-            .iter()
-            .try_fold(&event.json, |value, name| value.get(name));
-        value.and_then(serde_json::Value::as_u64)
-    };
-    let of_kind = |kind: &'static str| events.iter().filter(move |event| event.kind() == kind);
-    let prompts: Vec<_> = of_kind("prompt.submitted")
-        .filter(|event| event.json.get("aside") == Some(&false.into()))
-        .collect();
-    let [prompt] = prompts.as_slice() else {
-        panic!("one prompt, saw {prompts:#?}");
-    };
-    assert!(prompt.json.to_string().contains("do the steps"));
-    let turn = number(prompt, &["seq"]);
-    let mut calls = std::collections::BTreeMap::new();
-    for result in model.results() {
-        let call = of_kind("tool.called").find(|event| event.field("id") == result.call_id);
-        let call = call.unwrap_or_else(|| panic!("no call {}", result.call_id));
-        assert_eq!(number(call, &["cause", "turn"]), turn);
-        let seq = number(call, &["seq"]).unwrap();
-        let returned =
-            of_kind("tool.returned").filter(|event| number(event, &["call"]) == Some(seq));
-        assert_eq!(returned.count(), 1, "{}", result.call_id);
-        let bound: Vec<_> = of_kind("scope.bound")
-            .filter(|event| number(event, &["call"]) == Some(seq))
-            .collect();
-        assert_eq!(bound.len(), 1, "{}", result.command);
-        assert_eq!(bound[0].field("certainty"), "exact", "{}", result.command);
-        calls.insert(bound[0].field("scope").to_owned(), seq);
-    }
-    assert_eq!(of_kind("scope.bound").count(), calls.len());
-    let mut seen = 0;
-    for event in &events {
-        let Some(call) = calls.get(event.field("scope")) else {
-            continue;
-        };
-        assert_eq!(number(event, &["cause", "call"]), Some(*call), "{event:?}");
-        seen += 1;
-    }
-    assert!(seen > 50, "{seen} effects");
-    let refused = events.iter().filter(|event| event.is_refusal());
-    for event in refused.filter(|event| event.targets("unfamiliar.test")) {
-        assert!(calls.contains_key(event.field("scope")), "{event:?}");
     }
 }
 

@@ -22,6 +22,7 @@ mod list;
 mod more_agents;
 mod names;
 mod network;
+mod origins;
 mod pages;
 mod places;
 mod policies;

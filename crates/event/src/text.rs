@@ -180,16 +180,13 @@ pub(crate) fn model_line(call: &ModelCall<'_>) -> String {
 
 /// Says what a model was told: the last text, which is the person's where there is one.
 pub(crate) fn prompt_line(parts: &Listed<Said>, aside: bool) -> String {
-    let last = parts.first.iter().rev();
-    let text = last.filter_map(|said| said.text.as_ref()).next();
+    let mut last = parts.first.iter().rev();
     let aside = if aside { " (aside)" } else { "" };
-    match text {
-        Some(text) => format!("{}{aside}", first_line(text)),
-        None => {
-            let all = parts.first.iter().map(|said| said.bytes).sum();
-            format!("{}{aside}", bytes(all))
-        }
+    if let Some(text) = last.find_map(|said| said.text.as_ref()) {
+        return format!("{}{aside}", first_line(text));
     }
+    let all = parts.first.iter().map(|said| said.bytes).sum();
+    format!("{}{aside}", bytes(all))
 }
 
 /// Says which tool was called, and with what.

@@ -6,14 +6,28 @@ use std::{fs, path::PathBuf};
 use crate::common::{Lab, decision, hostile, session, stamp, subject};
 use proptest::prelude::*;
 use serde_json::Value;
-use stockade_event::{Durability, Envelope, Event, Stamp};
+use stockade_event::{Cause, Durability, Envelope, Event, Stamp};
 use stockade_journal::{Entry, SharedJournal, layout::JOURNAL_FILE, read, read_from, verify};
-use stockade_types::{Access, ProcessId, RawText, Subject, Verdict};
+use stockade_types::{Access, Certainty, ProcessId, RawText, Subject, Verdict};
+
+/// A cause that changes when the scope does, and sometimes beside it.
+fn cause(number: u64, scope: Option<&str>) -> Option<Cause> {
+    scope.map(|scope| Cause {
+        turn: (number % 5 > 0).then_some(3),
+        call: Some(u64::try_from(scope.len()).unwrap_or_default()),
+        certainty: if number % 7 > 0 {
+            Certainty::Exact
+        } else {
+            Certainty::Inferred
+        },
+    })
+}
 
 fn append(lab: &mut stockade_journal::Journal, number: u64, scope: Option<&str>, event: &Event) {
     let entry = Entry {
         process: None,
         scope,
+        cause: cause(number, scope),
         event,
     };
     lab.append_all(stamp(number), "supervisor", &[entry], Durability::Written)
@@ -98,6 +112,7 @@ fn a_plain_change_takes_at_most_250_bytes() {
         let entry = Entry {
             process: None,
             scope: Some("c-17"),
+            cause: None,
             event: &event,
         };
         journal
@@ -248,6 +263,8 @@ fn forgetting_loses_nothing() {
         let entry = Entry {
             process: None,
             scope: None,
+        cause: None,
+            cause: None,
             event: &event,
         };
         journal
@@ -307,9 +324,13 @@ proptest! {
                 changed("/w/a", &by)
             };
             append(&mut journal, number, scope.as_deref(), &event);
-            expected.push((event, scope));
+            let cause = cause(number, scope.as_deref());
+            expected.push((event, scope, cause));
         }
-        let events: Vec<_> = back(&lab).into_iter().map(|one| (one.event, one.scope)).collect();
+        let events: Vec<_> = back(&lab)
+            .into_iter()
+            .map(|one| (one.event, one.scope, one.cause))
+            .collect();
         prop_assert_eq!(events, expected);
     }
 }
@@ -327,6 +348,7 @@ fn the_process_of_the_source_counts_where_the_event_has_none() {
     let entry = Entry {
         process: Some(&by),
         scope: None,
+        cause: None,
         event: &event,
     };
     journal

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::common::{Lab, decision, every_kind, hostile, session, stamp, subject};
 use serde_json::Value;
-use stockade_event::{Durability, Envelope, Event, SCHEMA_VERSION, catalogue};
+use stockade_event::{Cause, Durability, Envelope, Event, SCHEMA_VERSION, catalogue};
 use stockade_journal::read;
-use stockade_types::{Access, RawText, Verdict};
+use stockade_types::{Access, Certainty, RawText, Verdict};
 
 #[test]
 fn the_catalogue_has_every_kind_and_every_field() {
@@ -165,6 +165,11 @@ fn json_for_people_lifts_the_decision() {
         source: "egress".to_owned(),
         process: None,
         scope: Some("c-1".to_owned()),
+        cause: Some(Cause {
+            turn: Some(3),
+            call: Some(7),
+            certainty: Certainty::Exact,
+        }),
         truncated: vec![],
         event,
     };
@@ -188,6 +193,8 @@ fn json_for_people_lifts_the_decision() {
     assert_eq!(json["process"]["parent"], "/usr/bin/curl");
     assert_eq!(json["sni"], "paste.test");
     assert_eq!(json["scope"], "c-1");
+    let cause = serde_json::json!({ "turn": 3, "call": 7, "certainty": "exact" });
+    assert_eq!(json["cause"], cause);
     let lost = Event::EventsLost {
         source: "sensor".to_owned(),
         count: 3,

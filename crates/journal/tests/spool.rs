@@ -42,6 +42,7 @@ fn journal(journal: &mut Journal, events: &[Event]) -> Result<(), SinkError> {
         .map(|event| Entry {
             process: None,
             scope: None,
+            cause: None,
             event,
         })
         .collect();

@@ -107,7 +107,9 @@ fn every_entry_says_why_and_names_an_argument_that_exists() {
     fn check(call: &Call, condition: &CallCondition) {
         match *condition {
             CallCondition::Always => {}
-            CallCondition::AnyBit(argument, mask) => assert!(argument < 6 && mask != 0, "{call:?}"),
+            CallCondition::AnyBit(argument, mask) | CallCondition::AnyUpperBit(argument, mask) => {
+                assert!(argument < 6 && mask != 0, "{call:?}");
+            }
             CallCondition::OneOf(argument, values) | CallCondition::NoneOf(argument, values) => {
                 assert!(argument < 6 && !values.is_empty(), "{call:?}");
                 let distinct: BTreeSet<_> = values.iter().collect();
@@ -147,23 +149,29 @@ fn kernel(action: CallAction) -> Action {
 
 /// Values that some entry compares with, their neighbours, and some unrelated ones.
 fn values() -> Vec<u64> {
-    fn of(condition: &CallCondition, found: &mut Vec<u32>) {
+    fn of(condition: &CallCondition, found: &mut Vec<u64>) {
+        let lowest = |mask: u32| mask & mask.wrapping_neg();
         match *condition {
             CallCondition::Always => {}
-            CallCondition::AnyBit(_, mask) => found.extend([mask, mask & mask.wrapping_neg()]),
+            CallCondition::AnyBit(_, mask) => found.extend([mask, lowest(mask)].map(u64::from)),
+            CallCondition::AnyUpperBit(_, mask) => {
+                found.extend([mask, lowest(mask)].map(|half| u64::from(half) << 32));
+            }
             CallCondition::OneOf(_, values)
             | CallCondition::NoneOf(_, values)
-            | CallCondition::MaskedOneOf(_, _, values) => found.extend(values),
+            | CallCondition::MaskedOneOf(_, _, values) => {
+                found.extend(values.iter().copied().map(u64::from));
+            }
             CallCondition::All(all) => all.iter().for_each(|one| of(one, found)),
         }
     }
-    let mut found = vec![0, 1, 0x8_0003, 0x8_0802, u32::MAX, 0x5000_9401];
+    let mut found = vec![0, 1, 0x8_0003, 0x8_0802, u64::from(u32::MAX), 0x5000_9401];
     for call in CALLS {
         of(&call.condition, &mut found);
     }
-    let near = |value: u32| [value.wrapping_sub(1), value, value.wrapping_add(1)];
-    let all: BTreeSet<u32> = found.into_iter().flat_map(near).collect();
-    all.into_iter().map(u64::from).collect()
+    let near = |value: u64| [value.wrapping_sub(1), value, value.wrapping_add(1)];
+    let all: BTreeSet<u64> = found.into_iter().flat_map(near).collect();
+    all.into_iter().collect()
 }
 
 #[test]

@@ -26,7 +26,8 @@ fn t02_a_process_stays_in_the_scope_of_its_command() {
         for name in ["early", "later"] {
             std::fs::remove_file(repo.path().join(name)).unwrap();
         }
-        let line = "/bin/true; ./scopes early; while ! test -e later; do sleep 0.05; done; sleep 0.2";
+        let line =
+            "/bin/true; ./scopes early; while ! test -e later; do sleep 0.05; done; sleep 0.2";
         let output = env.session(repo.path()).line(line).output();
         assert_eq!(output.assert_success().stdout, "", "nothing is changed");
         let record = env.events(&env.session_id());

@@ -3,12 +3,12 @@
 #![allow(dead_code, reason = "not every test file uses every sample")]
 
 use stockade_event::{
-    Counts, Event, HostedToolSeen, LayerSeen, Listed, ModelUsage, SessionOutcome, Stamp, TextSeen,
-    ToolCallSeen, ToolResultSeen,
+    Counts, Event, HostedToolSeen, LayerSeen, Listed, ModelUsage, Said, SessionOutcome, Stamp,
+    TextSeen, ToolCallSeen, ToolResultSeen,
 };
 use stockade_types::{
-    Access, ApprovalId, AskMode, CallEnd, ClaimSource, DecisionId, DecisionRecord, Digest,
-    LimitName, ModelApi, ModelProvider, Person, ProcessId, RawText, RequestKind, SessionId,
+    Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
+    Digest, LimitName, ModelApi, ModelProvider, Person, ProcessId, RawText, RequestKind, SessionId,
     Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
@@ -79,6 +79,7 @@ pub(crate) fn every_kind(text: &RawText) -> Vec<Event> {
     events.extend(approved(text));
     events.extend(watched(text));
     events.push(called(text));
+    events.extend(said(text));
     events
 }
 
@@ -229,6 +230,49 @@ fn called(text: &RawText) -> Event {
         ended: CallEnd::Cut,
         unread: Some(text.display()),
     }
+}
+
+fn said(text: &RawText) -> [Event; 4] {
+    let said = Said {
+        bytes: u64::MAX,
+        digest: Some(Digest::of(b"said")),
+        text: Some(text.clone()),
+    };
+    let (decision, learned_from) = (DecisionId::new(7), ClaimSource::Traffic);
+    [
+        Event::PromptSubmitted {
+            process: subject(text),
+            learned_from,
+            decision,
+            aside: false,
+            parts: Listed {
+                count: 2,
+                first: vec![said.clone(), Said::default()],
+            },
+        },
+        Event::ToolCalled {
+            process: subject(text),
+            learned_from,
+            decision,
+            id: text.clone(),
+            name: text.clone(),
+            arguments: Some(said.clone()),
+        },
+        Event::ToolReturned {
+            process: subject(text),
+            learned_from,
+            decision,
+            id: text.clone(),
+            call: Some(u64::MAX),
+            text: said,
+        },
+        Event::ScopeBound {
+            scope: text.display(),
+            process: subject(text),
+            call: 7,
+            certainty: Certainty::Inferred,
+        },
+    ]
 }
 
 fn approved(text: &RawText) -> [Event; 6] {

@@ -13,7 +13,7 @@ mod calls;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use stockade_agents::Intent;
@@ -22,7 +22,6 @@ use stockade_event::{Cause, Event};
 use stockade_sys::mark;
 use stockade_types::{Certainty, ProcessId, RawText};
 
-use crate::recorder::lock;
 use calls::Region;
 
 /// Processes and scopes that are remembered, about 100 bytes each.
@@ -108,6 +107,10 @@ impl Default for Origins {
     fn default() -> Self {
         Self::new(mark::is_possible())
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the name of a scope.
@@ -332,7 +335,10 @@ impl State {
 
     /// Says what an event of a process in scope `number` came of.
     fn cause(&self, number: Number, event: &Event) -> Option<Cause> {
-        let own = self.regions.get(&number).and_then(|region| region.cause(event));
+        let own = self
+            .regions
+            .get(&number)
+            .and_then(|region| region.cause(event));
         if own.is_some_and(|own| own.call.is_some()) {
             return own;
         }

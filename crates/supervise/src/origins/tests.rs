@@ -2,9 +2,7 @@
 
 use stockade_agents::Intent;
 use stockade_event::{Cause, Event, Listed, Said};
-use stockade_types::{
-    Access, Certainty, ClaimSource, DecisionId, ProcessId, RawText, Subject,
-};
+use stockade_types::{Access, Certainty, ClaimSource, DecisionId, ProcessId, RawText, Subject};
 
 use super::{Bound, Execution, Origins};
 
@@ -149,10 +147,19 @@ fn of_two_calls_that_say_the_same_none_is_exact() {
 #[test]
 fn a_claim_that_comes_late_finds_its_command() {
     let origins = session();
-    assert_eq!(executes(&origins, 20, Some(AGENT), &["sh", "-c", "ls"]), None);
-    assert_eq!(executes(&origins, 21, Some(AGENT), &["git", "status"]), None);
+    assert_eq!(
+        executes(&origins, 20, Some(AGENT), &["sh", "-c", "ls"]),
+        None
+    );
+    assert_eq!(
+        executes(&origins, 21, Some(AGENT), &["git", "status"]),
+        None
+    );
     let bound = claim(&origins, 6, called(AGENT, "a"), intent("ls")).unwrap();
-    let bound: Vec<_> = bound.into_iter().map(|one| (one.number, one.call)).collect();
+    let bound: Vec<_> = bound
+        .into_iter()
+        .map(|one| (one.number, one.call))
+        .collect();
     assert_eq!(bound, [(1, 6)]);
 }
 
@@ -181,7 +188,11 @@ fn nobody_inside_a_command_speaks_for_the_agent() {
     let agents = executes(&origins, 22, Some(AGENT), &["sh", "-c", "make"]);
     assert_eq!(is_for(agents), None);
     let again = executes(&origins, 23, Some(AGENT), &["sh", "-c", "./lies"]);
-    assert_eq!(is_for(again), Some((6, Certainty::Exact)), "it is still open");
+    assert_eq!(
+        is_for(again),
+        Some((6, Certainty::Exact)),
+        "it is still open"
+    );
     // Its own commands are for its own calls; and those without one for the call outside.
     let own = executes(&origins, 24, Some(21), &["sh", "-c", "make"]);
     assert_eq!(is_for(own), Some((7, Certainty::Exact)));

@@ -2,7 +2,6 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-mod claims;
 mod lines;
 mod timeline;
 

@@ -1,5 +1,7 @@
 //! The events of a session as a person reads them: one block for each command that the agent ran.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
@@ -9,7 +11,6 @@ use stockade_types::{
     Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
 
-use super::claims;
 use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
 use crate::{
     commands::run::summary::in_workspace,
@@ -114,11 +115,7 @@ impl Timeline {
             }
             Event::ApprovalRequested {
                 approval, decision, ..
-            } => {
-                let place = self.line(run, Line::new(time, Mark::Asked, asked(decision)));
-                self.asks
-                    .extend(place.map(|place| (approval.clone(), place)));
-            }
+            } => self.requested(run, time, approval, decision),
             Event::ApprovalDecided {
                 approval,
                 verdict,
@@ -174,6 +171,19 @@ impl Timeline {
                 self.claimed(envelope);
             }
         }
+    }
+
+    /// Adds a question.
+    fn requested(
+        &mut self,
+        run: Option<usize>,
+        time: u64,
+        approval: &ApprovalId,
+        decision: &DecisionRecord,
+    ) {
+        let place = self.line(run, Line::new(time, Mark::Asked, asked(decision)));
+        self.asks
+            .extend(place.map(|place| (approval.clone(), place)));
     }
 
     /// Adds an event of the session's own life.
@@ -238,57 +248,6 @@ impl Timeline {
         let entry = run.and_then(|index| self.entries.get_mut(index));
         if let Some(Entry::Run(run)) = entry {
             run.processes += 1;
-        }
-    }
-
-    /// Adds what an agent said: a prompt, a tool call, or which call a command is for.
-    fn claimed(&mut self, envelope: &Envelope) {
-        let time = envelope.time_unix_ns;
-        let event = &envelope.event;
-        if let Event::PromptSubmitted {
-            aside: false,
-            parts,
-            ..
-        } = event
-        {
-            let text = format!("prompt  {}", claims::prompt(parts));
-            self.line(None, Line::new(time, Mark::Started, text));
-        } else if let Event::ToolCalled {
-            name, arguments, ..
-        } = event
-        {
-            let about = claims::about(arguments.as_ref());
-            let run = Run {
-                tool: true,
-                name: Some(cut(&name.display(), TITLE_CHARS_MAX)),
-                titled: about.is_some(),
-                ..Run::new(time, about.unwrap_or_default())
-            };
-            if let Some(index) = self.push(Entry::Run(run)) {
-                self.calls.insert(envelope.seq, index);
-            }
-        } else if let Event::ScopeBound { scope, call, .. } = event
-            && let Some(index) = self.calls.get(call).copied()
-        {
-            let before = self.runs.insert(scope.clone(), index);
-            self.merge(before, index);
-        }
-    }
-
-    /// Moves what a block has into that of the call that it turned out to be for.
-    fn merge(&mut self, from: Option<usize>, to: usize) {
-        let Some(Entry::Run(run)) = from
-            .filter(|from| *from != to)
-            .and_then(|from| self.entries.get_mut(from))
-        else {
-            return;
-        };
-        let moved = std::mem::replace(run, Run::new(run.time_unix_ns, String::new()));
-        run.merged = true;
-        if let Some(Entry::Run(into)) = self.entries.get_mut(to) {
-            into.processes += moved.processes;
-            into.more += moved.more;
-            into.lines.extend(moved.lines);
         }
     }
 
@@ -431,16 +390,11 @@ impl Timeline {
 
     /// Returns the block that an event belongs to, making it at the first event of a command.
     fn run_of(&mut self, envelope: &Envelope) -> Option<usize> {
-        if let Some(call) = envelope.cause.and_then(|cause| cause.call)
-            && envelope.scope.is_none()
-            && let Some(index) = self.calls.get(&call)
-        {
-            return Some(*index);
-        }
-        if let Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } =
-            &envelope.event
-        {
+        if claims::is_claim(&envelope.event) {
             return None;
+        }
+        if let Some(index) = self.of_call(envelope) {
+            return Some(index);
         }
         let subject = envelope.event.subject().or(envelope.process.as_ref());
         let first = subject.and_then(first_level);

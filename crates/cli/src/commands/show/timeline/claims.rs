@@ -1,10 +1,14 @@
 //! What agents said, as lines of the timeline.
 
 use serde_json::Value;
-use stockade_event::{Listed, Said};
+use stockade_event::{Envelope, Event, Listed, Said};
 use stockade_types::RawText;
 
-use crate::human::{cut, safe};
+use super::{
+    super::lines::{Line, Mark},
+    Entry, Run, TITLE_CHARS_MAX, Timeline,
+};
+use crate::human::{bytes, cut, safe};
 
 /// Members of arguments that say what a call is about, the most telling first.
 const TELLING: [&str; 12] = [
@@ -26,8 +30,78 @@ const IN_PATCHES: [&str; 3] = ["*** Add File: ", "*** Update File: ", "*** Delet
 /// Characters of what was said that one line has.
 const SAID_CHARS_MAX: usize = 300;
 
+impl Timeline {
+    /// Adds what an agent said: a prompt, a tool call, or which call a command is for.
+    pub(super) fn claimed(&mut self, envelope: &Envelope) {
+        let time = envelope.time_unix_ns;
+        let event = &envelope.event;
+        if let Event::PromptSubmitted {
+            aside: false,
+            parts,
+            ..
+        } = event
+        {
+            let text = format!("prompt  {}", prompt(parts));
+            self.line(None, Line::new(time, Mark::Started, text));
+        } else if let Event::ToolCalled {
+            name, arguments, ..
+        } = event
+        {
+            let about = about(arguments.as_ref());
+            let run = Run {
+                tool: true,
+                name: Some(cut(&name.display(), TITLE_CHARS_MAX)),
+                titled: about.is_some(),
+                ..Run::new(time, about.unwrap_or_default())
+            };
+            if let Some(index) = self.push(Entry::Run(run)) {
+                self.calls.insert(envelope.seq, index);
+            }
+        } else if let Event::ScopeBound { scope, call, .. } = event
+            && let Some(index) = self.calls.get(call).copied()
+        {
+            let before = self.runs.insert(scope.clone(), index);
+            self.merge(before, index);
+        }
+    }
+
+    /// Moves what a block has into that of the call that it turned out to be for.
+    fn merge(&mut self, from: Option<usize>, to: usize) {
+        let Some(Entry::Run(run)) = from
+            .filter(|from| *from != to)
+            .and_then(|from| self.entries.get_mut(from))
+        else {
+            return;
+        };
+        let moved = std::mem::replace(run, Run::new(run.time_unix_ns, String::new()));
+        run.merged = true;
+        if let Some(Entry::Run(into)) = self.entries.get_mut(to) {
+            into.processes += moved.processes;
+            into.more += moved.more;
+            into.lines.extend(moved.lines);
+        }
+    }
+
+    /// Returns the block of what an agent does itself for a call.
+    pub(super) fn of_call(&self, envelope: &Envelope) -> Option<usize> {
+        let call = envelope.cause?.call.filter(|_| envelope.scope.is_none())?;
+        self.calls.get(&call).copied()
+    }
+}
+
+/// Tells whether an event is only about what was said, so that no block is made for it.
+pub(super) const fn is_claim(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::PromptSubmitted { .. }
+            | Event::ToolCalled { .. }
+            | Event::ToolReturned { .. }
+            | Event::ScopeBound { .. }
+    )
+}
+
 /// Says what a tool call is about, if its arguments are in the record.
-pub(super) fn about(arguments: Option<&Said>) -> Option<String> {
+fn about(arguments: Option<&Said>) -> Option<String> {
     let text = arguments?.text.as_ref()?.to_os().into_string().ok()?;
     let line = match serde_json::from_str::<Value>(&text) {
         Ok(Value::Object(members)) => TELLING
@@ -63,20 +137,16 @@ fn words(value: &Value) -> String {
 
 /// Says what a model was told: the last text that is not the agent's own, which it marks like a
 /// document.
-pub(super) fn prompt(parts: &Listed<Said>) -> String {
+fn prompt(parts: &Listed<Said>) -> String {
     let texts = || parts.first.iter().filter_map(|said| said.text.as_ref());
     let own = |text: &&RawText| !matches!(text.as_bytes().first(), Some(b'<' | b'#'));
-    let text = texts().filter(own).last().or_else(|| texts().last());
-    match text {
-        Some(text) => {
-            let line = text.display();
-            format!("\"{}\"", cut(line.trim(), SAID_CHARS_MAX))
-        }
-        None => {
-            let all: u64 = parts.first.iter().map(|said| said.bytes).sum();
-            format!("({}, not kept)", crate::human::bytes(all))
-        }
+    let last = texts().rev().find(own).or_else(|| texts().next_back());
+    if let Some(text) = last {
+        let line = text.display();
+        return format!("\"{}\"", cut(line.trim(), SAID_CHARS_MAX));
     }
+    let all: u64 = parts.first.iter().map(|said| said.bytes).sum();
+    format!("({}, not kept)", bytes(all))
 }
 
 #[cfg(test)]
