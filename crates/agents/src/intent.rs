@@ -130,6 +130,9 @@ mod tests {
 
     use crate::{Call, Content};
 
+    /// Arguments, and the commands, paths and hosts that they name.
+    type Row<'r> = (&'r str, &'r [&'r str], &'r [&'r str], &'r [&'r str]);
+
     fn intent(arguments: &str) -> [Vec<String>; 3] {
         let call = Call {
             id: "call_1".into(),
@@ -150,7 +153,7 @@ mod tests {
         let none: [&str; 0] = [];
         let patch =
             r"*** Begin Patch\n*** Update File: src/a.rs\n@@\n-x\n+y\n*** Move to: src/b.rs\n";
-        let rows: [(&str, &[&str], &[&str], &[&str]); 8] = [
+        let rows: [Row<'_>; 8] = [
             (r#"{"command":" ls -la "}"#, &["ls -la"], &none, &none),
             (
                 r#"{"cmd":"cargo test","workdir":"/w"}"#,
@@ -184,7 +187,7 @@ mod tests {
             let found = intent(arguments);
             assert_eq!(
                 found,
-                [commands, paths, hosts].map(|l| l.to_vec()),
+                [commands, paths, hosts].map(<[&str]>::to_vec),
                 "{arguments}"
             );
         }

@@ -19,6 +19,7 @@ fn envelope(seq: u64, event: Event) -> Envelope {
         mono_ns: 0,
         source: "supervisor".to_owned(),
         process: None,
+        cause: None,
         scope: Some(format!("c-{}", seq % 3)),
         truncated: vec![],
         event,

@@ -50,6 +50,7 @@ fn main() {
         let entry = Entry {
             process: None,
             scope: Some("c-17"),
+            cause: None,
             event,
         };
         journal

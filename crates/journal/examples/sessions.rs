@@ -50,6 +50,7 @@ fn write(state: &Path, events: &[Envelope], number: u64, count: u64) {
         let entry = Entry {
             process: event.process.as_ref(),
             scope: event.scope.as_deref(),
+            cause: None,
             event: &event.event,
         };
         journal

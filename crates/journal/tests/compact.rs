@@ -13,12 +13,12 @@ use stockade_types::{Access, Certainty, ProcessId, RawText, Subject, Verdict};
 /// A cause that changes when the scope does, and sometimes beside it.
 fn cause(number: u64, scope: Option<&str>) -> Option<Cause> {
     scope.map(|scope| Cause {
-        turn: (number % 5 > 0).then_some(3),
+        turn: (!number.is_multiple_of(5)).then_some(3),
         call: Some(u64::try_from(scope.len()).unwrap_or_default()),
-        certainty: if number % 7 > 0 {
-            Certainty::Exact
-        } else {
+        certainty: if number.is_multiple_of(7) {
             Certainty::Inferred
+        } else {
+            Certainty::Exact
         },
     })
 }
@@ -263,7 +263,6 @@ fn forgetting_loses_nothing() {
         let entry = Entry {
             process: None,
             scope: None,
-        cause: None,
             cause: None,
             event: &event,
         };

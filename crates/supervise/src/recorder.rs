@@ -19,8 +19,8 @@ use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
 use stockade_policy::{Decision, RecordSettings, Request};
 use stockade_secrets::{hide, hide_words};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, LimitName, RawText, RequestKind, SessionId, Subject, Target,
-    UnixMillis, ignored,
+    DecisionId, DecisionRecord, Digest, LimitName, RawText, RequestKind, SessionId, Subject,
+    Target, UnixMillis, ignored,
 };
 
 use crate::{
