@@ -225,34 +225,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             id,
             request,
             decision,
-        } => {
-            let reply = |answer| FromSupervisor::Answer { id, answer };
-            let wanted = Arc::new(AtomicBool::new(true));
-            let waiting = Waiting {
-                request: request.digest(),
-                number: shared.recorder.new_decision(),
-                wanted: Arc::clone(&wanted),
-            };
-            let number = waiting.number;
-            if lock(&shared.asks).begin(id, waiting).is_none() {
-                let reason = format!("{ASKS_MAX} connections wait for an answer already");
-                return shared.reply(replies, &reply(refused(reason)));
-            }
-            let (shared_there, replies_there) = (Arc::clone(shared), Arc::clone(replies));
-            let spawned = thread::Builder::new()
-                .name("ask".to_owned())
-                .spawn(move || {
-                    let (answer, used) = shared_there.ask(&request, &decision, number, &wanted);
-                    lock(&shared_there.asks).end(id, used);
-                    let answer = FromSupervisor::Answer { id, answer };
-                    shared_there.reply(&replies_there, &answer);
-                });
-            if spawned.is_err() {
-                lock(&shared.asks).end(id, None);
-                let reason = "no thread to ask on".to_owned();
-                shared.reply(replies, &reply(refused(reason)));
-            }
-        }
+        } => ask_aside(shared, id, (request, decision), replies),
         ToSupervisor::Covered { id, request } => {
             let covered = shared.is_covered(&request);
             shared.reply(replies, &FromSupervisor::Covered { id, covered });
@@ -274,6 +247,41 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
         ToSupervisor::Release { id, word } => shared.release(id, word),
         // The decision that nothing happens comes next.
         ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
+    }
+}
+
+/// Asks on a thread of its own, which waits for the answer.
+fn ask_aside(
+    shared: &Arc<NetworkSupervision>,
+    id: u64,
+    (request, decision): (Request, Decision),
+    replies: &Arc<Replies>,
+) {
+    let reply = |answer| FromSupervisor::Answer { id, answer };
+    let wanted = Arc::new(AtomicBool::new(true));
+    let waiting = Waiting {
+        request: request.digest(),
+        number: shared.recorder.new_decision(),
+        wanted: Arc::clone(&wanted),
+    };
+    let number = waiting.number;
+    if lock(&shared.asks).begin(id, waiting).is_none() {
+        let reason = format!("{ASKS_MAX} connections wait for an answer already");
+        return shared.reply(replies, &reply(refused(reason)));
+    }
+    let (shared_there, replies_there) = (Arc::clone(shared), Arc::clone(replies));
+    let spawned = thread::Builder::new()
+        .name("ask".to_owned())
+        .spawn(move || {
+            let (answer, used) = shared_there.ask(&request, &decision, number, &wanted);
+            lock(&shared_there.asks).end(id, used);
+            let answer = FromSupervisor::Answer { id, answer };
+            shared_there.reply(&replies_there, &answer);
+        });
+    if spawned.is_err() {
+        lock(&shared.asks).end(id, None);
+        let reason = "no thread to ask on".to_owned();
+        shared.reply(replies, &reply(refused(reason)));
     }
 }
 
