@@ -4,6 +4,7 @@ mod any;
 mod bodies;
 mod fuzz;
 mod heads;
+mod urls;
 
 use super::{
     Malformed,
