@@ -165,6 +165,16 @@ pub struct Sockets {
     pub ask: AskMode,
     /// The credentials of the policy with their values.
     pub credentials: Vec<HeldCredential>,
+    /// Further secrets of the caller that programs inside do not have.
+    pub withheld: Vec<Withheld>,
+}
+
+/// A secret of the caller that programs inside do not have.
+pub struct Withheld {
+    /// Where it is, for the record, for example ``variable `DB_PASSWORD` ``.
+    pub kind: String,
+    /// Its value.
+    pub value: Secret<String>,
 }
 
 /// Why the egress process cannot work.
@@ -232,7 +242,11 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     } = knowledge;
     let inspection = authority.map(|own| inspection::Inspection::new(own, &sockets.roots));
     let inspection = inspection.transpose().map_err(EgressError::Authority)?;
-    let own = own_texts(sockets.proxy_login.as_ref(), &policy, &sockets.credentials);
+    let mut own = own_texts(sockets.proxy_login.as_ref(), &policy, &sockets.credentials);
+    own.extend(sockets.withheld.into_iter().map(|one| Own {
+        kind: one.kind,
+        text: one.value.expose().as_bytes().to_vec(),
+    }));
     let credentials = http::Credentials::new(policy.credentials(), sockets.credentials)
         .map_err(EgressError::Credentials)?;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {

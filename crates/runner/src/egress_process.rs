@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use stockade_egress::{
     Config, Datagram, Datagrams, HeldCredential, Knowledge, ListenerKind, ProxyVariables, Sockets,
+    Withheld,
 };
 use stockade_journal::SPOOL_BYTES_MAX;
 use stockade_plan::{LaunchPlan, Step};
@@ -48,6 +49,14 @@ enum Handoff {
     /// authorities that vouch for servers and the credentials; `user:password` for the proxy; and who
     /// can be asked.
     Listeners(Vec<ListenerKind>, Option<String>, AskMode),
+}
+
+/// The secrets of a session on their way.
+#[derive(Serialize, Deserialize)]
+struct Secrets {
+    credentials: Vec<Carried>,
+    /// Each with what it is.
+    withheld: Vec<(String, String)>,
 }
 
 /// A credential on its way.
@@ -142,22 +151,23 @@ pub(crate) struct Ready<'p> {
 }
 
 impl Ready<'_> {
-    /// Gives it the listeners, who can be asked, and if it opens TLS the authorities that vouch for
-    /// servers, in PEM, and the credentials.
+    /// Gives it the listeners, who can be asked, the credentials and what else the session must not send,
+    /// and if it opens TLS the authorities that vouch for servers, in PEM.
     pub(crate) fn hand_over(
         self,
         listeners: &[(ListenerKind, OwnedFd)],
         names: &OwnedFd,
         spool: &File,
         (login, ask): (Option<&Secret<String>>, AskMode),
-        (roots, credentials): (Option<&str>, &[HeldCredential]),
+        roots: Option<&str>,
+        secrets: (&[HeldCredential], &[Withheld]),
     ) -> Result<(), RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
         let roots = roots
             .map(|roots| fd::sealed_memory("stockade-roots", roots.as_bytes()))
             .transpose()
             .map_err(sys)?;
-        let credentials = roots.is_some().then(|| carried(credentials)).transpose()?;
+        let secrets = carried(secrets)?;
         let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
         let login = login.map(|login| login.expose().clone());
         let message = serde_json::to_vec(&Handoff::Listeners(kinds, login, ask))
@@ -166,25 +176,29 @@ impl Ready<'_> {
             .iter()
             .map(|(_, fd)| fd)
             .map(AsFd::as_fd)
-            .chain([names.as_fd(), spool.as_fd()])
-            .chain(roots.iter().chain(&credentials).map(AsFd::as_fd))
+            .chain([names.as_fd(), spool.as_fd(), secrets.as_fd()])
+            .chain(roots.iter().map(AsFd::as_fd))
             .collect();
         pass::send(&self.process.handoff, &message, &fds).map_err(sys)
     }
 }
 
-/// Puts credentials into memory that only who has its descriptor can read.
-fn carried(credentials: &[HeldCredential]) -> Result<OwnedFd, RunError> {
-    let all: Vec<Carried> = credentials
+/// Puts secrets into memory that only who has its descriptor can read.
+fn carried((credentials, withheld): (&[HeldCredential], &[Withheld])) -> Result<OwnedFd, RunError> {
+    let credentials = credentials.iter().map(|one| Carried {
+        id: one.id.clone(),
+        placeholder: one.placeholder.clone(),
+        value: one.value.expose().clone(),
+    });
+    let withheld = withheld
         .iter()
-        .map(|one| Carried {
-            id: one.id.clone(),
-            placeholder: one.placeholder.clone(),
-            value: one.value.expose().clone(),
-        })
-        .collect();
+        .map(|one| (one.kind.clone(), one.value.expose().clone()));
+    let all = Secrets {
+        credentials: credentials.collect(),
+        withheld: withheld.collect(),
+    };
     let bytes = serde_json::to_vec(&all).map_err(|e| RunError::Egress(e.to_string()))?;
-    fd::sealed_memory("stockade-credentials", &bytes)
+    fd::sealed_memory("stockade-secrets", &bytes)
         .map_err(|error| RunError::Egress(format!("{error}: {}", error.source)))
 }
 
@@ -348,15 +362,18 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
     let names = fds.next().ok_or("no name socket")?;
     let names = NameSocket::new(names).map_err(|e| e.to_string())?;
     let spool = fds.next().ok_or("no spool")?;
+    let secrets = read(fds.next(), "secrets")?;
+    let secrets: Secrets =
+        serde_json::from_slice(&secrets).map_err(|e| format!("bad secrets: {e}"))?;
     let roots = read(fds.next(), "authorities")?;
-    let credentials = match read(fds.next(), "credentials")? {
-        none if none.is_empty() => Vec::new(),
-        some => serde_json::from_slice(&some).map_err(|e| format!("bad credentials: {e}"))?,
-    };
-    let credentials = credentials.into_iter().map(|one: Carried| HeldCredential {
+    let credentials = secrets.credentials.into_iter().map(|one| HeldCredential {
         id: one.id,
         placeholder: one.placeholder,
         value: Secret::new(one.value),
+    });
+    let withheld = secrets.withheld.into_iter().map(|(kind, value)| Withheld {
+        kind,
+        value: Secret::new(value),
     });
     let sockets = Sockets {
         tcp,
@@ -368,6 +385,7 @@ async fn serve(knowledge: Knowledge, control: UnixStream, handoff: &OwnedFd) -> 
         roots,
         ask,
         credentials: credentials.collect(),
+        withheld: withheld.collect(),
     };
     stockade_egress::serve(knowledge, sockets)
         .await
@@ -455,7 +473,8 @@ mod tests {
                     &names,
                     &tempfile::tempfile().unwrap(),
                     (None, stockade_types::AskMode::Deny),
-                    (None, &[]),
+                    None,
+                    (&[], &[]),
                 )
             });
             assert_eq!(handed.is_ok(), same, "{handed:?}");

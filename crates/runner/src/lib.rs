@@ -56,6 +56,7 @@ mod threads;
 mod trust;
 mod twins;
 mod whole_files;
+mod withheld;
 
 /// The folders, in the state directory, of what sessions added to caches.
 pub mod kept_overlays {

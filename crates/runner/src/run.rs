@@ -37,7 +37,7 @@ use crate::{
     signing, sockets,
     ssh::{self, agent::Agent},
     start_place::{readable_workspace, start_directory},
-    trust,
+    trust, withheld,
 };
 use stockade_supervise::{
     Bounds, Newspaper, Notices, Recorder, SUPERVISOR,
@@ -467,13 +467,14 @@ fn bring_up(
             let roots = own.map(|own| authorities::trust(policy, &prepared.facts, &inside, own));
             let roots = roots.transpose()?;
             let given = (login.as_ref(), prepared.options.ask);
-            let trusted = (roots.as_deref(), prepared.credentials.as_slice());
+            let withheld = withheld::find(&prepared.facts, &prepared.plan);
+            let secrets = (prepared.credentials.as_slice(), withheld.as_slice());
             let spool = directory.path().as_path();
             let spool = recorder.make_spool(spool).map_err(|source| {
                 let path = spool.join(layout::SPOOL_FILE);
                 RunError::SessionDirectory { path, source }
             })?;
-            ready.hand_over(&kinds, &names, &spool, given, trusted)?;
+            ready.hand_over(&kinds, &names, &spool, given, roots.as_deref(), secrets)?;
             Some((process, control))
         }
         (Some(_), None) => {

@@ -45,6 +45,9 @@ const KEY_BLOCK_KIND: &str = "private-key";
 /// What a value of a setting is found as.
 const SETTING_KIND: &str = "secret-setting";
 
+/// So many texts are looked for in the fastest way, which takes most memory.
+const FAST_OWN_MAX: usize = 8;
+
 /// A text that the session must not send.
 #[derive(Clone, Debug)]
 pub struct Own {
@@ -106,7 +109,12 @@ impl Secrets {
     /// # Errors
     /// When the texts are more than can be looked for at once.
     pub fn new(own: Vec<Own>) -> Result<Self, aho_corasick::BuildError> {
-        Self::of(own, |_| true, AhoCorasickKind::DFA)
+        let kind = if own.len() > FAST_OWN_MAX {
+            AhoCorasickKind::ContiguousNFA
+        } else {
+            AhoCorasickKind::DFA
+        };
+        Self::of(own, |_| true, kind)
     }
 
     /// Prepares to look for the forms that `wanted` tells.

@@ -224,6 +224,35 @@ fn in_pieces(secrets: &Secrets, text: &str, at: usize) -> Vec<Finding> {
     found
 }
 
+/// Many texts take some megabytes, and are found like few.
+#[test]
+fn many_texts_take_little_memory() {
+    const BYTES_MAX: usize = 24 << 20;
+    let text = |n: u64| {
+        random(
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+            64,
+            n,
+        )
+    };
+    for count in [0, 8, 64] {
+        let own = (0..count).map(|n| Own {
+            kind: format!("text {n}"),
+            text: text(100 + n).into_bytes(),
+        });
+        let secrets = Secrets::new(own.collect()).unwrap();
+        let bytes = secrets.beginnings.memory_usage();
+        assert!(bytes < BYTES_MAX, "{count}: {bytes}");
+        for n in 0..count {
+            let found = secrets.find(within(&STANDARD.encode(text(100 + n))).as_bytes());
+            assert!(
+                found.iter().any(|one| one.kind == format!("text {n}")),
+                "{n}"
+            );
+        }
+    }
+}
+
 /// What only looks like a secret is none.
 #[test]
 fn nothing_is_found_in_what_is_none() {

@@ -155,6 +155,7 @@ impl Lab {
             proxy_login: None,
             ask,
             credentials: Vec::new(),
+            withheld: Vec::new(),
             roots,
         };
         let knowledge = config.load().unwrap();
