@@ -242,11 +242,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     } = knowledge;
     let inspection = authority.map(|own| inspection::Inspection::new(own, &sockets.roots));
     let inspection = inspection.transpose().map_err(EgressError::Authority)?;
-    let mut own = own_texts(sockets.proxy_login.as_ref(), &policy, &sockets.credentials);
-    own.extend(sockets.withheld.into_iter().map(|one| Own {
-        kind: one.kind,
-        text: one.value.expose().as_bytes().to_vec(),
-    }));
+    let own = own_texts(&policy, &sockets);
     let credentials = http::Credentials::new(policy.credentials(), sockets.credentials)
         .map_err(EgressError::Credentials)?;
     let control = unix_stream(sockets.control).map_err(|source| EgressError::Descriptor {
@@ -311,18 +307,15 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
 }
 
 /// Returns the texts that the session must not send.
-fn own_texts(
-    proxy: Option<&Secret<String>>,
-    policy: &Policy,
-    credentials: &[HeldCredential],
-) -> Vec<Own> {
+fn own_texts(policy: &Policy, sockets: &Sockets) -> Vec<Own> {
     let own = |kind: String, text: &str| Own {
         kind,
         text: text.as_bytes().to_vec(),
     };
+    let proxy = sockets.proxy_login.as_ref();
     let password = proxy.and_then(|login| login.expose().split_once(':'));
     let password = password.map(|(_, password)| own("proxy-password".to_owned(), password));
-    let credentials = credentials.iter().flat_map(|one| {
+    let credentials = sockets.credentials.iter().flat_map(|one| {
         let mut known = policy.credentials().iter();
         let kind = known.find(|own| own.id == one.id).map(|own| &own.kind);
         let secrets = kind.map(|kind| kind.secrets(one.value.expose()));
@@ -333,7 +326,13 @@ fn own_texts(
             .map(named)
             .collect::<Vec<_>>()
     });
-    password.into_iter().chain(credentials).collect()
+    let withheld = sockets.withheld.iter();
+    let withheld = withheld.map(|one| own(one.kind.clone(), one.value.expose()));
+    password
+        .into_iter()
+        .chain(credentials)
+        .chain(withheld)
+        .collect()
 }
 
 fn unix_stream(stream: StdUnixStream) -> io::Result<UnixStream> {

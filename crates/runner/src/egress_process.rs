@@ -159,15 +159,14 @@ impl Ready<'_> {
         names: &OwnedFd,
         spool: &File,
         (login, ask): (Option<&Secret<String>>, AskMode),
-        roots: Option<&str>,
-        secrets: (&[HeldCredential], &[Withheld]),
+        (roots, secrets): (Option<&str>, &(Vec<HeldCredential>, Vec<Withheld>)),
     ) -> Result<(), RunError> {
         let sys = |error: SysError| RunError::Egress(format!("{error}: {}", error.source));
         let roots = roots
             .map(|roots| fd::sealed_memory("stockade-roots", roots.as_bytes()))
             .transpose()
             .map_err(sys)?;
-        let secrets = carried(secrets)?;
+        let secrets = carried(&secrets.0, &secrets.1)?;
         let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
         let login = login.map(|login| login.expose().clone());
         let message = serde_json::to_vec(&Handoff::Listeners(kinds, login, ask))
@@ -184,7 +183,7 @@ impl Ready<'_> {
 }
 
 /// Puts secrets into memory that only who has its descriptor can read.
-fn carried((credentials, withheld): (&[HeldCredential], &[Withheld])) -> Result<OwnedFd, RunError> {
+fn carried(credentials: &[HeldCredential], withheld: &[Withheld]) -> Result<OwnedFd, RunError> {
     let credentials = credentials.iter().map(|one| Carried {
         id: one.id.clone(),
         placeholder: one.placeholder.clone(),
@@ -473,8 +472,7 @@ mod tests {
                     &names,
                     &tempfile::tempfile().unwrap(),
                     (None, stockade_types::AskMode::Deny),
-                    None,
-                    (&[], &[]),
+                    (None, &(Vec::new(), Vec::new())),
                 )
             });
             assert_eq!(handed.is_ok(), same, "{handed:?}");

@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::unix::net::UnixStream, path::PathBuf, sync::Arc};
 
-use stockade_egress::HeldCredential;
+use stockade_egress::{HeldCredential, Withheld};
 use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
@@ -99,7 +99,7 @@ struct Prepared {
     in_use: Option<InUse>,
     caller: Caller,
     /// With their values, for the egress process alone.
-    credentials: Vec<HeldCredential>,
+    secrets: (Vec<HeldCredential>, Vec<Withheld>),
     logins: HeldLogins,
 }
 
@@ -182,6 +182,7 @@ fn prepare(
     plan.fault = options.fault;
     let told = agent_config::notes(&options.policy, &caller, &facts.state, &spec, &plan);
     plan.notes.extend(told.into_iter().chain(made.notes));
+    let withheld = withheld::find(find, &facts, &plan);
     Ok(Prepared {
         options,
         spec,
@@ -192,7 +193,7 @@ fn prepare(
         plan,
         in_use: made.in_use,
         caller,
-        credentials: credentials.values,
+        secrets: (credentials.values, withheld),
         logins: credentials.logins,
     })
 }
@@ -467,14 +468,13 @@ fn bring_up(
             let roots = own.map(|own| authorities::trust(policy, &prepared.facts, &inside, own));
             let roots = roots.transpose()?;
             let given = (login.as_ref(), prepared.options.ask);
-            let withheld = withheld::find(&prepared.facts, &prepared.plan);
-            let secrets = (prepared.credentials.as_slice(), withheld.as_slice());
+            let trusted = (roots.as_deref(), &prepared.secrets);
             let spool = directory.path().as_path();
             let spool = recorder.make_spool(spool).map_err(|source| {
                 let path = spool.join(layout::SPOOL_FILE);
                 RunError::SessionDirectory { path, source }
             })?;
-            ready.hand_over(&kinds, &names, &spool, given, roots.as_deref(), secrets)?;
+            ready.hand_over(&kinds, &names, &spool, given, trusted)?;
             Some((process, control))
         }
         (Some(_), None) => {

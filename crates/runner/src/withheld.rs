@@ -16,6 +16,8 @@ use stockade_plan::{HostFacts, LaunchPlan};
 use stockade_policy::looks_secret;
 use stockade_types::Secret;
 
+use crate::credentials::Find;
+
 /// Most values that are looked for: each costs memory in the egress process.
 const VALUES_MAX: usize = 48;
 /// Most files that are read, so that a start does not wait for a large directory.
@@ -26,9 +28,12 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 const VALUE_BYTES_MIN: usize = 12;
 /// Longer ones are certificates and the like.
 const VALUE_BYTES_MAX: usize = 4096;
-/// Finds what is withheld from the session of a plan.
-pub(crate) fn find(facts: &HostFacts, plan: &LaunchPlan) -> Vec<Withheld> {
+/// Finds what is withheld from the session of a plan, if values are wanted.
+pub(crate) fn find(wanted: Find, facts: &HostFacts, plan: &LaunchPlan) -> Vec<Withheld> {
     let mut found = Found::default();
+    if wanted != Find::Values {
+        return found.all;
+    }
     // What the session has may leave by what it is for.
     let inside = plan.command.environment.iter();
     found.known.extend(inside.map(|(_, value)| value.display()));
