@@ -182,8 +182,8 @@ fn prepare(
     plan.fault = options.fault;
     let told = agent_config::notes(&options.policy, &caller, &facts.state, &spec, &plan);
     plan.notes.extend(told.into_iter().chain(made.notes));
-    let withheld = withheld::find(find, &facts, &plan);
     Ok(Prepared {
+        secrets: (credentials.values, withheld::find(find, &facts, &plan)),
         options,
         spec,
         facts,
@@ -193,7 +193,6 @@ fn prepare(
         plan,
         in_use: made.in_use,
         caller,
-        secrets: (credentials.values, withheld),
         logins: credentials.logins,
     })
 }
