@@ -34,6 +34,9 @@ const IN_PATCHES: [&str; 4] = [
 /// Members that hold an address.
 const ADDRESSES: [&str; 2] = ["url", "uri"];
 
+/// Members that say why.
+const REASONS: [&str; 4] = ["description", "justification", "explanation", "reason"];
+
 /// What a tool call names: command lines, files and hosts. All of it is what a model said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -43,6 +46,9 @@ pub struct Intent {
     /// Paths of files, as they were said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<RawText>,
+    /// Why the tool is called, in the model's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<RawText>,
     /// Hosts of addresses, with a port where one was said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<RawText>,
@@ -85,6 +91,8 @@ impl Intent {
         for patch in PATCHES.iter().filter_map(|name| arguments.text_of(name)) {
             self.patch(patch);
         }
+        let says = REASONS.iter().find_map(|name| arguments.text_of(name));
+        self.says = says.map(crate::content::name);
         for address in ADDRESSES.iter().filter_map(|name| arguments.text_of(name)) {
             if let Some(host) = host_of(address) {
                 add(&mut self.hosts, host);

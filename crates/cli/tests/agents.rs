@@ -38,6 +38,8 @@ const DRAWS: Duration = Duration::from_secs(3);
 struct Agent {
     name: &'static str,
     words: fn(&Path, &str) -> Vec<String>,
+    /// Its calls say why they are made.
+    says: bool,
     /// The tool that runs commands.
     shell: &'static str,
     /// Variables for a model at a URL, in addition to the caller's.
@@ -47,6 +49,7 @@ struct Agent {
 const CODEX: Agent = Agent {
     name: "codex",
     words: agents::codex_arguments,
+    says: false,
     shell: "exec_command",
     variables: |_| agents::codex_variables(),
 };
@@ -54,6 +57,7 @@ const CODEX: Agent = Agent {
 const CLAUDE: Agent = Agent {
     name: "claude",
     words: agents::claude_arguments,
+    says: true,
     shell: "Bash",
     variables: agents::claude_variables,
 };
@@ -246,7 +250,7 @@ fn works_in_the_boundary(agent: &Agent, user: Option<&str>) {
     assert_record(&lab, &session.id, &refusals);
     assert_journal_is_checked(&lab, &session.id);
     assert_commands_are_shown(&lab, &session.id, agent);
-    origins::assert_effects_name_their_calls(&lab, &session.id, &model);
+    origins::assert_effects_name_their_calls(&lab, &session.id, &model, agent.says);
     assert_calls_are_recorded(&lab, &session.id, &model);
 }
 

@@ -12,8 +12,14 @@ use stockade_testkit::{ModelServer, events};
 
 use crate::list::Lab;
 
-/// Each command of the script is bound to its call, exactly, and all that came of it names the call.
-pub(crate) fn assert_effects_name_their_calls(lab: &Lab, session: &str, model: &ModelServer) {
+/// Each command of the script is bound to its call, exactly, and all that came of it names the call; a
+/// question shows why the tool was called, if the agent `says` it.
+pub(crate) fn assert_effects_name_their_calls(
+    lab: &Lab,
+    session: &str,
+    model: &ModelServer,
+    says: bool,
+) {
     let events = lab.env.events(session);
     let number = |event: &events::Event, path: &[&str]| {
         let value = path
@@ -58,6 +64,15 @@ pub(crate) fn assert_effects_name_their_calls(lab: &Lab, session: &str, model: &
         seen += 1;
     }
     assert!(seen > 50, "{seen} effects");
+    for question in of_kind("approval.requested").filter(|_| says) {
+        let shown = question.field("shown");
+        assert!(
+            shown.contains("\"Runs a step\" (its own words, not checked)"),
+            "{shown}"
+        );
+    }
+    let findings: Vec<_> = of_kind("finding.raised").collect();
+    assert!(findings.is_empty(), "what was said is done: {findings:#?}");
     let refused = events.iter().filter(|event| event.is_refusal());
     for event in refused.filter(|event| event.targets("unfamiliar.test")) {
         assert!(calls.contains_key(event.field("scope")), "{event:?}");

@@ -411,7 +411,7 @@ impl NetworkSupervision {
             decision: &own,
             decision_id: number,
             revision: self.recorder.revision(),
-            intent: None,
+            intent: self.recorder.says(request.subject()),
             decide: &decide,
             wanted: &|| wanted.load(Ordering::Acquire),
             covered: self.covered(request, &own),

@@ -378,7 +378,7 @@ fn open_record(
     let policy = &options.policy;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, stockade_journal::now as fn() -> Stamp);
-    let bounds = Bounds::from(&policy.settings().record);
+    let bounds = Bounds::from(policy);
     let notices = Notices::new(
         (denials, bounds.denials_bytes),
         Newspaper::new(&directory.join(INSIDE)),

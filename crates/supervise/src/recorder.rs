@@ -16,7 +16,7 @@ use std::{
 use stockade_agents::Intent;
 use stockade_event::{Cause, Counts, Durability, Event, Stamp, Tally, spool::Lease};
 use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
-use stockade_policy::{Decision, RecordSettings, Request};
+use stockade_policy::{Decision, Policy, RecordContent, Request};
 use stockade_secrets::{hide, hide_words};
 use stockade_types::{
     DecisionId, DecisionRecord, Digest, LimitName, RawText, RequestKind, SessionId, Subject,
@@ -47,21 +47,25 @@ type StampClock = fn() -> Stamp;
 /// Bytes of a journal if policy sets no limit: some millions of events.
 const JOURNAL_BYTES_MAX: u64 = 1 << 30;
 
-/// The size limits of the record.
+/// The limits of the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     journal_bytes: u64,
     /// Bytes of the file of refusals.
     pub denials_bytes: u64,
+    /// Texts of what is said may be in it.
+    has_texts: bool,
 }
 
-impl From<&RecordSettings> for Bounds {
-    fn from(settings: &RecordSettings) -> Self {
+impl From<&Policy> for Bounds {
+    fn from(policy: &Policy) -> Self {
+        let settings = &policy.settings().record;
         let journal = settings.journal_bytes_max.as_ref();
         let denials = settings.denials_bytes_max.as_ref();
         Self {
             journal_bytes: journal.map_or(JOURNAL_BYTES_MAX, |set| set.value.bytes()),
             denials_bytes: denials.map_or(DENIALS_BYTES_MAX, |set| set.value.bytes()),
+            has_texts: policy.record_content() <= RecordContent::Redacted,
         }
     }
 }
@@ -83,6 +87,8 @@ pub struct Recorder {
     written: Mutex<Tally>,
     repeats: Mutex<Repeats>,
     origins: Origins,
+    /// Texts of what is said may be in the record.
+    has_texts: bool,
     notices: Mutex<Notices>,
 }
 
@@ -107,6 +113,7 @@ impl Recorder {
             written: Mutex::default(),
             repeats: Mutex::default(),
             origins: Origins::default(),
+            has_texts: bounds.has_texts,
             notices: Mutex::new(notices),
         }
     }
@@ -369,7 +376,8 @@ impl Recorder {
     /// since the last such entry.
     fn tell_counted(&self) -> Result<(), SinkError> {
         self.take_in()?;
-        let mut told = lock(&self.repeats).told();
+        let mut told = self.origins.findings();
+        told.extend(lock(&self.repeats).told());
         let count = self.lost.swap(0, Ordering::Relaxed);
         if count > 0 {
             told.push(Event::EventsLost {
@@ -427,6 +435,14 @@ impl Recorder {
     /// Returns where effects come from.
     pub const fn origins(&self) -> &Origins {
         &self.origins
+    }
+
+    /// Returns what the tool call that a process works for says of itself, where policy lets texts into the
+    /// record: a question is part of it.
+    pub fn says(&self, subject: &Subject) -> Option<String> {
+        self.has_texts
+            .then(|| self.origins.says(subject.id?))
+            .flatten()
     }
 
     /// Journals what an agent or a model said, and what becomes known by it; returns the number of the

@@ -449,7 +449,7 @@ impl Supervision {
             decision,
             decision_id: id,
             revision: self.recorder.revision(),
-            intent: None,
+            intent: self.recorder.says(request.subject()),
             decide: &decide,
             wanted: &|| caller.is_waiting(),
             covered: None,

@@ -18,6 +18,8 @@ pub(super) struct Region {
     turn: Option<u64>,
     /// How many calls there were.
     calls: u32,
+    /// A process began for one of them.
+    ran: bool,
     /// Calls without a result, oldest first.
     open: VecDeque<Open>,
     returned: VecDeque<RawText>,
@@ -36,9 +38,37 @@ struct Open {
 }
 
 /// A call that was found, its prompt, and how.
-pub(super) type Found = (u64, Option<u64>, Certainty);
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) call: u64,
+    pub(super) turn: Option<u64>,
+    pub(super) certainty: Certainty,
+}
+
+impl Open {
+    const fn found(&self, certainty: Certainty) -> Found {
+        Found {
+            call: self.number,
+            turn: self.turn,
+            certainty,
+        }
+    }
+
+    /// Returns the command that it names, if nothing ran for it and the agent did not do it by itself.
+    fn unmet(&self) -> Option<(u64, RawText)> {
+        let command = self.intent.commands.first()?;
+        let is_unmet = self.scopes == 0 && self.intent.paths.is_empty();
+        is_unmet.then(|| (self.number, command.clone()))
+    }
+}
 
 impl Region {
+    /// Returns what an open call names.
+    pub(super) fn intent(&self, call: u64) -> Option<&Intent> {
+        let open = self.open.iter().find(|open| open.number == call)?;
+        Some(&open.intent)
+    }
+
     /// Returns the last prompt.
     pub(super) const fn turn(&self) -> Option<u64> {
         self.turn
@@ -67,8 +97,15 @@ impl Region {
         true
     }
 
-    /// Takes a claim that is in the record with number `seq`.
-    pub(super) fn claimed(&mut self, seq: u64, event: &Event, intent: Intent) {
+    /// Takes a claim that is in the record with number `seq`; returns the call that has returned with it
+    /// and its command, if nothing ran for it although this agent's commands are seen to run.
+    pub(super) fn claimed(
+        &mut self,
+        seq: u64,
+        event: &Event,
+        intent: Intent,
+    ) -> Option<(u64, RawText)> {
+        let mut unmet = None;
         if let Event::PromptSubmitted { parts, aside, .. } = event {
             if self.prompts.len() < SAID_MAX {
                 self.prompts.push(digest(parts, *aside));
@@ -89,6 +126,9 @@ impl Region {
                 scopes: 0,
             });
         } else if let Event::ToolReturned { id, call, .. } = event {
+            let mut open = self.open.iter();
+            let returned = open.find(|open| Some(open.number) == *call);
+            unmet = returned.and_then(Open::unmet).filter(|_| self.ran);
             self.open.retain(|open| Some(open.number) != *call);
             if self.returned.len() >= SAID_MAX {
                 self.returned.pop_front();
@@ -97,6 +137,7 @@ impl Region {
         } else if let Event::ModelCalled { error: None, .. } = event {
             self.prompts.clear();
         }
+        unmet
     }
 
     /// Finds the call that names a command line.
@@ -127,7 +168,8 @@ impl Region {
     fn take(&mut self, number: u64, certainty: Certainty) -> Option<Found> {
         let open = self.open.iter_mut().find(|open| open.number == number)?;
         open.scopes += 1;
-        Some((number, open.turn, certainty))
+        self.ran = true;
+        Some(open.found(certainty))
     }
 
     /// Says what an event of the agent itself came of.
@@ -152,7 +194,7 @@ impl Region {
             .and_then(|path| self.for_path(path.as_bytes()))
             .or_else(|| self.for_host(host?));
         let (turn, call, certainty) = match found {
-            Some((call, turn, certainty)) => (turn, Some(call), certainty),
+            Some(found) => (found.turn, Some(found.call), found.certainty),
             None => (Some(self.turn?), None, Certainty::Inferred),
         };
         Some(Cause {
@@ -175,10 +217,10 @@ impl Region {
                 None => Certainty::Exact,
                 Some(_) => Certainty::Inferred,
             };
-            return Some((open.number, open.turn, certainty));
+            return Some(open.found(certainty));
         }
         let open = self.open.iter().find(|open| named(open, is_beside))?;
-        Some((open.number, open.turn, Certainty::Inferred))
+        Some(open.found(Certainty::Inferred))
     }
 
     fn for_host(&self, host: &str) -> Option<Found> {
@@ -189,8 +231,14 @@ impl Region {
                 name.is_some_and(|name| name.eq_ignore_ascii_case(host.as_bytes()))
             })
         })?;
-        Some((open.number, open.turn, Certainty::Inferred))
+        Some(open.found(Certainty::Inferred))
     }
+}
+
+/// Tells whether one of the paths that were said is `path`, or stands beside it.
+pub(super) fn names(said: &[RawText], path: &[u8]) -> bool {
+    let mut said = said.iter().map(RawText::as_bytes);
+    said.any(|said| is_path(said, path) || is_beside(said, path))
 }
 
 /// Tells whether a path as it was said is `path`, which is absolute.

@@ -10,6 +10,7 @@
 //! a program further inside says of itself can never take the place of the agent's words.
 
 mod calls;
+mod mismatch;
 
 use std::{
     collections::HashMap,
@@ -19,10 +20,12 @@ use std::{
 use stockade_agents::Intent;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Cause, Event};
+use stockade_secrets::hide;
 use stockade_sys::mark;
 use stockade_types::{Certainty, ProcessId, RawText};
 
-use calls::Region;
+use calls::{Found, Region};
+use mismatch::{Effect, Mismatches};
 
 /// Processes and scopes that are remembered, about 100 bytes each.
 const REMEMBERED_MAX: usize = 50_000;
@@ -52,18 +55,23 @@ struct State {
     agents: HashMap<ProcessId, bool>,
     /// Scopes that have no call yet, oldest first.
     unbound: Vec<Unbound>,
+    mismatches: Mismatches,
     next: Number,
     /// Whether the first execution, the command's own, has happened.
     started: bool,
 }
 
 /// A command of an agent.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Scope {
     /// The region whose agent began it.
     region: Number,
     turn: Option<u64>,
     call: Option<(u64, Certainty)>,
+    /// Why the tool was called, in the model's words.
+    says: Option<RawText>,
+    /// Files that the call names, if it names nothing else.
+    only_files: Vec<RawText>,
 }
 
 /// A scope whose call is not known yet.
@@ -194,7 +202,23 @@ impl Origins {
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
         let name = (number > 0).then(|| name(number).into());
-        (name, state.cause(number, event))
+        let cause = state.cause(number, event);
+        state.compare(number, process, event, cause);
+        (name, cause)
+    }
+
+    /// Returns what the tool call that a process works for says of itself; nobody has checked it.
+    pub fn says(&self, process: ProcessId) -> Option<String> {
+        let mut state = lock(&self.state);
+        let number = self.number(&mut state, process, None);
+        let scope = state.scopes.get(&number)?;
+        let says = scope.says.as_ref()?;
+        Some(hide(says).unwrap_or_else(|| says.clone()).display())
+    }
+
+    /// Returns findings that are not in the record yet.
+    pub(crate) fn findings(&self) -> Vec<Event> {
+        lock(&self.state).mismatches.take()
     }
 
     /// Prepares a claim of an agent for the record; `false` if it was made before.
@@ -216,7 +240,10 @@ impl Origins {
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
         let is_call = matches!(event, Event::ToolCalled { .. });
-        state.agent(number, process).claimed(seq, event, intent);
+        let unmet = state.agent(number, process).claimed(seq, event, intent);
+        if let Some((call, command)) = unmet {
+            state.mismatches.nothing_ran(call, &command);
+        }
         if is_call {
             return state.bind_all(number);
         }
@@ -267,6 +294,8 @@ impl State {
             region,
             turn,
             call: None,
+            says: None,
+            only_files: Vec::new(),
         };
         self.scopes.insert(number, scope);
         if self.unbound.len() >= UNBOUND_MAX {
@@ -321,9 +350,19 @@ impl State {
             Command::ToCome | Command::Own => return None,
         };
         let found = found.or_else(|| now.then(|| region.for_unnamed()).flatten());
-        let (call, turn, certainty) = found?;
+        let Found {
+            call,
+            turn,
+            certainty,
+        } = found?;
         scope.call = Some((call, certainty));
         scope.turn = turn.or(scope.turn);
+        if let Some(intent) = region.intent(call) {
+            scope.says.clone_from(&intent.says);
+            if intent.commands.is_empty() && intent.hosts.is_empty() {
+                scope.only_files.clone_from(&intent.paths);
+            }
+        }
         let unbound = self.unbound.remove(at);
         Some(Bound {
             number: unbound.number,
@@ -331,6 +370,31 @@ impl State {
             call,
             certainty,
         })
+    }
+
+    /// Compares an effect with what was said.
+    fn compare(&mut self, number: Number, process: ProcessId, event: &Event, cause: Option<Cause>) {
+        let Some(effect) = Effect::of(event) else {
+            return;
+        };
+        let path = effect.path();
+        let call = cause.and_then(|cause| cause.call);
+        if let Some(region) = self.regions.get(&number) {
+            let is_agent = self.agents.get(&process) == Some(&true);
+            let is_unsaid = is_agent && call.is_none() && region.calls() > 0;
+            if let Some(path) = path.filter(|_| is_unsaid) {
+                self.mismatches.unsaid_change(path);
+            }
+            return;
+        }
+        let Some((scope, call)) = self.scopes.get(&number).zip(call) else {
+            return;
+        };
+        let named = &scope.only_files;
+        let is_named = |path: &RawText| calls::names(named, path.as_bytes());
+        if let Some(first) = named.first().filter(|_| !path.is_some_and(is_named)) {
+            self.mismatches.more_than_said(call, first, event);
+        }
     }
 
     /// Says what an event of a process in scope `number` came of.

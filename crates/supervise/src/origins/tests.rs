@@ -250,3 +250,61 @@ fn a_flood_of_claims_is_bounded() {
     let region = state.regions.get(&0).unwrap();
     assert!(region.remembered() < 4_000, "{}", region.remembered());
 }
+
+fn findings(origins: &Origins) -> Vec<String> {
+    let findings = origins.findings().into_iter();
+    findings.map(|event| event.line()).collect()
+}
+
+#[test]
+fn what_was_said_and_not_done_is_a_finding_and_the_other_way_round() {
+    let origins = session();
+    claim(&origins, 6, called(AGENT, "a"), intent("make")).unwrap();
+    executes(&origins, 20, Some(AGENT), &["sh", "-c", "make"]).unwrap();
+    claim(&origins, 7, returned(AGENT, "a"), Intent::default()).unwrap();
+    assert_eq!(findings(&origins), [""; 0], "what is said is done");
+    claim(&origins, 8, called(AGENT, "b"), intent("make test")).unwrap();
+    claim(&origins, 9, returned(AGENT, "b"), Intent::default()).unwrap();
+    let [nothing] = findings(&origins).try_into().unwrap();
+    assert!(
+        nothing.contains("`make test`; seen: no process"),
+        "{nothing}"
+    );
+    // A change that a call names is none; one that nothing names is, once.
+    let reads = || Intent {
+        paths: vec!["src/a.rs".into()],
+        ..Intent::default()
+    };
+    claim(&origins, 10, called(AGENT, "c"), reads()).unwrap();
+    for path in ["/w/src/a.rs", "/w/src/b.rs", "/w/src/b.rs"] {
+        cause(&origins, AGENT, path);
+    }
+    let [unsaid] = findings(&origins).try_into().unwrap();
+    assert!(unsaid.contains("/w/src/b.rs"), "{unsaid}");
+    // What runs for a call that names a file changes another one.
+    let bound = executes(&origins, 21, Some(AGENT), &["rg", "x"]);
+    assert_eq!(is_for(bound), Some((10, Certainty::Inferred)));
+    cause(&origins, 21, "/w/src/a.rs");
+    assert_eq!(findings(&origins), [""; 0]);
+    cause(&origins, 21, "/w/src/c.rs");
+    let [more] = findings(&origins).try_into().unwrap();
+    assert!(more.contains("src/a.rs; seen: file.changed"), "{more}");
+}
+
+#[test]
+fn a_call_says_why_it_was_made() {
+    let origins = session();
+    let says = Intent {
+        says: Some("Installing; key ghp_0123456789abcdefghijABCDEFGHIJ012345".into()),
+        ..intent("make")
+    };
+    claim(&origins, 6, called(AGENT, "a"), says).unwrap();
+    executes(&origins, 20, Some(AGENT), &["sh", "-c", "make"]).unwrap();
+    executes(&origins, 21, Some(20), &["cc"]);
+    let said = origins.says(process(21)).unwrap();
+    assert!(
+        said.starts_with("Installing; key [") && !said.contains("ghp_0123"),
+        "{said}"
+    );
+    assert_eq!(origins.says(process(AGENT)), None);
+}
