@@ -1,6 +1,7 @@
 //! A session in numbers and short lists: one fold over its events, used for the end of a run, for
 //! `show` and for `sessions`.
 
+mod claims;
 mod models;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::{
     totals::{Counts, SessionOutcome},
 };
 
+pub use claims::ClaimCounts;
 pub use models::{HostedUse, ModelCalls};
 
 /// How many different paths, hosts, refusals and open asks are listed one by one; the totals count
@@ -129,6 +131,9 @@ pub struct Summary {
     /// The outcome of the last allowed connection that could not be made, by `host:port`.
     #[serde(default)]
     pub unreached: BTreeMap<String, String>,
+    /// Prompts and tool calls.
+    #[serde(default)]
+    pub claims: ClaimCounts,
     /// Calls of models, by the model.
     #[serde(default)]
     pub models: BTreeMap<String, ModelCalls>,
@@ -226,6 +231,9 @@ impl Summary {
                 self.quiet_rules = quiet.iter().flatten().cloned().collect();
             }
             Event::ModelCalled { .. } => self.called(&envelope.event),
+            Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
+                self.claimed(&envelope.event);
+            }
             Event::LimitReached {
                 limit,
                 configured,
@@ -263,10 +271,7 @@ impl Summary {
             | Event::SecretSent { .. }
             | Event::ProcessStarted { .. }
             | Event::ExecUnconfirmed { .. }
-            | Event::PromptSubmitted { .. }
-            | Event::ToolCalled { .. }
             | Event::ToolReturned { .. }
-            | Event::ScopeBound { .. }
             | Event::EventsLost { .. } => {}
         }
     }

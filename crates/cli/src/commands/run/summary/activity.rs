@@ -127,6 +127,39 @@ pub(super) fn connected(summary: &Summary) -> String {
     wrapped(&items, " · ")
 }
 
+/// Says how often the agent was told what to do, and which tools it was asked for.
+pub(super) fn said(summary: &Summary) -> String {
+    let claims = &summary.claims;
+    let mut tools: Vec<(&String, &u64)> = claims.tools.iter().collect();
+    tools.sort_by_key(|(_, count)| Reverse(**count));
+    let named = tools.iter().take(ITEMS_MAX);
+    let mut named: Vec<String> = named
+        .map(|(name, count)| {
+            let name = cut(&safe(name), ITEM_CHARS_MAX / 2);
+            format!("{name} {}×", number(**count))
+        })
+        .collect();
+    if tools.len() > ITEMS_MAX {
+        named.push("…".to_owned());
+    }
+    let mut items = vec![plural(claims.prompts, "prompt", "prompts")];
+    if claims.calls > 0 {
+        items.push(format!(
+            "{} ({})",
+            plural(claims.calls, "tool call", "tool calls"),
+            named.join(" ")
+        ));
+    }
+    if claims.inferred > 0 {
+        let commands = plural(claims.exact + claims.inferred, "command", "commands");
+        items.push(format!(
+            "{commands} for them, {} inferred",
+            number(claims.inferred)
+        ));
+    }
+    wrapped(&items, " · ")
+}
+
 /// Says which models were called, and how many tokens went in and came out, as their services say.
 pub(super) fn models(summary: &Summary) -> String {
     let mut all: Vec<(&str, ModelCalls)> = summary

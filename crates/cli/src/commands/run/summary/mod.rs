@@ -15,7 +15,7 @@ use stockade_types::{RawText, SessionId};
 use self::{
     activity::{
         changed, connected, files_that_run_later, hosted_tools, models, published, ran, runs_later,
-        unreached,
+        said, unreached,
     },
     refusals::{quiet, refused},
 };
@@ -70,6 +70,9 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     let not_made = unreached(summary);
     if !not_made.is_empty() {
         line("unreached", &not_made);
+    }
+    if summary.claims.prompts + summary.claims.calls > 0 {
+        line("said", &said(summary));
     }
     let called = models(summary);
     if !called.is_empty() {
