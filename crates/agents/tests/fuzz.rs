@@ -55,11 +55,18 @@ fn fuzz_model_bodies() {
                 let place = Place::of("POST", path.as_bytes()).unwrap();
                 let mut response = Response::new(place.api);
                 let mut request = Request::new(place);
+                let mut told = Vec::new();
                 pieces(body, sizes, |piece| {
                     request.feed(piece);
                     response.feed(piece);
+                    told.extend(response.new_calls());
                 });
-                (request.finish(), response.finish())
+                let answered = response.finish();
+                // Calls are told of in their order, as they become whole.
+                let calls = answered.calls.entries();
+                assert_eq!(calls.get(..told.len()), Some(told.as_slice()));
+                let intents: Vec<_> = calls.iter().map(|call| call.intent()).collect();
+                (request.finish(), answered, intents)
             };
             assert_eq!(read(&[usize::MAX]), read(&[1, 7, 2]));
         }
