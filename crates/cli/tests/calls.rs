@@ -24,6 +24,10 @@ const STRICT: CallSet = CallSet {
 
 /// Arguments for each denied call, such that the entry applies and nothing can happen outside.
 const TRIES: &[(&str, &[i64])] = &[
+    // The limit that marks the scope of a process; the last is an address whose lower half is zero.
+    ("setrlimit", &[15, 0]),
+    ("prlimit64", &[0, 15, 1]),
+    ("prlimit64", &[0, 15, 1 << 32]),
     ("socket", &[2, 3, 1]),   // AF_INET, SOCK_RAW, IPPROTO_ICMP
     ("socket", &[16, 3, 15]), // AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT
     ("socket", &[17, 3, 0]),  // AF_PACKET, SOCK_RAW
