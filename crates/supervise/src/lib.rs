@@ -11,6 +11,7 @@
 mod act;
 mod areas;
 mod asking;
+mod blanked;
 mod calls;
 mod changes;
 mod covers;

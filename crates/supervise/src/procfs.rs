@@ -22,7 +22,7 @@ use stockade_types::{ProcessId, RawText, ignored};
 /// Bytes of variables that are read; the kernel's usual limit is 2 MiB for these and the arguments.
 pub(crate) const ENVIRONMENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a command line that a subject keeps.
-const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const COMMAND_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Descriptors that are tried one by one, of a process that forbids inspection.
 const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
 /// With fewer descriptors than this, the limits of a process are not read.
@@ -145,6 +145,17 @@ pub(crate) fn link(pid: u32, name: &str) -> RawText {
 
 /// Reads the argument vector of a process; empty if the process is gone.
 pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
+    as_arguments(&command_line_bytes(pid))
+}
+
+/// Takes the bytes of [`command_line_bytes`] apart.
+pub(crate) fn as_arguments(bytes: &[u8]) -> Vec<RawText> {
+    let arguments = proc_text::arguments(bytes).into_iter();
+    arguments.map(RawText::from_bytes).collect()
+}
+
+/// Reads the arguments of a process, each with a zero byte at its end; empty if the process is gone.
+pub(crate) fn command_line_bytes(pid: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4096);
     if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
         ignored(
@@ -153,8 +164,7 @@ pub(crate) fn command_line(pid: u32) -> Vec<RawText> {
             "an error means that the process is going, and the bytes before it count",
         );
     }
-    let arguments = proc_text::arguments(&bytes).into_iter();
-    arguments.map(RawText::from_bytes).collect()
+    bytes
 }
 
 /// Reads the variables that a process was started with, unless it overwrote them.

@@ -6,7 +6,7 @@ use stockade_policy::ExecRequest;
 use stockade_types::{Digest, ProcessId, RawText};
 
 use super::program_file::ProgramFile;
-use crate::{lanes, procfs};
+use crate::{blanked, lanes, procfs};
 
 /// A permitted execution.
 pub(crate) struct Expected {
@@ -69,7 +69,7 @@ pub(super) fn look(expected: &Expected) -> Seen {
     let file = ProgramFile::of_process(pid);
     let argv = match (Running::of(pid), &file) {
         (Ok(running), _) if running.is_whole(expected) => return Seen::AsJudged,
-        (Ok(running), Ok(_)) => running.argv,
+        (Ok(running), Ok(_)) => procfs::as_arguments(&running.command_line),
         (Err(error), Err(_)) if is_hidden(&error) => procfs::command_line(pid),
         _ => return Seen::Gone,
     };
@@ -89,7 +89,8 @@ fn is_hidden(error: &io::Error) -> bool {
 struct Running {
     /// Device and inode of its image.
     image: (u64, u64),
-    argv: Vec<RawText>,
+    /// Its arguments, as `/proc` has them.
+    command_line: Vec<u8>,
 }
 
 impl Running {
@@ -97,20 +98,23 @@ impl Running {
         let metadata = fs::metadata(format!("/proc/{pid}/exe"))?;
         Ok(Self {
             image: (metadata.dev(), metadata.ino()),
-            argv: once_there(|| procfs::command_line(pid)),
+            command_line: once_there(|| procfs::command_line_bytes(pid)),
         })
     }
 
     fn is(&self, expected: &Expected) -> bool {
         let judged = &expected.request.argv;
+        let now = procfs::as_arguments(&self.command_line);
+        // A script's arguments come after its interpreter's.
+        let own = judged.get(1..).unwrap_or_default();
         let same_arguments = if expected.script {
-            // A script's arguments come after its interpreter's.
-            let arguments = judged.get(1..).unwrap_or_default();
-            self.argv.len() > arguments.len() && self.argv.ends_with(arguments)
+            now.len() > own.len() && now.ends_with(own)
         } else {
-            procfs::same_command_line(&self.argv, judged)
+            procfs::same_command_line(&now, judged)
         };
-        self.image == expected.file && same_arguments
+        let compared = if expected.script { own } else { judged };
+        let are_blanked = || blanked::are_blanked(&self.command_line, compared, expected.script);
+        self.image == expected.file && (same_arguments || are_blanked())
     }
 
     /// Whether it also has the judged content, and the variables if an answer binds them: they lie

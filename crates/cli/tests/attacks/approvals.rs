@@ -4,13 +4,13 @@ use std::{fs, time::Duration};
 
 use stockade_testkit::{
     approvals::{self, Answer, Asked},
-    events,
+    events::{self, Event},
     run::{Output, require_tool},
     wait,
 };
 
 use crate::attacks::{
-    for_each_user,
+    build, for_each_user,
     matrix::{Matrix, closed},
 };
 
@@ -337,6 +337,72 @@ fn p10_an_open_question_is_not_answered_from_inside() {
             .filter(|event| event.kind() == "approval.decided")
             .count();
         assert_eq!(decided, 1, "{}", events::summary(&record));
+    });
+}
+
+/// Overwrites its last argument at once, all of it with the character that the one before names, or only
+/// its first character; then it stays for longer than until it is verified.
+const HIDES: &str = r#"#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    char *secret = argv[argc - 1];
+    memset(secret, argv[argc - 2][0], argv[argc - 2][1] ? 1 : strlen(secret));
+    usleep(20000);
+    return write(1, "ran\n", 4) != 4;
+}
+"#;
+
+/// A program that writes over a secret in its own arguments, as curl does, is still the one that was
+/// approved; one whose arguments say something else ends the session.
+#[test]
+fn k08_a_secret_that_is_overwritten_ends_no_session() {
+    const TIMES: usize = 50;
+    let rule = |id: &str, program: &str| {
+        format!(
+            "[[ask]]\nid = \"{id}\"\nwhat = \"exec\"\ncommand = [\"{program}\", \"**\"]\nreason = \"lab\"\n"
+        )
+    };
+    let text = format!(
+        "schema = 1\n{}{}",
+        rule("ask-hides", "hides"),
+        rule("ask-curl", "curl")
+    );
+    require_tool("curl");
+    for_each_user(|env| {
+        let repo = env.repo();
+        build(env, &repo, &[("hides", HIDES)]);
+        env.write(repo.path().join("page"), "ran\n");
+        let policy = env.write("policy.toml", &text).display().to_string();
+        let options = ["--ask", "inbox", "--policy", policy.as_str()];
+        let session = |_: &Asked| Answer::Allow {
+            scope: "session".into(),
+        };
+        let curl = "curl -s -u me:password \"file://$PWD/page\"";
+        let often =
+            |command: &str| format!("for i in $(seq {TIMES}); do {command} || exit 1; done");
+        for command in [curl, "./hides '*' password"] {
+            let line = often(command);
+            let run = env.session_with(repo.path(), &options).line(&line);
+            let (output, asked) = approvals::answer_all(env, run.spawn(), session);
+            output.assert_success();
+            assert_eq!(output.stdout.matches("ran\n").count(), TIMES, "{output:?}");
+            assert_eq!(asked.len(), 1, "{asked:#?}");
+        }
+        for command in [
+            "./hides _ password",
+            "./hides '**' password",
+            "./hides '*' --dry-run",
+        ] {
+            // A single one can be verified before it overwrites anything.
+            let line = often(command);
+            let run = env.session_with(repo.path(), &options).line(&line);
+            let (output, _) = approvals::answer_all(env, run.spawn(), session);
+            assert_eq!(output.code(), 137, "{command}: {output:?}");
+            let record = env.record();
+            let all = events::summary(&record);
+            let found = |event: &Event| event.kind() == "finding.raised";
+            assert!(record.iter().any(found), "{command}: {all}");
+        }
     });
 }
 
