@@ -20,8 +20,8 @@ use std::{
 };
 
 use rustls::{ClientConfig, pki_types::ServerName};
-use stockade_policy::{BytesMax, Control, Decision, NetRequest, Permitted};
-use stockade_types::{ByteSize, Host, RuleId};
+use stockade_policy::{BytesMax, Control, Decision, NetRequest, Permitted, RuleName};
+use stockade_types::{ByteSize, Host};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -75,7 +75,7 @@ pub(crate) fn count(bytes: usize) -> u64 {
 
 /// What has left by each rule with `bytes_max`, in the whole session.
 #[derive(Debug, Default)]
-pub(crate) struct Budgets(Mutex<BTreeMap<RuleId, u64>>);
+pub(crate) struct Budgets(Mutex<BTreeMap<RuleName, u64>>);
 
 impl Budgets {
     /// Takes `bytes` from what may leave by all of `limits`, or from none of them.
@@ -102,7 +102,7 @@ impl Budgets {
 
 /// Finds the limit with the least room, which `bytes` must not pass.
 fn check(
-    left: &BTreeMap<RuleId, u64>,
+    left: &BTreeMap<RuleName, u64>,
     limits: &[BytesMax],
     bytes: u64,
 ) -> Result<(), Box<Decision>> {
@@ -115,14 +115,15 @@ fn check(
         return Ok(());
     }
     let BytesMax { rule, bytes: most } = limit;
+    let id = &rule.id;
     let (gone, more) = (
         ByteSize::from_bytes(gone(limit)),
         ByteSize::from_bytes(bytes),
     );
     let reason = format!(
-        "at most {most} may leave by the rule `{rule}` in a session; {gone} have left, and this is {more}"
+        "at most {most} may leave by the rule `{id}` in a session; {gone} have left, and this is {more}"
     );
-    let remedy = format!("send less, or raise `bytes_max` of the rule `{rule}`");
+    let remedy = format!("send less, or raise `bytes_max` of the rule `{id}`");
     let mut refused = Control::BytesMax.denies(reason, &remedy);
     refused.rules.push(rule.clone());
     Err(Box::new(refused))

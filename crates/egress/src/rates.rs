@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stockade_policy::{Control, Decision, RequestsMax};
-use stockade_types::RuleId;
+use stockade_policy::{Control, Decision, RequestsMax, RuleName};
 
 /// What a bound is for.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -16,7 +15,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// session. Each time is kept, so that no minute has more than the rule says, wherever it begins;
 /// policy bounds how many there are.
 #[derive(Debug, Default)]
-pub(crate) struct Rates(Mutex<BTreeMap<RuleId, VecDeque<Instant>>>);
+pub(crate) struct Rates(Mutex<BTreeMap<RuleName, VecDeque<Instant>>>);
 
 /// Why a request must not leave now.
 #[derive(Debug)]
@@ -58,13 +57,14 @@ impl Rates {
 
 fn too_many(limit: &RequestsMax, wait: Duration) -> TooMany {
     let RequestsMax { rule, per_minute } = limit;
+    let id = &rule.id;
     let requests = if *per_minute == 1 {
         "request"
     } else {
         "requests"
     };
-    let reason = format!("at most {per_minute} {requests} a minute may leave by the rule `{rule}`");
-    let remedy = format!("send fewer, or raise `requests_per_minute_max` of the rule `{rule}`");
+    let reason = format!("at most {per_minute} {requests} a minute may leave by the rule `{id}`");
+    let remedy = format!("send fewer, or raise `requests_per_minute_max` of the rule `{id}`");
     let mut decision = Control::RequestsMax.denies(reason, &remedy);
     decision.rules.push(rule.clone());
     TooMany {
@@ -77,13 +77,16 @@ fn too_many(limit: &RequestsMax, wait: Duration) -> TooMany {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use stockade_policy::RequestsMax;
+    use stockade_policy::{Origin, RequestsMax, RuleName};
 
     use super::Rates;
 
     fn limit(rule: &str, per_minute: u32) -> RequestsMax {
         RequestsMax {
-            rule: rule.parse().unwrap(),
+            rule: RuleName {
+                id: rule.parse().unwrap(),
+                origin: Origin::User,
+            },
             per_minute,
         }
     }
@@ -132,5 +135,9 @@ mod tests {
         assert!(rates.take_at(&[limit("wide", 2)], now).is_ok());
         assert!(rates.take_at(&[limit("wide", 2)], now).is_err());
         assert!(rates.take_at(&[], now).is_ok());
+        // Nor by one of another layer that has the same id.
+        let mut other = limit("wide", 2);
+        other.rule.origin = Origin::Organisation;
+        assert!(rates.take_at(&[other], now).is_ok());
     }
 }

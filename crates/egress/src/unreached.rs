@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use stockade_policy::{Control, Decision, NetRequest, Request};
+use stockade_policy::{Control, Decision, NetRequest, Request, RuleName};
 use stockade_types::{Host, Port, Verdict};
 
 use crate::{
@@ -108,6 +108,8 @@ pub(crate) fn refusal(error: &Unreachable, port: Port, decision: &Decision) -> D
         _ => (Control::NeverReached, String::new()),
     };
     let mut refused = control.denies(error.full(), &remedy);
-    refused.rules.extend(decision.rule.clone());
+    let by = decision.rule.clone().zip(decision.origin);
+    let by = by.map(|(id, origin)| RuleName { id, origin });
+    refused.rules.extend(by);
     refused
 }

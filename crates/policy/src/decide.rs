@@ -9,10 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockade_types::{Host, RequestKind, RuleId, Verdict, WorkspaceMode};
+use stockade_types::{Host, RequestKind, Verdict, WorkspaceMode};
 
 use crate::{
     Access, Approvals, AsRequest, Decision, NameRequest, Origin, Permitted, Policy, Request,
+    RuleName,
     address::{AddressClass, classify, is_metadata_name},
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
     engine::{EngineError, Tally},
@@ -273,7 +274,7 @@ impl Decider<'_> {
             .filter(|(ask, patterns)| is_excepted(rules, **ask, patterns, matches))
             .map(|(ask, _)| *ask)
             .collect();
-        let answered: Vec<(&RuleId, Reach)> = self
+        let answered: Vec<(&RuleName, Reach)> = self
             .approvals
             .answered(self.request, self.policy.parts.revision)
             .collect();
@@ -420,8 +421,8 @@ fn is_excepted(rules: &[Rule], ask: usize, asked: &[usize], matches: &Matches) -
         })
 }
 
-fn is_answered(rule: &Rule, answered: &[(&RuleId, Reach)]) -> bool {
-    answered.iter().any(|(id, reach)| {
-        **id == rule.id && (*reach == Reach::Request || rule.is_about_connections())
+fn is_answered(rule: &Rule, answered: &[(&RuleName, Reach)]) -> bool {
+    answered.iter().any(|(name, reach)| {
+        rule.has_name(name) && (*reach == Reach::Request || rule.is_about_connections())
     })
 }

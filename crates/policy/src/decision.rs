@@ -7,7 +7,7 @@ use stockade_types::{
     Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{NetRequest, Origin, Request, Scope, Terms};
+use crate::{NetRequest, Origin, Request, RuleName, Scope, Terms};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Decision {
     /// The rule that decided; `None` if no rule matches the request.
     pub rule: Option<RuleId>,
     /// All rules that contributed.
-    pub rules: Vec<RuleId>,
+    pub rules: Vec<RuleName>,
     /// The layer of `rule`.
     pub origin: Option<Origin>,
     /// Why, in the words of the rule's author or of the built-in control.
@@ -96,10 +96,11 @@ impl Decision {
         reason: impl Into<String>,
         remedy: &str,
     ) -> Self {
+        let named = by.clone().map(|(id, origin)| RuleName { id, origin });
         let (rule, origin) = by.unzip();
         Self {
             verdict,
-            rules: rule.iter().cloned().collect(),
+            rules: named.into_iter().collect(),
             rule,
             origin,
             reason: reason.into(),

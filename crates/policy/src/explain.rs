@@ -1,6 +1,6 @@
 //! The words of a decision: which rule, why, which rule nearly allowed it, and the one next step.
 
-use stockade_types::{RuleId, Span, Verdict};
+use stockade_types::{Span, Verdict};
 
 use crate::{
     AskStage, Decision, Origin, Request, Reviewer, Scope, Terms, WorkspaceSettings,
@@ -76,8 +76,7 @@ impl Explain<'_> {
     }
 
     fn blank(&self, verdict: Verdict, rules: &[(usize, &Rule)]) -> Decision {
-        let mut ids: Vec<RuleId> = rules.iter().map(|(_, rule)| rule.id.clone()).collect();
-        ids.dedup();
+        let names = rules.iter().map(|(_, rule)| rule.name()).collect();
         let first = rules.first().map(|(_, rule)| *rule);
         let considered = self.tally.matched.iter().chain(&self.tally.later);
         let opening = considered
@@ -88,7 +87,7 @@ impl Explain<'_> {
         let by = first.map(|rule| (rule.id.clone(), rule.origin));
         let reason = first.map(|rule| rule.reason.clone()).unwrap_or_default();
         Decision {
-            rules: ids,
+            rules: names,
             terms,
             ..Decision::plain(verdict, by, reason, "")
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use stockade_types::{ApprovalId, Digest, RequestKind, RuleId, UnixMillis, Verdict};
 
-use crate::{Below, Decision, Request, Scope};
+use crate::{Below, Decision, Request, RuleName, Scope};
 
 /// Most grants and denials kept in one session: far more than a person answers, little memory.
 const SETTLED_MAX: usize = 65_536;
@@ -61,7 +61,7 @@ pub struct Approvals {
 struct Approved {
     id: ApprovalId,
     revision: Digest,
-    rules: Vec<RuleId>,
+    rules: Vec<RuleName>,
     bound: Bound,
     connection: Option<Digest>,
 }
@@ -125,7 +125,7 @@ impl Approvals {
         &self,
         request: &Request,
         revision: Digest,
-    ) -> impl Iterator<Item = (&RuleId, Reach)> {
+    ) -> impl Iterator<Item = (&RuleName, Reach)> {
         self.entries
             .iter()
             .filter(move |entry| entry.revision == revision)
@@ -167,6 +167,12 @@ pub struct ListedGrant {
     pub granted: UnixMillis,
     /// Whether it was revoked.
     pub revoked: bool,
+}
+
+fn ids(rules: &[RuleName]) -> Vec<RuleId> {
+    let mut ids: Vec<RuleId> = rules.iter().map(|rule| rule.id.clone()).collect();
+    ids.dedup();
+    ids
 }
 
 #[derive(Clone, Debug)]
@@ -390,7 +396,7 @@ impl Grants {
             .values()
             .map(|grant| ListedGrant {
                 id: grant.approved.id.clone(),
-                rules: grant.approved.rules.clone(),
+                rules: ids(&grant.approved.rules),
                 kind: grant.kind,
                 target: grant.target.clone(),
                 scope: grant.scope,

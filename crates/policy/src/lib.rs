@@ -125,5 +125,5 @@ pub use settings::{
     Settings, Sourced, StateDir, WorkspaceSettings,
 };
 pub use sockets::control_socket;
-pub use source::{HOST_SETS, HostSets, Origin, SetHost, Source};
+pub use source::{HOST_SETS, HostSets, Origin, RuleName, SetHost, Source};
 pub use suite::Probe;

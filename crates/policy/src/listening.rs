@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use stockade_types::RuleId;
-
-use crate::{Approvals, AsRequest, Control, Decision, Policy, PortRequest, Request, grant::Reach};
+use crate::{
+    Approvals, AsRequest, Control, Decision, Origin, Policy, PortRequest, Request, RuleName,
+    grant::Reach,
+};
 
 /// Ports on which a server is noticed. Lower ones belong to the machine; from 32768 on are those
 /// that the kernel assigns to programs that want any port (`net.ipv4.ip_local_port_range`).
@@ -43,8 +44,10 @@ impl Policy {
             return CONTROL.allows(format!("published by {}", at.source));
         }
         let own = CONTROL.id();
-        let is_own =
-            |(rule, reach): (&RuleId, Reach)| reach == Reach::Request && Some(rule) == own.as_ref();
+        let is_own = |(rule, reach): (&RuleName, Reach)| {
+            let is_control = rule.origin == Origin::Builtin && Some(&rule.id) == own.as_ref();
+            reach == Reach::Request && is_control
+        };
         if approvals.answered(request, self.revision()).any(is_own) {
             return CONTROL.allows("a person opened it");
         }

@@ -152,7 +152,7 @@ impl Policy {
     /// Returns whether only presets ask: no file of the organisation, the user or the session
     /// contributes to the question.
     pub fn asks_by_default(&self, decision: &Decision) -> bool {
-        let asks = |rule: &&Rule| rule.effect == Verdict::Ask && decision.rules.contains(&rule.id);
+        let asks = |rule: &&Rule| rule.effect == Verdict::Ask && rule.has_part(decision);
         decision.verdict == Verdict::Ask
             && self
                 .rules
@@ -166,7 +166,7 @@ impl Policy {
         let asks = |rule: &Rule| {
             rule.origin == Origin::Organisation
                 && rule.effect == Verdict::Ask
-                && decision.rules.contains(&rule.id)
+                && rule.has_part(decision)
         };
         self.rules.iter().any(asks)
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use stockade_types::{RequestKind, RuleId, Verdict};
 
 use crate::{
-    AskStage, Origin,
+    AskStage, Decision, Origin, RuleName,
     kinds::{Body, Features, Fit, Miss, net::NetBody},
 };
 
@@ -27,6 +27,22 @@ pub(crate) struct Rule {
 impl Rule {
     pub(crate) fn key(&self) -> String {
         format!("{}/{}", self.origin, self.id)
+    }
+
+    pub(crate) fn name(&self) -> RuleName {
+        RuleName {
+            id: self.id.clone(),
+            origin: self.origin,
+        }
+    }
+
+    pub(crate) fn has_name(&self, name: &RuleName) -> bool {
+        self.origin == name.origin && self.id == name.id
+    }
+
+    /// Returns whether the rule contributed to a decision.
+    pub(crate) fn has_part(&self, decision: &Decision) -> bool {
+        decision.rules.iter().any(|name| self.has_name(name))
     }
 
     pub(crate) const fn net(&self) -> Option<&NetBody> {

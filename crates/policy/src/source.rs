@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use stockade_types::{Host, Port};
+use stockade_types::{Host, Port, RuleId};
 
 /// The layer that a file, rule or setting belongs to.
 ///
@@ -49,6 +49,15 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// The name of a rule: an id names one rule of each layer.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleName {
+    /// Its id.
+    pub id: RuleId,
+    /// Its layer.
+    pub origin: Origin,
 }
 
 /// One policy file.

@@ -85,6 +85,28 @@ fn verdict(policy: &Policy, grants: &Grants, request: &Request) -> Verdict {
 }
 
 // keeps invariant: approved-is-what-runs
+/// An id is the name of a rule within its layer: what one rule asks, no rule of another layer with the
+/// same id has asked.
+#[test]
+fn rules_of_two_layers_with_one_id_are_two_rules() {
+    let same = policy(
+        "[[ask]]\nid = \"push\"\nwhat = \"exec\"\ncommand = [\"deploy\", \"**\"]\nreason = \"lab\"\n",
+    );
+    let by_preset = ask(&same, &push(|_| ()));
+    assert!(same.asks_by_default(&by_preset), "{by_preset:?}");
+    let by_user = ask(&same, &request("exec deploy now"));
+    assert!(!same.asks_by_default(&by_user), "{by_user:?}");
+    let both = policy(
+        "[[ask]]\nid = \"push\"\nwhat = \"exec\"\ncommand = [\"git\", \"push\", \"**\"]\nreason = \"lab\"\n",
+    );
+    let by_both = ask(&both, &push(|_| ()));
+    assert_eq!(by_both.rules.len(), 2, "{by_both:?}");
+    assert!(!both.asks_by_default(&by_both), "{by_both:?}");
+    // An answer is for those that asked.
+    let grants = granted(&both, &push(|_| ()), Scope::Session);
+    assert_eq!(verdict(&both, &grants, &push(|_| ())), Verdict::Allow);
+}
+
 #[test]
 fn once_is_the_exact_request_once() {
     let policy = policy("");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use stockade_policy::{
-    AskStage, Decision, ExecRequest, NetRequest, Origin, Request, Reviewer, Scope, Terms,
+    AskStage, Decision, ExecRequest, NetRequest, Origin, Request, Reviewer, RuleName, Scope, Terms,
 };
 use stockade_types::{
     ApprovalId, AskMode, Circumstance, DecisionId, Digest, Person, Port, RawText, Subject,
@@ -30,7 +30,10 @@ fn decision(verdict: Verdict, scope_max: Scope) -> Decision {
     Decision {
         verdict,
         rule: "unfamiliar-host".parse().ok(),
-        rules: vec!["unfamiliar-host".parse().unwrap()],
+        rules: vec![RuleName {
+            id: "unfamiliar-host".parse().unwrap(),
+            origin: Origin::Builtin,
+        }],
         origin: Some(Origin::Builtin),
         answered: None,
         reason: "no rule names this host".to_owned(),

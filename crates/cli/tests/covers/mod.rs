@@ -136,6 +136,10 @@ fn the_rule_of_the_guide_pushes_own_branches_and_nothing_else() {
     }
 }
 
+/// Another rule with the id of the one that asks about pushes in the preset.
+const OTHER_PUSH: &str = "[[ask]]\nid = \"push\"\nwhat = \"exec\"\ncommand = [\"deploy\", \"**\"]\n\
+                          reason = \"lab\"\n";
+
 /// Git reaches a remote on this machine through a shell that it starts.
 #[test]
 fn a_push_to_this_machine_is_one_question() {
@@ -146,8 +150,8 @@ fn a_push_to_this_machine_is_one_question() {
         let path = path.display().to_string();
         let set = ["remote", "set-url", "origin", path.as_str()];
         project.repo.git(&project.env, &set).assert_success();
-        let share = format!("[filesystem]\nwrite = [\"{path}\"]\n");
-        let (output, asked) = project.run(&share, "git push origin agent/fix-1");
+        let more = format!("{OTHER_PUSH}[filesystem]\nwrite = [\"{path}\"]\n");
+        let (output, asked) = project.run(&more, "git push origin agent/fix-1");
         let record = events::summary(&project.env.record());
         assert_eq!(asked.len(), 1, "{output:?}\n{asked:#?}\n{record}");
         output.assert_success();

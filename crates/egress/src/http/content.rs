@@ -10,9 +10,9 @@ use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use http::HeaderMap;
 use stockade_event::Event;
-use stockade_policy::{Control, Decision, HttpShown, Meaning, NetRequest};
+use stockade_policy::{Control, Decision, HttpShown, Meaning, NetRequest, RuleName};
 use stockade_secrets::{Finding, Own, Scan, Secrets};
-use stockade_types::{DecisionId, Host, Port, RawText, RuleId};
+use stockade_types::{DecisionId, Host, Port, RawText};
 
 use super::Head;
 use crate::{
@@ -73,7 +73,7 @@ impl Contents {
     pub(crate) fn head(
         &self,
         head: &Head,
-        denied: &[RuleId],
+        denied: &[RuleName],
     ) -> Result<Vec<(Place, Finding)>, Box<Decision>> {
         let Some(secrets) = self.secrets() else {
             return unsearched(denied, "what is looked for cannot be prepared")
@@ -112,7 +112,7 @@ impl Contents {
     pub(crate) fn body(
         &self,
         head: &Head,
-        denied: &[RuleId],
+        denied: &[RuleName],
     ) -> Result<Searched<'_>, Box<Decision>> {
         let mut coded = head
             .fields
@@ -182,7 +182,7 @@ impl Contents {
 #[derive(Debug)]
 pub(crate) struct Searched<'c> {
     secrets: Option<&'c Secrets>,
-    denied: Vec<RuleId>,
+    denied: Vec<RuleName>,
     raw: Scan,
     packed: Packed<'c>,
     /// The first bytes, as long as they tell nothing.
@@ -369,7 +369,7 @@ impl Searched<'_> {
     }
 }
 
-fn refusal(denied: &[RuleId], place: &Place, finding: &Finding) -> Box<Decision> {
+fn refusal(denied: &[RuleName], place: &Place, finding: &Finding) -> Box<Decision> {
     let Finding {
         kind,
         form,
@@ -386,7 +386,7 @@ fn refusal(denied: &[RuleId], place: &Place, finding: &Finding) -> Box<Decision>
 }
 
 /// Returns the refusal of what cannot be looked at, where it must be.
-fn unsearched(denied: &[RuleId], why: &str) -> Result<(), Box<Decision>> {
+fn unsearched(denied: &[RuleName], why: &str) -> Result<(), Box<Decision>> {
     if denied.is_empty() {
         return Ok(());
     }
@@ -396,8 +396,11 @@ fn unsearched(denied: &[RuleId], why: &str) -> Result<(), Box<Decision>> {
     ))
 }
 
-fn denies(denied: &[RuleId], reason: String) -> Box<Decision> {
-    let rule = denied.first().map(ToString::to_string).unwrap_or_default();
+fn denies(denied: &[RuleName], reason: String) -> Box<Decision> {
+    let rule = denied
+        .first()
+        .map(|rule| rule.id.to_string())
+        .unwrap_or_default();
     let remedy = format!(
         "leave it out, or write `content = \"record\"` in the rule `{rule}` if the host may have it"
     );

@@ -93,13 +93,17 @@ impl Pair {
         let wanted = reference::decide(&self.rules, request, given);
         let limits = decision.terms.bytes_max.iter();
         let limits: Vec<_> = limits
-            .map(|limit| (limit.rule.to_string(), limit.bytes.bytes()))
+            .map(|limit| (limit.rule.id.to_string(), limit.bytes.bytes()))
             .collect();
         // A request for a name lets out only the name.
         let limited = matches!(request, Request::Name(_)) || limits == wanted.limits;
         let same = decision.verdict == wanted.verdict && decision.http_only == wanted.http_only;
         let same = same && limited;
-        let mut open: Vec<String> = decision.rules.iter().map(ToString::to_string).collect();
+        let mut open: Vec<String> = decision
+            .rules
+            .iter()
+            .map(|rule| rule.id.to_string())
+            .collect();
         open.sort_unstable();
         if same && (wanted.verdict != Verdict::Ask || open == wanted.open) {
             return Ok(wanted.open);

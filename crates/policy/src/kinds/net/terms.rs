@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, RuleId, Verdict};
 
 use crate::{
-    Origin,
+    Origin, RuleName,
     fields::{Fields, File},
 };
 
@@ -63,16 +63,16 @@ pub struct Terms {
     /// The host may resolve to private or loopback addresses (never to cloud metadata).
     pub private: bool,
     /// How many bytes may leave, each in the whole session and to all hosts of its rule: the one that
-    /// has least left decides. By the ids of the rules.
+    /// has least left decides. By the names of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bytes_max: Vec<BytesMax>,
     /// How many requests may leave in any minute, in the whole session and to all hosts of each rule:
-    /// none of them may be passed. By the ids of the rules.
+    /// none of them may be passed. By the names of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests_max: Vec<RequestsMax>,
     /// The rules by which no request leaves in which a secret is found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub content_denied: Vec<RuleId>,
+    pub content_denied: Vec<RuleName>,
     /// TLS is opened even where no rule has conditions on requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inspect: bool,
@@ -85,7 +85,7 @@ pub struct Terms {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BytesMax {
     /// The rule.
-    pub rule: RuleId,
+    pub rule: RuleName,
     /// In a session, to all its hosts together.
     pub bytes: ByteSize,
 }
@@ -94,7 +94,7 @@ pub struct BytesMax {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestsMax {
     /// The rule.
-    pub rule: RuleId,
+    pub rule: RuleName,
     /// In any minute of a session, to all its hosts together.
     pub per_minute: u32,
 }
@@ -213,7 +213,11 @@ impl Terms {
     pub(crate) fn of<'r>(rules: impl Iterator<Item = (&'r RuleId, RuleTerms, Origin)>) -> Self {
         let mut terms = Self::default();
         let (mut by_preset, mut spliced) = (false, false);
-        for (rule, own, origin) in rules {
+        for (id, own, origin) in rules {
+            let name = || RuleName {
+                id: id.clone(),
+                origin,
+            };
             terms.private |= own.private;
             let is_kept = own.requests_per_minute_max.is_some() || own.content.is_some();
             let is_default = origin == Origin::Builtin && !is_kept;
@@ -222,17 +226,17 @@ impl Terms {
             spliced |= origin != Origin::Builtin && own.tls == Some(Tls::Splice);
             terms.splice |= own.tls == Some(Tls::Splice);
             terms.bytes_max.extend(own.bytes_max.map(|bytes| BytesMax {
-                rule: rule.clone(),
+                rule: name(),
                 bytes,
             }));
             if own.content == Some(Content::Deny) {
-                terms.content_denied.push(rule.clone());
+                terms.content_denied.push(name());
             }
             let requests = own.requests_per_minute_max;
             terms
                 .requests_max
                 .extend(requests.map(|per_minute| RequestsMax {
-                    rule: rule.clone(),
+                    rule: name(),
                     per_minute,
                 }));
         }
