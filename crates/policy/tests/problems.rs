@@ -608,3 +608,25 @@ fn keys_of_ssh_have_their_own_fields() {
         );
     }
 }
+
+/// The tokens of a file are those of one login: another one would not know what the first has covered.
+#[test]
+fn a_file_is_the_file_of_one_login() {
+    let login = |id: &str, access: &str| {
+        format!(
+            "[[login]]\nid = \"{id}\"\nfile = \"~/.agent/auth.json\"\naccess = \"{access}\"\n\
+             refresh = \"{access}r\"\nhosts = [\"good.test\"]\n[login.endpoint]\nhosts = [\"good.test\"]\n\
+             paths = [\"/oauth/token\"]\n"
+        )
+    };
+    let state = "schema = 1\n[[filesystem.state]]\npath = \"~/.agent\"\n\
+                 [[filesystem.state.logins]]\nfile = \"auth.json\"\ntokens = [\"a\"]\n";
+    let one = of_user(&[state, &login("one", "a")].concat());
+    assert!(one.is_empty(), "{one:?}");
+    let two = of_user(&[state, &login("one", "a"), &login("two", "b")].concat());
+    assert!(
+        two.iter()
+            .any(|problem| problem.contains("is the file of the login `one`")),
+        "{two:?}"
+    );
+}

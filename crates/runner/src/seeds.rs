@@ -30,7 +30,7 @@ use stockade_types::Digest;
 
 use crate::{
     caller::Caller,
-    credentials::HeldLogins,
+    credentials::{HeldLogins, InsideFile},
     instructions,
     seed_list::{Deed, Inside, Kind, Original, Seeded, decide},
     whole_files::random,
@@ -221,11 +221,17 @@ impl Directory {
         let Some(metadata) = metadata else {
             return Ok(());
         };
+        let inside = seeding.outside.map(|logins| logins.inside(from));
+        let covered = match inside.unwrap_or(InsideFile::Same) {
+            InsideFile::Same => None,
+            InsideFile::Content(content) => Some(content),
+            // As if there were none: what an earlier session had of it goes too.
+            InsideFile::Nothing => return Ok(()),
+        };
         seeding.seen.insert(path.clone());
         let known = seeding.list.get(&path);
         let there = self.kind(name)?;
         let is_file = there == Some(FileType::RegularFile);
-        let covered = seeding.outside.and_then(|logins| logins.covered(from));
         if covered.is_none() && is_file && known.is_some_and(|known| known.is(metadata)) {
             return Ok(());
         }

@@ -372,3 +372,59 @@ fn no_session_takes_the_owners_login_away() {
         lab.assert_own(3);
     });
 }
+
+/// A file whose tokens cannot be kept outside is not inside, also not where an earlier session had one; its
+/// owner is told how to go on. One without tokens is inside as it is.
+#[test]
+fn a_login_that_cannot_be_read_is_not_inside() {
+    for_each_user(|env| {
+        let lab = Lab::new(env);
+        let cat = ["echo", "cat $f || echo \"no file\""];
+        lab.run(&cat).assert_stdout("me");
+        let (access, refresh) = (token("oat01", 0), token("ort01", 0));
+        let whole = json!({"account": "me", "tokens": {"access": access, "refresh": refresh}});
+        let with = |pointer: &str, value: Value| {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(pointer).expect("it is there") = value;
+            changed.to_string()
+        };
+        for (content, why) in [
+            (format!("{whole}}}"), "it is no table of JSON"),
+            (format!("[{whole}]"), "it is no table of JSON"),
+            (
+                format!("{}{whole}", " ".repeat(1 << 20)),
+                "it is no table of JSON",
+            ),
+            (
+                with("/tokens/refresh", json!("short")),
+                "it has at `tokens.refresh` 5 bytes",
+            ),
+            (
+                with("/tokens/access", json!([access])),
+                "it has at `tokens.access` no text",
+            ),
+            (
+                with("/tokens/access", json!(format!("{access} "))),
+                "it has at `tokens.access` more than letters",
+            ),
+            (
+                with("/account", json!(access)),
+                "it has the token at `tokens.access` in another place too",
+            ),
+        ] {
+            fs::write(lab.file(), &content).expect("it can be written");
+            let output = lab.run(&cat);
+            output.assert_stdout("no file");
+            output.assert_stderr(why);
+            output.assert_stderr("~/.agent/auth.json is not inside");
+            output.assert_stderr("`id = \"agent\"` and `inside = true`");
+            let now = fs::read_to_string(lab.file()).expect("it is there");
+            assert_eq!(now, content, "the owner's file stays");
+        }
+        let none = json!({"account": "nobody", "tokens": {"access": null, "refresh": ""}});
+        fs::write(lab.file(), none.to_string()).expect("it can be written");
+        let output = lab.run(&cat);
+        output.assert_stdout("nobody");
+        assert!(!output.stderr.contains("not inside"), "{output:?}");
+    });
+}

@@ -69,6 +69,20 @@ pub(crate) fn read(
             continue;
         };
         known.retain(|own| !is_own(own));
+        let named = new.iter().find_map(Credential::login);
+        let is_same = |own: &&Credential| {
+            let other = own.login().zip(named);
+            other.is_some_and(|(other, named)| other.file == named.file)
+        };
+        if let Some(other) = known.iter().find(is_same).and_then(Credential::login) {
+            let message = format!(
+                "`{file}` is the file of the login `{id}`; write that as `id` to replace it",
+                file = shown(&other.file),
+                id = other.login,
+            );
+            file.problem(&fields.span(), &fields.field("file"), message);
+            continue;
+        }
         if known.len() + new.len() > CREDENTIALS_MAX {
             let message = format!("more credentials than a session can have ({CREDENTIALS_MAX})");
             file.problem(&fields.span(), &fields.field("id"), message);

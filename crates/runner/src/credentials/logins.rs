@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -30,6 +30,9 @@ use crate::{
     whole_files::{LOGIN_BYTES_MAX, TOKEN_BYTES_MAX, replace},
 };
 
+/// What is wrong with a file that nobody can read.
+const NO_TABLE: &str = "is no table of JSON";
+
 /// The logins of a session.
 #[derive(Debug, Default)]
 pub(crate) struct HeldLogins {
@@ -48,12 +51,32 @@ struct HeldFile {
     shown: String,
     tokens: Vec<HeldToken>,
     expires_ms: Option<String>,
-    /// Its content for the session.
-    covered: Vec<u8>,
+    /// Its content for the session; why it has none, and why it is not inside then.
+    covered: Result<Vec<u8>, NotInside>,
     /// The session has a new login, which is not the file's.
     is_other: bool,
     /// What its owner should know at the end.
     note: Option<String>,
+}
+
+/// Why a file with a login is not inside.
+#[derive(Debug)]
+enum NotInside {
+    /// There is none.
+    Absent,
+    /// Its tokens cannot be kept outside.
+    Unfit(String),
+}
+
+/// What a session gets in the place of a file of its owner.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum InsideFile {
+    /// The file: it is no login.
+    Same,
+    /// Another content.
+    Content(Vec<u8>),
+    /// Nothing.
+    Nothing,
 }
 
 /// A token as the owner's file has it.
@@ -65,8 +88,8 @@ struct HeldToken {
 }
 
 impl HeldLogins {
-    /// Finds the tokens of all logins of the policy, and makes their placeholders. A file that is not there
-    /// or has no tokens is no login.
+    /// Finds the tokens of all logins of the policy, and makes their placeholders. A file in which tokens
+    /// cannot be told from other texts is not inside.
     pub(super) fn find(
         policy: &Policy,
         caller: &Caller,
@@ -81,10 +104,10 @@ impl HeldLogins {
             let at = if let Some(at) = known {
                 at
             } else {
-                let Some(file) = HeldFile::open(policy, caller, field) else {
+                let Some(own) = file_of(policy, caller, &field.file) else {
                     continue;
                 };
-                files.push(file);
+                files.push(HeldFile::open(own, caller, field));
                 files.len() - 1
             };
             let Some(file) = files.get_mut(at) else {
@@ -109,13 +132,32 @@ impl HeldLogins {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what a session gets in the place of a file of its owner, if it has tokens.
-    pub(crate) fn covered(&self, own: &Path) -> Option<Vec<u8>> {
+    /// Returns what a session gets in the place of a file of its owner. Of a login that is what was found
+    /// at the beginning: the file may have other tokens by now.
+    pub(crate) fn inside(&self, own: &Path) -> InsideFile {
         let files = self.lock();
-        let file = files
-            .iter()
-            .find(|file| file.own == own && !file.tokens.is_empty());
-        file.map(|file| file.covered.clone())
+        let file = files.iter().find(|file| file.own == own);
+        match file.map(|file| &file.covered) {
+            None => InsideFile::Same,
+            Some(Ok(content)) => InsideFile::Content(content.clone()),
+            Some(Err(NotInside::Absent | NotInside::Unfit(_))) => InsideFile::Nothing,
+        }
+    }
+
+    /// Says which files are not inside, and how to go on, one line each.
+    pub(super) fn unfit(&self) -> Vec<String> {
+        let files = self.lock();
+        let unfit = files.iter().filter_map(|file| match &file.covered {
+            Err(NotInside::Unfit(why)) => Some(format!(
+                "{shown} is not inside, because its tokens could not be kept outside: it {why}; log in \
+                 again outside, or write `[[login]]` with `id = \"{login}\"` and `inside = true` to have it \
+                 inside as it is",
+                shown = file.shown,
+                login = file.login,
+            )),
+            Ok(_) | Err(NotInside::Absent) => None,
+        });
+        unfit.collect()
     }
 
     /// Returns the tokens that the owner's file has by now and did not have before.
@@ -191,10 +233,16 @@ impl HeldLogins {
 }
 
 impl HeldFile {
-    fn open(policy: &Policy, caller: &Caller, field: &LoginField) -> Option<Self> {
-        let own = file_of(policy, caller, &field.file)?;
-        let covered = serde_json::to_vec_pretty(&read(&own)?).ok()?;
-        Some(Self {
+    fn open(own: PathBuf, caller: &Caller, field: &LoginField) -> Self {
+        let covered = read_bytes(&own).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NotInside::Absent,
+            _ => NotInside::Unfit(format!("cannot be read: {error}")),
+        });
+        let covered = covered.and_then(|bytes| match table(&bytes) {
+            Some(_) => Ok(bytes),
+            None => Err(NotInside::Unfit(NO_TABLE.to_owned())),
+        });
+        Self {
             login: field.login.clone(),
             shown: caller.shown(&own),
             own,
@@ -203,7 +251,7 @@ impl HeldFile {
             covered,
             is_other: false,
             note: None,
-        })
+        }
     }
 
     /// Puts a placeholder where a token is; returns both.
@@ -213,12 +261,25 @@ impl HeldFile {
         credential: &RuleId,
         seed: &Seed,
     ) -> Option<(String, Secret<String>)> {
-        let mut all: Map<String, Value> = serde_json::from_slice(&self.covered).ok()?;
-        let value = token(&all, field)?.to_owned();
+        let mut all = table(self.covered.as_ref().ok()?)?;
+        let value = match found(&all, field) {
+            Found::Nothing => return None,
+            Found::Unfit(why) => {
+                self.covered = Err(NotInside::Unfit(format!("has at `{field}` {why}")));
+                return None;
+            }
+            Found::Token(value) => value.to_owned(),
+        };
         let drawn = seed.token(credential.as_str(), secret_part(&value));
         let placeholder = with_secret_part(&value, &drawn);
         *at(&mut all, field)? = placeholder.clone().into();
-        self.covered = serde_json::to_vec_pretty(&all).ok()?;
+        let covered = serde_json::to_string_pretty(&all).ok()?;
+        self.covered = if covered.contains(&value) {
+            let why = format!("has the token at `{field}` in another place too");
+            Err(NotInside::Unfit(why))
+        } else {
+            Ok(covered.into_bytes())
+        };
         self.tokens.push(HeldToken {
             credential: credential.clone(),
             field: field.to_owned(),
@@ -284,7 +345,11 @@ pub(crate) fn are_outside(policy: &Policy, caller: &Caller, own: &Path) -> bool 
     let mut fields = policy.credentials().iter().filter_map(|own| own.login());
     fields.any(|field| {
         file_of(policy, caller, &field.file).is_some_and(|path| path == own)
-            && read(own).is_some_and(|all| token(&all, &field.field).is_some())
+            && read_bytes(own).is_ok_and(|bytes| {
+                // Of one that cannot be kept outside nothing is inside.
+                let all = table(&bytes);
+                all.is_none_or(|all| !matches!(found(&all, &field.field), Found::Nothing))
+            })
     })
 }
 
@@ -302,16 +367,27 @@ fn file_of(policy: &Policy, caller: &Caller, file: &str) -> Option<PathBuf> {
     places.next()
 }
 
-/// Reads a file with a login; never waits for one that is no file.
+/// Reads a file with a login.
 fn read(path: &Path) -> Option<Map<String, Value>> {
+    table(&read_bytes(path).ok()?)
+}
+
+/// Takes the content of a file with a login apart; `None` if it is too large or no table.
+fn table(bytes: &[u8]) -> Option<Map<String, Value>> {
+    let fits = bytes.len() <= LOGIN_BYTES_MAX;
+    fits.then(|| serde_json::from_slice(bytes).ok()).flatten()
+}
+
+/// Reads one byte more than a file with a login can have, at most; never waits for one that is no file.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = fs::OpenOptions::new();
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = options.read(true).custom_flags(flags).open(path).ok()?;
+    let file = options.read(true).custom_flags(flags).open(path)?;
     let mut bytes = Vec::new();
     let max = u64::try_from(LOGIN_BYTES_MAX).unwrap_or(u64::MAX);
-    file.take(max).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Returns what is at `a.b`.
@@ -323,12 +399,42 @@ fn at<'a>(all: &'a mut Map<String, Value>, field: &str) -> Option<&'a mut Value>
 
 /// Returns the token at `a.b`.
 fn token<'a>(all: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
+    match found(all, field) {
+        Found::Token(text) => Some(text),
+        Found::Nothing | Found::Unfit(_) => None,
+    }
+}
+
+/// What is in the place of a token.
+enum Found<'a> {
+    /// Nothing, or nothing yet.
+    Nothing,
+    /// It could not be told from other texts where it is taken out of answers.
+    Unfit(String),
+    Token(&'a str),
+}
+
+/// Looks for a token at `a.b`.
+fn found<'a>(all: &'a Map<String, Value>, field: &str) -> Found<'a> {
     let mut keys = field.split('.');
-    let first = all.get(keys.next()?)?;
-    let text = keys
-        .try_fold(first, |value, key| value.get(key))?
-        .as_str()?;
-    let is_token = (VALUE_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_token.then_some(text)
+    let first = keys.next().and_then(|key| all.get(key));
+    let value = first.and_then(|first| keys.try_fold(first, |value, key| value.get(key)));
+    let text = match value {
+        None | Some(Value::Null) => return Found::Nothing,
+        Some(Value::String(text)) if text.is_empty() => return Found::Nothing,
+        Some(Value::String(text)) => text,
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            return Found::Unfit("no text".to_owned());
+        }
+    };
+    let lengths = VALUE_BYTES_MIN..=TOKEN_BYTES_MAX;
+    if !lengths.contains(&text.len()) {
+        let (least, most) = lengths.into_inner();
+        let bytes = text.len();
+        return Found::Unfit(format!("{bytes} bytes, and a token has {least} to {most}"));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Found::Unfit("more than letters, digits and signs of ASCII".to_owned());
+    }
+    Found::Token(text)
 }

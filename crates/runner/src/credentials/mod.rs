@@ -16,7 +16,7 @@ use stockade_policy::{
 };
 use stockade_types::{RawText, Secret};
 
-pub(crate) use self::logins::{HeldLogins, are_outside};
+pub(crate) use self::logins::{HeldLogins, InsideFile, are_outside};
 use self::{placeholder::Seed, sources::VALUE_BYTES_MIN};
 use crate::{RunError, caller::Caller};
 
@@ -78,7 +78,7 @@ pub(crate) fn hold(
     find: Find,
     state_dir: &Path,
 ) -> Result<Held, RunError> {
-    let notes = policy.settle_credentials(&outside(&caller.environment));
+    let mut notes = policy.settle_credentials(&outside(&caller.environment));
     let seed = match find {
         Find::Values | Find::Logins if !policy.credentials().is_empty() => {
             let seed = Seed::open(state_dir);
@@ -90,6 +90,7 @@ pub(crate) fn hold(
         Some(seed) => HeldLogins::find(policy, caller, seed),
         None => Default::default(),
     };
+    notes.extend(logins.unfit());
     let seed = seed.filter(|_| find == Find::Values);
     let mut held = self::find(policy, caller, seed.as_ref())?;
     held.extend(tokens);
