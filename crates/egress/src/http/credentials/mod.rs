@@ -9,6 +9,8 @@
 //! another one.
 
 mod aws;
+#[cfg(test)]
+mod fuzz;
 mod places;
 pub(in crate::http) mod spent;
 mod tokens;
