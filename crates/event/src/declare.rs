@@ -1,5 +1,26 @@
 //! How the set of events is written down.
 
+use serde::Serialize;
+
+use crate::totals::Counts;
+
+/// Receives the fields of an event one by one.
+pub trait FieldWriter {
+    /// Why a field was not accepted.
+    type Error;
+
+    /// Writes one field.
+    ///
+    /// # Errors
+    /// When the field cannot be written.
+    fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
+}
+
+/// Gives a closure of the set of events the type of its argument.
+pub(crate) fn apply(totals: &mut Counts, add: impl FnOnce(&mut Counts)) {
+    add(totals);
+}
+
 /// Declares from one text the enum, its catalogue and the way its own fields are written, so that
 /// none of them can miss a variant. A journal keeps fields marked with `@` beside the event: see
 /// the crate `journal`.

@@ -13,30 +13,15 @@ use crate::{
     beside::Beside,
     catalogue::{FieldDoc, KindDoc},
     cause::Said,
-    declare::events,
+    declare::{FieldWriter, apply, events},
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
     text::{
         ModelCall, because, bytes, connection_line, decided, guarantee_line, limit_text,
         model_line, prompt_line, safe, tool_line, words,
     },
     totals::{Counts, LayerSeen, SessionOutcome},
+    usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
 };
-
-fn apply(totals: &mut Counts, add: impl FnOnce(&mut Counts)) {
-    add(totals);
-}
-
-/// Receives the fields of an event one by one.
-pub trait FieldWriter {
-    /// Why a field was not accepted.
-    type Error;
-
-    /// Writes one field.
-    ///
-    /// # Errors
-    /// When the field cannot be written.
-    fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
-}
 
 events! {
     /// A session began; it is always the first event.
@@ -112,6 +97,61 @@ events! {
     }
     => words(&process.argv);
     counts |counts| counts.processes += 1;
+    /// A process that executed a program has ended. What it did is in earlier events, except for what is
+    /// learned only later, such as the end of a connection.
+    "process.ended" ProcessEnded {
+        /// The process, with the last program that it was permitted to run.
+        @beside process: Subject,
+        /// Its exit code, 0 to 255, if it ended by itself.
+        code: Option<i32>,
+        /// Number of the signal that ended it; neither is known where the kernel does not tell it (before
+        /// Linux 6.15) and the process did not end by itself.
+        signal: Option<i32>,
+        /// From its first execution to its end, in milliseconds.
+        duration_ms: u64,
+        /// What it used itself, without its children and, for bytes, without threads that had ended.
+        usage: Usage,
+        /// How long before its end that was read, in milliseconds; none if it is what it had used at its
+        /// end.
+        usage_age_ms: Option<u64>,
+    }
+    => ended_line(process, &Ending { code: *code, signal: *signal, duration_ms: *duration_ms, usage });
+    closes true;
+    /// No process is left of a command of the agent, of those that executed a program. If one that had
+    /// executed none goes on and executes one, there is a further event, with what came since this one.
+    "scope.ended" ScopeEnded {
+        /// The command.
+        scope: String,
+        /// The process that began it.
+        @beside process: Subject,
+        /// Processes that executed a program.
+        processes: u64,
+        /// Exit code of the process that began it, as in `process.ended`.
+        code: Option<i32>,
+        /// Signal that ended it.
+        signal: Option<i32>,
+        /// From its first execution to the end of its last process, in milliseconds.
+        duration_ms: u64,
+        /// What its processes used; the memory is that of the largest.
+        usage: Usage,
+    }
+    => scope_line(scope, *processes, &Ending { code: *code, signal: *signal, duration_ms: *duration_ms, usage });
+    closes true;
+    /// What the session uses. One sample a second at first; the pause doubles with each 600 samples, and
+    /// a sample that says the same as the one before is not recorded. The last one comes at the end.
+    "resources.sampled" ResourcesSampled {
+        /// Processes that have executed a program and run now.
+        processes: u64,
+        /// Memory in use: that of the session's control group, or the sum of what is resident of each
+        /// process, in which shared pages count for each.
+        memory_bytes: Option<u64>,
+        /// What the session used so far; of memory, the most at one time.
+        usage: Usage,
+        /// `control-group`, or `processes`: those that executed a program, without what ended unseen.
+        measured: Measured,
+    }
+    => sample_line(*processes, *memory_bytes, usage);
+    closes true;
     /// A program was about to run and was judged.
     "exec.decided" ExecDecided {
         /// The decision.

@@ -17,17 +17,20 @@ pub mod summary;
 mod tally;
 pub mod text;
 mod totals;
+mod usage;
 
 pub use catalogue::{FieldDoc, KindDoc};
 pub use cause::{Cause, Said};
+pub use declare::FieldWriter;
 pub use durability::Durability;
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
-pub use event::{Event, FieldWriter, catalogue, fields_beside};
+pub use event::{Event, catalogue, fields_beside};
 pub use model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen};
 pub use otel::{SEMANTIC_CONVENTIONS, attribute};
 pub use summary::Summary;
 pub use tally::Tally;
 pub use totals::{Counts, LayerSeen, SessionOutcome};
+pub use usage::{Measured, Usage};
 
 /// Version of the persisted schema; if the meaning of any field changes, the version changes.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -17,6 +17,7 @@ use crate::{
     event::Event,
     text::limit_text,
     totals::{Counts, SessionOutcome},
+    usage::Usage,
 };
 
 pub use claims::ClaimCounts;
@@ -100,6 +101,9 @@ pub struct Summary {
     pub duration_ms: Option<u64>,
     /// How it ended; `None` while it runs and after the supervisor was killed.
     pub outcome: Option<SessionOutcome>,
+    /// What it used, as of the last sample.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// Guarantees that do not hold, or were waived.
     pub weaknesses: Vec<Weakness>,
     /// Events.
@@ -243,6 +247,7 @@ impl Summary {
                 let line = limit_text(*limit, *configured, *usage, detail);
                 push_bounded(&mut self.limits, line);
             }
+            Event::ResourcesSampled { usage, .. } => self.usage = Some(*usage),
             Event::FindingRaised {
                 severity,
                 title,
@@ -270,6 +275,8 @@ impl Summary {
             | Event::OperatorActed { .. }
             | Event::SecretSent { .. }
             | Event::ProcessStarted { .. }
+            | Event::ProcessEnded { .. }
+            | Event::ScopeEnded { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::ToolReturned { .. }
             | Event::EventsLost { .. } => {}

@@ -61,6 +61,14 @@ pub fn number(value: u64) -> String {
     text
 }
 
+/// Writes a time in milliseconds.
+pub(crate) fn duration(millis: u64) -> String {
+    match millis {
+        0..1000 => format!("{millis} ms"),
+        _ => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+    }
+}
+
 impl SessionOutcome {
     /// Says how a session ended; `command` is the name of its command.
     pub fn text(&self, command: &str) -> String {
@@ -148,10 +156,7 @@ pub(crate) fn model_line(call: &ModelCall<'_>) -> String {
     let model = call.model.map(RawText::display);
     let model = model.unwrap_or_else(|| format!("a model of {}", call.provider));
     let mut parts = vec![format!("{model} {}", tokens(call.usage))];
-    parts.push(match call.duration_ms {
-        millis @ 0..1000 => format!("{millis} ms"),
-        millis => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
-    });
+    parts.push(duration(call.duration_ms));
     if let Some((status, error)) = call.error {
         let status = status.map(|status| format!(" (status {status})"));
         parts.push(format!("error: {error}{}", status.unwrap_or_default()));

@@ -26,12 +26,12 @@ use crate::{
     session_dir::{Clean, SessionDir},
     ssh::agent::Serving,
     threads::{
-        EgressReplies, desk, open_doors, process_number, start_network, start_notifier, start_ssh,
-        watch_mounts,
+        EgressReplies, desk, group_use, open_doors, process_number, start_lives, start_network,
+        start_notifier, start_ssh, watch_mounts,
     },
 };
 use stockade_approval::{Desk, Inbox, InboxOptions};
-use stockade_supervise::{MountWatch, Processes, Recorder, lock};
+use stockade_supervise::{Lives, MountWatch, Processes, Recorder, lock};
 use stockade_types::AskMode;
 
 /// How often the journal is signed and synced.
@@ -66,6 +66,8 @@ pub struct Running {
     controller: Controller,
     bell: OwnedFd,
     notifier: Option<JoinHandle<()>>,
+    /// What records the ends of processes, and its thread.
+    lives: (Arc<Lives>, JoinHandle<()>),
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
     ssh: Option<Serving>,
@@ -90,12 +92,14 @@ impl Running {
         let mounts = watch_mounts(&parts);
         // The command waits for its first verdict while everything else starts.
         let doors = open_doors(&mut parts)?;
+        let lives = Arc::new(Lives::new().map_err(RunError::Supervisor)?);
+        let ends = start_lives(&parts, &recorder, &controller, &lives)?;
         let notifier = start_notifier(
             &mut parts,
             &desk,
             &recorder,
             &controller,
-            &processes,
+            (&processes, &lives),
             &doors,
         )?;
         let network = start_network(
@@ -128,6 +132,7 @@ impl Running {
             controller,
             bell,
             notifier: Some(notifier),
+            lives: (lives, ends),
             network,
             egress_replies,
             ssh,
@@ -366,6 +371,7 @@ impl Running {
             recorder,
             inbox,
             notifier,
+            lives,
             network,
             egress_replies,
             ssh,
@@ -374,6 +380,10 @@ impl Running {
             ..
         } = self;
         let limits = limit_events(&parts.session);
+        let (lives, ends) = lives;
+        if let Some(group) = group_use(&parts.session.gauge()) {
+            lives.look_at_group(group);
+        }
         let agent = &parts.policy.settings().preset.name;
         let (in_use, logins) = (parts.in_use, parts.logins);
         ignored(parts.session.kill(), "the drop of the session kills it too");
@@ -388,6 +398,8 @@ impl Running {
         // Another session of the workspace may now use its overlays.
         drop(parts.caches);
         join(notifier);
+        lives.close();
+        join(Some(ends));
         drop(inbox);
         let mut egress = parts.egress.map(|(process, _)| process);
         if !told || !egress.as_ref().is_some_and(EgressProcess::finishes_in_time) {

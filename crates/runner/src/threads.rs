@@ -20,9 +20,10 @@ use crate::{
     ssh::agent::{Agent, Serving},
 };
 use stockade_approval::{Desk, DeskEvent};
+use stockade_sandbox::Gauge;
 use stockade_supervise::{
-    Areas, MountWatch, Owners, Processes, Recorder, Remotes, Search, StartEnvironment, lock, now,
-    protected,
+    Areas, GroupUse, Lives, MountWatch, Owners, Processes, Recorder, Remotes, Search,
+    StartEnvironment, lock, now, protected,
 };
 
 pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
@@ -198,7 +199,7 @@ pub(crate) fn start_notifier(
     desk: &Arc<Desk>,
     recorder: &Arc<Recorder>,
     controller: &Controller,
-    processes: &Arc<Processes>,
+    (processes, lives): (&Arc<Processes>, &Arc<Lives>),
     doors: &Doors,
 ) -> Result<JoinHandle<()>, RunError> {
     let notifier = parts.session.take_notifier().ok_or_else(|| {
@@ -223,10 +224,40 @@ pub(crate) fn start_notifier(
         replaced: Arc::clone(&parts.replaced),
         remotes: Remotes::new(parts.state_dir.as_path()),
         processes: Arc::clone(processes),
+        lives: Arc::clone(lives),
         start: StartEnvironment::new(&parts.plan.command.environment),
         abort: Box::new(move |reason| controller.abort(reason)),
     };
     stockade_supervise::start(supervision, notifier).map_err(RunError::Supervisor)
+}
+
+/// Starts the thread that records how processes end and what they use.
+pub(crate) fn start_lives(
+    parts: &Parts,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+    lives: &Arc<Lives>,
+) -> Result<JoinHandle<()>, RunError> {
+    let controller = controller.clone();
+    let gauge = parts.session.gauge();
+    lives
+        .start(
+            Arc::clone(recorder),
+            Box::new(move || group_use(&gauge)),
+            Box::new(move |reason| controller.abort(reason)),
+        )
+        .map_err(RunError::Supervisor)
+}
+
+/// Returns what the session's control groups say, if it has any.
+pub(crate) fn group_use(gauge: &Gauge) -> Option<GroupUse> {
+    let reading = gauge.read()?;
+    Some(GroupUse {
+        memory_bytes: reading.memory_bytes,
+        memory_peak_bytes: reading.memory_peak_bytes,
+        cpu_user_us: reading.cpu_user_us,
+        cpu_system_us: reading.cpu_system_us,
+    })
 }
 
 /// Returns the call set from which the command's filter was made.

@@ -7,6 +7,7 @@
 
 mod binder;
 mod child;
+mod gauge;
 mod message;
 mod parent;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 pub use binder::{Binder, Meaning};
 pub use child::{call_filter, call_rules, main as init_main};
+pub use gauge::{Gauge, Reading};
 pub use message::{Exit, LaunchFailure};
 pub use parent::{
     Building, HandedOver, LaunchError, Launching, LimitHit, Session, SessionNews, Spawned,

@@ -4,6 +4,7 @@
 use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -20,6 +21,7 @@ use stockade_sys::{
 use stockade_types::{Tier, chain, ignored};
 
 use crate::binder::Binder;
+use crate::gauge::Gauge;
 use crate::message::{Exit, FromChild, FromParent, LaunchFailure, receive, send};
 
 /// Signal number of SIGKILL.
@@ -296,6 +298,12 @@ impl Session {
             Some(first) => process::kill(first, SIGNAL_KILL),
             None => Ok(()),
         }
+    }
+
+    /// Returns a gauge of the session's cgroups.
+    pub fn gauge(&self) -> Gauge {
+        let directories = self.core.groups.iter().map(Group::directory);
+        Gauge(directories.map(Path::to_owned).collect())
     }
 
     /// Returns the limits of the session's cgroups that were hit.

@@ -413,6 +413,11 @@ impl Supervision {
         };
         let events: Vec<Event> = decided.into_iter().chain([started]).collect();
         self.write_all(&events, Durability::Written)?;
+        if let Some(process) = events.last().and_then(Event::subject) {
+            let scope = self.recorder.origins().scope(identity.id);
+            let waits = || self.notifier.is_waiting(call);
+            self.lives.begins(process, scope, waits);
+        }
         self.second_looks.expect(Expected {
             id: identity.id,
             stack: identity.stack,

@@ -29,7 +29,8 @@ const HIDDEN_DESCRIPTORS_MAX: i32 = 4096;
 const FEW_DESCRIPTORS: u64 = 64;
 /// Processes of a session that are searched for one.
 const PROCESSES_MAX: usize = 100_000;
-/// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 21 numbers fit twice.
+/// Bytes of `/proc/PID/stat` that are read: a name of up to 64 bytes and 52 numbers of 20 digits fit
+/// less often than they occur, but most have few digits.
 const STAT_BYTES: usize = 1024;
 
 /// The identity and parent of a process.
@@ -81,10 +82,28 @@ pub(crate) fn of_process(pid: u32) -> io::Result<Identity> {
 }
 
 fn stat(id: u32) -> io::Result<proc_text::Stat> {
-    // One read: the kernel makes the whole line at once, and the fields come early in it.
     let mut buffer = [0; STAT_BYTES];
-    let count = fs::File::open(format!("/proc/{id}/stat"))?.read(&mut buffer)?;
-    Ok(proc_text::stat(buffer.get(..count).unwrap_or_default())?)
+    Ok(proc_text::stat(stat_text(id, &mut buffer)?)?)
+}
+
+/// Reads the text with one call: the kernel makes the whole line at once.
+fn stat_text(id: u32, buffer: &mut [u8; STAT_BYTES]) -> io::Result<&[u8]> {
+    let count = fs::File::open(format!("/proc/{id}/stat"))?.read(buffer)?;
+    Ok(buffer.get(..count).unwrap_or_default())
+}
+
+/// Reads how a process ended that its parent has not waited for (wait(2)).
+///
+/// # Errors
+/// When it runs, or is gone.
+pub(crate) fn exit_status(process: ProcessId) -> io::Result<i32> {
+    let mut buffer = [0; STAT_BYTES];
+    let text = stat_text(process.pid, &mut buffer)?;
+    let stat = proc_text::stat(text)?;
+    if stat.start != process.start || !matches!(stat.state, b'Z' | b'X') {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(proc_text::exit_status(text)?)
 }
 
 /// Reads the device of the terminal that controls the process of thread `tid`.
@@ -303,7 +322,7 @@ pub fn sockets(pid: u32, wanted: &HashSet<u32>) -> io::Result<HashSet<u32>> {
     Ok(found)
 }
 
-fn tasks(pid: u32) -> impl Iterator<Item = u32> {
+pub(crate) fn tasks(pid: u32) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"));
     entries
         .into_iter()

@@ -32,6 +32,7 @@ use crate::{
     hands::{Callers, Hands, Masks},
     lanes,
     lanes::{Lanes, Work},
+    lives::Lives,
     mount_watch::Replaced,
     places::Places,
     processes::Processes,
@@ -89,6 +90,8 @@ pub(crate) struct Supervision {
     /// Pointers of git that are being written.
     pub(crate) pointers: Mutex<git::Pointers>,
     pub(crate) processes: Arc<Processes>,
+    /// How processes end, and what they use.
+    pub(crate) lives: Arc<Lives>,
     /// The environment that the command was started with.
     pub(crate) start: StartEnvironment,
     /// File names of the agent's own programs.
@@ -129,6 +132,8 @@ pub struct Parts {
     pub remotes: Remotes,
     /// The processes of the session.
     pub processes: Arc<Processes>,
+    /// Records how they end.
+    pub lives: Arc<Lives>,
     /// The environment that the command was started with.
     pub start: StartEnvironment,
     /// Ends the session; the journal failed or the egress process is gone.
@@ -166,6 +171,7 @@ impl Supervision {
             remotes: parts.remotes,
             pointers: Mutex::default(),
             processes: parts.processes,
+            lives: parts.lives,
             start: parts.start,
             abort: parts.abort,
             root: OnceLock::new(),
@@ -340,6 +346,10 @@ impl Supervision {
             if let Some(different) = self.second_looks.at_exit(tid) {
                 self.judge_different(different);
             }
+            let [status, ..] = call.arguments;
+            let code = i32::try_from(status & 0xff).ok();
+            self.lives
+                .leaves(tid, code.filter(|_| call_name == "exit_group"));
             return Reply::Proceed;
         }
         if self.over.load(Ordering::Acquire) {

@@ -69,6 +69,11 @@ impl Group {
         Ok(Self { directory })
     }
 
+    /// Returns where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Writes one control file, `memory.limit_in_bytes` for example.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod end;
 mod error;
 pub mod fd;
 pub mod identity;

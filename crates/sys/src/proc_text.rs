@@ -102,6 +102,18 @@ impl<'t> Status<'t> {
         self.number(b"Threads:")
     }
 
+    /// Returns a size of the memory of the process, in bytes (`VmRSS`, `VmHWM`); a process that has ended
+    /// has none.
+    ///
+    /// # Errors
+    /// When there is no such number.
+    pub fn memory(self, field: &[u8]) -> Result<u64, Malformed> {
+        let kilobytes = self.field(field)?.strip_suffix(b" kB");
+        let kilobytes: Option<u64> = kilobytes.and_then(|text| number(text.trim_ascii()));
+        let bytes = kilobytes.and_then(|kilobytes| kilobytes.checked_mul(1024));
+        bytes.ok_or(Malformed("status"))
+    }
+
     /// Returns how many descriptors the table of the process has room for (`FDSize`).
     ///
     /// # Errors
@@ -178,6 +190,19 @@ pub fn soft_limit(text: &[u8], name: &[u8]) -> Result<u64, Malformed> {
     }
 }
 
+/// Reads which bytes were read and written, in `/proc/PID/task/TID/io` (`rchar`, `wchar`).
+///
+/// # Errors
+/// When one of the two is missing or no number.
+pub fn bytes_moved(text: &[u8]) -> Result<(u64, u64), Malformed> {
+    let field = |name: &[u8]| {
+        let line = lines(text).find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| number(value.trim_ascii()))
+    };
+    let both = field(b"rchar:").zip(field(b"wchar:"));
+    both.ok_or(Malformed("io"))
+}
+
 /// Reads `/proc/PID/task/TID/children`.
 ///
 /// # Errors
@@ -235,6 +260,18 @@ pub fn mounts(text: &[u8]) -> Result<Vec<Mount>, Malformed> {
     let whole = lines(text).filter(|line| !line.is_empty());
     let all: Option<Vec<Mount>> = whole.map(mount).collect();
     all.ok_or(Malformed("mountinfo"))
+}
+
+/// Reads how a process ended that its parent has not waited for, as wait(2) tells it: field 52, the last
+/// one, of `/proc/PID/stat`.
+///
+/// # Errors
+/// When it is missing or no number.
+pub fn exit_status(text: &[u8]) -> Result<i32, Malformed> {
+    const WRONG: Malformed = Malformed("stat");
+    let name = text.iter().rposition(|byte| *byte == b')').ok_or(WRONG)?;
+    let mut fields = words(text.get(name + 1..).ok_or(WRONG)?);
+    fields.nth(49).and_then(number).ok_or(WRONG)
 }
 
 fn mount(line: &[u8]) -> Option<Mount> {

@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "not every test file uses every sample")]
 
 use stockade_event::{
-    Counts, Event, HostedToolSeen, LayerSeen, Listed, ModelUsage, Said, SessionOutcome, Stamp,
-    TextSeen, ToolCallSeen, ToolResultSeen,
+    Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage, Said, SessionOutcome,
+    Stamp, TextSeen, ToolCallSeen, ToolResultSeen, Usage,
 };
 use stockade_types::{
     Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
@@ -76,6 +76,7 @@ pub(crate) fn every_kind(text: &RawText) -> Vec<Event> {
     let mut events = begun(text);
     events.extend(decided(text));
     events.extend(done(text));
+    events.extend(lived(text));
     events.extend(approved(text));
     events.extend(watched(text));
     events.push(called(text));
@@ -346,6 +347,44 @@ fn watched(text: &RawText) -> [Event; 4] {
             },
         },
     ]
+}
+
+fn lived(text: &RawText) -> [Event; 3] {
+    [
+        Event::ProcessEnded {
+            process: subject(text),
+            code: Some(1),
+            signal: None,
+            duration_ms: 1_200,
+            usage: usage(),
+            usage_age_ms: Some(300),
+        },
+        Event::ScopeEnded {
+            scope: "c-1".to_owned(),
+            process: subject(text),
+            processes: 38,
+            code: None,
+            signal: Some(9),
+            duration_ms: 12_400,
+            usage: usage(),
+        },
+        Event::ResourcesSampled {
+            processes: 3,
+            memory_bytes: Some(40 << 20),
+            usage: usage(),
+            measured: Measured::Processes,
+        },
+    ]
+}
+
+fn usage() -> Usage {
+    Usage {
+        cpu_user_us: Some(900_000),
+        cpu_system_us: Some(70_000),
+        memory_peak_bytes: Some(120 << 20),
+        bytes_read: Some(4_096),
+        bytes_written: None,
+    }
 }
 
 fn decided(text: &RawText) -> [Event; 8] {

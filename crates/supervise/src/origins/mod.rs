@@ -13,7 +13,7 @@ mod calls;
 mod mismatch;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -29,6 +29,9 @@ use mismatch::{Effect, Mismatches};
 
 /// Processes and scopes that are remembered, about 100 bytes each.
 const REMEMBERED_MAX: usize = 50_000;
+/// Processes among them that have ended: what is learned of them later, such as the end of a call of a
+/// model, still belongs to their scope.
+const ENDED_MAX: usize = REMEMBERED_MAX / 2;
 /// Scopes that may still find their call.
 const UNBOUND_MAX: usize = 64;
 /// Bytes of a command line that is compared.
@@ -50,6 +53,8 @@ struct State {
     of: HashMap<ProcessId, Number>,
     scopes: HashMap<Number, Scope>,
     regions: HashMap<Number, Region>,
+    /// Those of `of` that have ended, oldest first.
+    ended: VecDeque<ProcessId>,
     /// Processes that are the agent, and whether that is certain: the session's own command and
     /// whoever called a model. Others only have its name.
     agents: HashMap<ProcessId, bool>,
@@ -154,6 +159,27 @@ impl Origins {
     /// Notes the scope of a process while it is there.
     pub fn note(&self, process: ProcessId) {
         self.number(&mut lock(&self.state), process, None);
+    }
+
+    /// Returns the number of the scope of a process that is there; 0 is the session outside all scopes.
+    pub(crate) fn scope(&self, process: ProcessId) -> u32 {
+        self.number(&mut lock(&self.state), process, None)
+    }
+
+    /// Notes which processes have ended: they are forgotten before any other.
+    pub(crate) fn forget_ended(&self, events: &[Event]) {
+        let mut state = lock(&self.state);
+        let ended = events
+            .iter()
+            .filter(|event| matches!(event, Event::ProcessEnded { .. }))
+            .filter_map(|event| event.subject()?.id);
+        state.ended.extend(ended);
+        while state.ended.len() > ENDED_MAX {
+            if let Some(process) = state.ended.pop_front() {
+                state.of.remove(&process);
+                state.agents.remove(&process);
+            }
+        }
     }
 
     /// Finds the scope of an execution that is about to happen, beginning one if an agent starts
@@ -270,8 +296,9 @@ impl Origins {
 impl State {
     fn remember(&mut self, process: ProcessId, number: Number) {
         if self.of.len() >= REMEMBERED_MAX {
-            // Ended processes stay until here; those that are left are read again.
+            // Those that run are read again.
             self.of.clear();
+            self.ended.clear();
         }
         self.of.insert(process, number);
     }

@@ -18,7 +18,7 @@ use super::run::summary::{Extra, render as render_summary};
 use crate::{
     archive::Archive,
     exit::Exit,
-    human::{bytes, cut, number, plural, time_of_day, wrapped},
+    human::{bytes, cut, number, plural, span, time_of_day, wrapped},
     output::Output,
 };
 
@@ -172,6 +172,14 @@ fn headline(run: &Run, room: usize) -> String {
     let mut facts = Vec::new();
     if run.processes > 0 {
         facts.push(plural(run.processes, "process", "processes"));
+    }
+    if let Some(end) = &run.end {
+        facts.push(span(end.duration_ms));
+        facts.extend(match (end.code, end.signal) {
+            (Some(code), _) => Some(format!("exit {code}")),
+            (None, Some(signal)) => Some(format!("signal {signal}")),
+            (None, None) => None,
+        });
     }
     let facts = if facts.is_empty() {
         String::new()

@@ -90,11 +90,25 @@ pub(super) struct Run {
     /// The tool, where the model's call is in the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
+    /// How it ended, if it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) end: Option<End>,
     #[serde(skip)]
     titled: bool,
     /// What it had is in another block.
     #[serde(skip)]
     pub(super) merged: bool,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct End {
+    /// Exit code of the process that began it.
+    pub(super) code: Option<i32>,
+    /// Signal that ended that process.
+    pub(super) signal: Option<i32>,
+    /// As long as it had processes.
+    pub(super) duration_ms: u64,
 }
 
 impl Timeline {
@@ -109,6 +123,7 @@ impl Timeline {
             | Event::GuaranteeStated { .. }
             | Event::PolicyLoaded { .. } => self.lived(envelope),
             Event::ProcessStarted { .. } => self.started(run),
+            Event::ScopeEnded { .. } => self.ended(run, event),
             Event::FileChanged { path, access, .. } => {
                 let text = self.changed(path, *access);
                 self.line(run, Line::new(time, Mark::Changed, text));
@@ -166,6 +181,8 @@ impl Timeline {
             | Event::ApprovalUsed { .. }
             | Event::CredentialUsed { .. }
             | Event::LoginRenewed { .. }
+            | Event::ProcessEnded { .. }
+            | Event::ResourcesSampled { .. }
             | Event::ToolReturned { .. } => {}
             Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
                 self.claimed(envelope);
@@ -248,6 +265,24 @@ impl Timeline {
         let entry = run.and_then(|index| self.entries.get_mut(index));
         if let Some(Entry::Run(run)) = entry {
             run.processes += 1;
+        }
+    }
+
+    /// Adds how a command ended.
+    fn ended(&mut self, run: Option<usize>, event: &Event) {
+        if let Event::ScopeEnded {
+            code,
+            signal,
+            duration_ms,
+            ..
+        } = event
+            && let Some(Entry::Run(run)) = run.and_then(|index| self.entries.get_mut(index))
+        {
+            let end = run.end.get_or_insert_default();
+            end.duration_ms += duration_ms;
+            if code.is_some() || signal.is_some() {
+                (end.code, end.signal) = (*code, *signal);
+            }
         }
     }
 
@@ -538,6 +573,7 @@ impl Run {
             more: 0,
             tool: false,
             name: None,
+            end: None,
             titled: false,
             merged: false,
         }

@@ -78,6 +78,7 @@ impl Timeline {
         if let Some(Entry::Run(into)) = self.entries.get_mut(to) {
             into.processes += moved.processes;
             into.more += moved.more;
+            into.end = into.end.or(moved.end);
             into.lines.extend(moved.lines);
         }
     }
