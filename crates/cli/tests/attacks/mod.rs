@@ -22,6 +22,7 @@ mod internet;
 mod kernel;
 mod lifecycle;
 mod limits;
+mod lives;
 mod matrix;
 mod meaning;
 mod network;

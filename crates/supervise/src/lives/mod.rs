@@ -262,7 +262,7 @@ impl Lives {
         let (ended, age) = life.last(now);
         let mut table = lock(&self.table);
         table.samples.ended(&life.used.usage);
-        table.scopes.leaves(&life, Some(ended), now);
+        table.scopes.ends(&life, ended, now);
         drop(table);
         let (code, signal) = as_fields(ended);
         Some(Event::ProcessEnded {
@@ -314,7 +314,7 @@ impl Table {
         life.subject.clone_from(subject);
         if life.scope != scope {
             let now = Instant::now();
-            scopes.leaves(life, None, now);
+            scopes.leaves(life, now);
             scopes.begins(scope, subject, now);
             life.scope = scope;
         }

@@ -13,7 +13,8 @@ use crate::{limits::SCOPE_REST, origins};
 #[derive(Default)]
 pub(super) struct Scopes(HashMap<u32, Scope>);
 
-struct Scope {
+/// What is known of one of them.
+pub(super) struct Scope {
     /// The process that began it.
     first: Option<ProcessId>,
     subject: Subject,
@@ -45,14 +46,17 @@ impl Scopes {
         scope.running += 1;
     }
 
-    /// Takes a process away: it has `ended`, or has begun another command.
-    pub(super) fn leaves(&mut self, life: &Life, ended: Option<Option<Ended>>, now: Instant) {
-        let Some(scope) = self.0.get_mut(&life.scope) else {
-            return;
-        };
+    /// Takes a process away that goes on in another command.
+    pub(super) fn leaves(&mut self, life: &Life, now: Instant) -> Option<&mut Scope> {
+        let scope = self.0.get_mut(&life.scope)?;
         scope.running = scope.running.saturating_sub(1);
         scope.last_end = now;
-        if let Some(ended) = ended {
+        Some(scope)
+    }
+
+    /// Takes a process away that has ended.
+    pub(super) fn ends(&mut self, life: &Life, ended: Option<Ended>, now: Instant) {
+        if let Some(scope) = self.leaves(life, now) {
             scope.usage.add(&life.used.usage);
             if scope.first == Some(life.id) {
                 scope.ended = ended;
