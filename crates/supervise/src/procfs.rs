@@ -95,7 +95,8 @@ fn stat_text(id: u32, buffer: &mut [u8; STAT_BYTES]) -> io::Result<&[u8]> {
 /// Reads how a process ended that its parent has not waited for (wait(2)).
 ///
 /// # Errors
-/// When it runs, or is gone.
+/// When it runs, or is gone, or it is unknown: the kernel writes 0 for a process that forbids inspection
+/// (`PR_SET_DUMPABLE`, prctl(2)).
 pub(crate) fn exit_status(process: ProcessId) -> io::Result<i32> {
     let mut buffer = [0; STAT_BYTES];
     let text = stat_text(process.pid, &mut buffer)?;
@@ -103,7 +104,12 @@ pub(crate) fn exit_status(process: ProcessId) -> io::Result<i32> {
     if stat.start != process.start || !matches!(stat.state, b'Z' | b'X') {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(proc_text::exit_status(text)?)
+    let status = proc_text::exit_status(text)?;
+    if status == 0 {
+        // The kernel asks the same of who reads this one, and says so.
+        fs::read(format!("/proc/{}/io", process.pid))?;
+    }
+    Ok(status)
 }
 
 /// Reads the device of the terminal that controls the process of thread `tid`.

@@ -9,7 +9,7 @@ use stockade_event::{
 use stockade_types::RawText;
 
 use super::{Extra, ITEM_CHARS_MAX, ITEMS_MAX, in_workspace, wrapped};
-use crate::human::{bytes, cut, number, plural, safe};
+use crate::human::{bytes, cut, number, plural, safe, span};
 
 pub(super) fn ran(summary: &Summary) -> String {
     let processes = plural(summary.processes, "process", "processes");
@@ -33,6 +33,17 @@ pub(super) fn ran(summary: &Summary) -> String {
         text = format!("{text:<36}asked {} ({})", summary.asked, answers.join(", "));
     }
     text
+}
+
+/// Says what the session used, as far as it is known.
+pub(super) fn used(summary: &Summary) -> Option<String> {
+    let usage = summary.usage.as_ref()?;
+    let cpu = usage.cpu_us();
+    let cpu = cpu.map(|us| format!("{} of processor time", span(us / 1000)));
+    let memory = usage.memory_peak_bytes;
+    let memory = memory.map(|peak| format!("{} of memory at most", bytes(peak)));
+    let parts: Vec<String> = cpu.into_iter().chain(memory).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 pub(super) fn changed(summary: &Summary, extra: Extra<'_>, id: &str) -> Option<String> {

@@ -15,7 +15,7 @@ use stockade_types::{RawText, SessionId};
 use self::{
     activity::{
         changed, connected, files_that_run_later, hosted_tools, models, published, ran, runs_later,
-        said, unreached,
+        said, unreached, used,
     },
     refusals::{quiet, refused},
 };
@@ -57,6 +57,9 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
         lines.push(format!("  {label:<width$}{rest}", width = INDENT - 2));
     };
     line("ran", &ran(summary));
+    if let Some(rest) = used(summary) {
+        line("used", &rest);
+    }
     if let Some(rest) = changed(summary, extra, id) {
         line("changed", &rest);
     }

@@ -1,5 +1,5 @@
 use stockade_event::{
-    SessionOutcome, Summary,
+    SessionOutcome, Summary, Usage,
     summary::{Refusal, Traffic},
 };
 use stockade_types::{DecisionId, RequestKind, SessionId, Target};
@@ -59,6 +59,12 @@ fn sample() -> Summary {
     summary
         .connections
         .insert("model.test:443".to_owned(), traffic(96, 1_200_000));
+    summary.usage = Some(Usage {
+        cpu_user_us: Some(80_000_000),
+        cpu_system_us: Some(9_000_000),
+        memory_peak_bytes: Some(412_000_000),
+        ..Usage::default()
+    });
     summary.refused = vec![
         refusal("paste.test", Some("paste-sites"), None, 1),
         refusal(
@@ -85,6 +91,7 @@ fn the_end_of_a_run_reads_at_a_glance() {
     let expected = "\
 stockade: session 3f2a ended, codex exited 0 after 14 min
   ran        412 processes in 31 commands        asked 2 (1 allowed, 1 denied)
+  used       1 min of processor time, 412 MB of memory at most
   changed    2 files: +212 −40  src/cart.rs  src/lib.rs  (`stockade show 3f2a`)
   connected  model.test 96× 1.2 MB out · registry.test 4× 11 kB out
   refused    4: paste.test (deny paste-sites)
