@@ -124,10 +124,7 @@ impl Timeline {
             | Event::PolicyLoaded { .. } => self.lived(envelope),
             Event::ProcessStarted { .. } => self.started(run),
             Event::ScopeEnded { .. } => self.ended(run, event),
-            Event::FileChanged { path, access, .. } => {
-                let text = self.changed(path, *access);
-                self.line(run, Line::new(time, Mark::Changed, text));
-            }
+            Event::FileChanged { path, access, .. } => self.wrote(run, time, path, *access),
             Event::ApprovalRequested {
                 approval, decision, ..
             } => self.requested(run, time, approval, decision),
@@ -266,6 +263,12 @@ impl Timeline {
         if let Some(Entry::Run(run)) = entry {
             run.processes += 1;
         }
+    }
+
+    /// Adds a change of a file.
+    fn wrote(&mut self, run: Option<usize>, time: u64, path: &RawText, access: Access) {
+        let text = self.changed(path, access);
+        self.line(run, Line::new(time, Mark::Changed, text));
     }
 
     /// Adds how a command ended.
