@@ -56,15 +56,14 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     let mut line = |label: &str, rest: &str| {
         lines.push(format!("  {label:<width$}{rest}", width = INDENT - 2));
     };
-    line("ran", &ran(summary));
-    if let Some(rest) = used(summary) {
-        line("used", &rest);
-    }
-    if let Some(rest) = changed(summary, extra, id) {
-        line("changed", &rest);
-    }
-    if let Some(rest) = runs_later(summary, extra) {
-        line("later", &rest);
+    let did = [
+        ("ran", Some(ran(summary))),
+        ("used", used(summary)),
+        ("changed", changed(summary, extra, id)),
+        ("later", runs_later(summary, extra)),
+    ];
+    for (label, rest) in did {
+        rest.iter().for_each(|rest| line(label, rest));
     }
     let made = connected(summary);
     if !made.is_empty() {
