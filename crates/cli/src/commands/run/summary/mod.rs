@@ -56,14 +56,8 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
     let mut line = |label: &str, rest: &str| {
         lines.push(format!("  {label:<width$}{rest}", width = INDENT - 2));
     };
-    let did = [
-        ("ran", Some(ran(summary))),
-        ("used", used(summary)),
-        ("changed", changed(summary, extra, id)),
-        ("later", runs_later(summary, extra)),
-    ];
-    for (label, rest) in did {
-        rest.iter().for_each(|rest| line(label, rest));
+    for (label, rest) in did(summary, extra, id) {
+        line(label, &rest);
     }
     let made = connected(summary);
     if !made.is_empty() {
@@ -123,6 +117,22 @@ pub(crate) fn render(summary: &Summary, session: &SessionId, extra: Extra<'_>) -
         lines.push(rules);
     }
     lines.join("\n")
+}
+
+/// Returns the lines about processes and files.
+fn did(
+    summary: &Summary,
+    extra: Extra<'_>,
+    id: &str,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
+        ("ran", Some(ran(summary))),
+        ("used", used(summary)),
+        ("changed", changed(summary, extra, id)),
+        ("later", runs_later(summary, extra)),
+    ];
+    all.into_iter()
+        .filter_map(|(label, rest)| Some((label, rest?)))
 }
 
 /// Returns the same as one JSON value.
