@@ -1,10 +1,16 @@
 //! What single events say, as lines of the timeline.
 
 use serde::Serialize;
-use stockade_event::{Event, summary::Traffic};
-use stockade_types::{DecisionRecord, RawText, Subject};
+use stockade_event::{
+    Event,
+    summary::{Traffic, is_kept_by_git},
+};
+use stockade_types::{Access, Answerer, DecisionRecord, RawText, Subject, Verdict};
 
-use crate::human::{cut, safe, span, words};
+use crate::{
+    commands::run::summary::in_workspace,
+    human::{cut, safe, span, words},
+};
 
 /// Characters of a command line within a sentence.
 const TITLE_CHARS_MAX: usize = 60;
@@ -17,6 +23,7 @@ const CHAIN_CHARS_MAX: usize = 24;
 #[serde(rename_all = "lowercase")]
 pub(super) enum Mark {
     Started,
+    Prompt,
     Changed,
     Connected,
     Called,
@@ -42,6 +49,9 @@ pub(super) struct Line {
     /// How many of them did not come about; the detail says why the last one did not.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) failed: u64,
+    /// It was not asked for, only perhaps what came of it.
+    #[serde(skip)]
+    pub(super) unwanted: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
@@ -59,6 +69,7 @@ impl Line {
             traffic: None,
             count: 1,
             failed: 0,
+            unwanted: false,
         }
     }
 }
@@ -72,6 +83,39 @@ pub(super) fn reach(scope: &str, time_unix_ns: u64) -> String {
         || safe(scope),
         |end| format!("for {}", span(end.saturating_sub(time_unix_ns / 1_000_000))),
     )
+}
+
+/// Writes an answer behind the question.
+pub(super) fn answer(
+    verdict: Verdict,
+    reach: Option<String>,
+    by: &Answerer,
+    reason: Option<&str>,
+) -> String {
+    let answer = if verdict == Verdict::Allow {
+        "allowed"
+    } else {
+        "denied"
+    };
+    let reach = reach.map(|text| format!(" {text}")).unwrap_or_default();
+    let reason = reason
+        .map(|why| format!(": {}", safe(why)))
+        .unwrap_or_default();
+    format!("→ {answer}{reach} by {by}{reason}")
+}
+
+/// Says which file was changed; what git keeps for itself is one.
+pub(super) fn changed(path: &RawText, access: Access, workspace: &RawText) -> String {
+    if is_kept_by_git(path, workspace) {
+        return ".git (git's own files)".to_owned();
+    }
+    let name = in_workspace(path, workspace);
+    match access {
+        Access::Write => name,
+        Access::Create | Access::Remove | Access::Rename | Access::Mode => {
+            format!("{name} ({access})")
+        }
+    }
 }
 
 /// Renders what is only noted, neither judged nor done by a command.

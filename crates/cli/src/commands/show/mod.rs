@@ -2,8 +2,11 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod branches;
+mod filter;
 mod lines;
 mod timeline;
+mod tree;
 
 use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
@@ -11,80 +14,128 @@ use serde_json::json;
 use stockade_event::Summary;
 
 use self::{
+    filter::{Filter, Filters},
     lines::{Line, Mark},
     timeline::{Entry, Run, Timeline},
+    tree::{Grown, Tree},
 };
 use super::run::summary::{Extra, render as render_summary};
 use crate::{
-    archive::Archive,
+    archive::{Archive, Extent, Record},
     exit::Exit,
     human::{bytes, cut, number, plural, span, time_of_day, wrapped},
     output::Output,
 };
 
-/// Show what happened in a session, in the order of time.
+/// Show what happened in a session, in the order of time or by what it came of.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  stockade show\n  stockade show 3f2a --json")]
+#[command(
+    after_help = "Examples:\n  stockade show\n  stockade show 3f2a --tree\n  \
+    stockade show --verdict deny --since 10m\n  stockade show 3f2a --json"
+)]
 pub(crate) struct Args {
     /// Session id, the beginning of one, a name, or `last`
     #[arg(default_value = "last")]
     session: String,
+    /// Show by what it came of: prompt, tool call, processes, and what these did
+    #[arg(long)]
+    tree: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+/// A session as it was read, for every form in which it is shown.
+struct Story {
+    timeline: Timeline,
+    tree: Option<Grown>,
+    /// All of the session, whatever was asked for.
+    summary: Summary,
+    extent: Extent,
+}
+
+impl Story {
+    /// Reads the record once; twice if the filter has to know what comes later.
+    fn read(record: &Record, filter: &Filter, has_tree: bool) -> anyhow::Result<Self> {
+        let mut timeline = Timeline::default();
+        let mut tree = has_tree.then(Tree::default);
+        let mut summary = Summary::default();
+        let extent = record.read(&mut |envelope| {
+            let wanted = filter.of(envelope);
+            match &mut tree {
+                Some(tree) => tree.add(envelope, wanted),
+                None => timeline.add(envelope, wanted),
+            }
+            summary.add(envelope);
+        })?;
+        timeline.finish();
+        Ok(Self {
+            timeline,
+            tree: tree.map(Tree::finish),
+            summary,
+            extent,
+        })
+    }
+
+    fn json(&self, record: &Record) -> serde_json::Value {
+        let mut all = json!({
+            "session": record.session,
+            "running": self.extent.running,
+            "summary": self.summary,
+            "unreadable_lines": self.extent.unreadable,
+        });
+        let (name, value) = match &self.tree {
+            Some(tree) => ("tree", json!(tree)),
+            None => ("timeline", json!(self.timeline)),
+        };
+        if let Some(members) = all.as_object_mut() {
+            members.insert(name.to_owned(), value);
+        }
+        all
+    }
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the state or the journal cannot be read, or the output cannot be written.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "every command has this signature"
-)]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let record = match Archive::open_at(&args.session, out)? {
         Ok(record) => record,
         Err(exit) => return Ok(exit),
     };
-    let mut timeline = Timeline::default();
-    let mut summary = Summary::default();
-    let extent = record.read(&mut |envelope| {
-        timeline.add(envelope);
-        summary.add(envelope);
-    })?;
-    let (session, running, unreadable) = (&record.session, extent.running, extent.unreadable);
+    let filter = Filter::new(args.filters, &record)?;
+    let story = Story::read(&record, &filter, args.tree)?;
     if args.json {
-        out.json(&json!({
-            "session": session,
-            "running": running,
-            "summary": summary,
-            "timeline": timeline,
-            "unreadable_lines": unreadable,
-        }))?;
+        out.json(&story.json(&record))?;
     } else {
-        for line in render(
-            &timeline,
-            &TimeZone::system(),
-            Paint::new(out.color()),
-            out.columns(),
-        ) {
-            out.line(line)?;
+        let (zone, paint, width) = (TimeZone::system(), Paint::new(out.color()), out.columns());
+        let mut lines = match &story.tree {
+            Some(tree) => branches::render(tree, &zone, paint, width),
+            None => render(&story.timeline, &zone, paint, width),
+        };
+        lines.push(String::new());
+        out.line(lines.join("\n"))?;
+        if filter.is_active() {
+            out.note("stockade: filtered; the totals are those of the whole session");
         }
-        out.line("")?;
         let extra = Extra {
-            running,
+            running: story.extent.running,
             ..Extra::default()
         };
-        out.raw(render_summary(&summary, session, extra))?;
+        out.raw(render_summary(&story.summary, &record.session, extra))?;
     }
-    Ok(record.exit(unreadable, out))
+    Ok(record.exit(story.extent.unreadable, out))
 }
 
 /// Colours, or none.
 #[derive(Clone, Copy)]
 struct Paint {
     refused: Style,
+    asked: Style,
+    strong: Style,
     quiet: Style,
     /// Columns of the terminal, where there is one.
     columns: Option<usize>,
@@ -92,18 +143,13 @@ struct Paint {
 
 impl Paint {
     fn new(color: bool) -> Self {
-        if color {
-            Self {
-                refused: AnsiColor::Red.on_default(),
-                quiet: Style::new().dimmed(),
-                columns: None,
-            }
-        } else {
-            Self {
-                refused: Style::new(),
-                quiet: Style::new(),
-                columns: None,
-            }
+        let painted = |style: Style| if color { style } else { Style::new() };
+        Self {
+            refused: painted(AnsiColor::Red.on_default()),
+            asked: painted(AnsiColor::Yellow.on_default()),
+            strong: painted(Style::new().bold()),
+            quiet: painted(Style::new().dimmed()),
+            columns: None,
         }
     }
 }
@@ -200,7 +246,7 @@ fn headline(run: &Run, room: usize) -> String {
 
 fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone, paint: Paint) {
     let (mark, style) = match line.mark {
-        Mark::Started => ("▸", Style::new()),
+        Mark::Started | Mark::Prompt => ("▸", Style::new()),
         Mark::Changed => ("✎", Style::new()),
         Mark::Connected => ("→", Style::new()),
         Mark::Called => ("◇", Style::new()),
@@ -227,6 +273,7 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
     let said = match line.mark {
         Mark::Called => wrapped(&line.text, DETAIL_INDENT + indent.len(), paint.columns),
         Mark::Started
+        | Mark::Prompt
         | Mark::Changed
         | Mark::Connected
         | Mark::Refused

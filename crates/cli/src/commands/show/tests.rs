@@ -9,7 +9,7 @@ use stockade_types::{
     Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
-use super::{Paint, render, timeline::Timeline};
+use super::{Paint, filter::Wanted, render, timeline::Timeline};
 
 fn session() -> SessionId {
     SessionId::from_random(0x3f2a_0000_0000_0001)
@@ -64,7 +64,7 @@ fn rendered(events: Vec<(Option<&str>, Event)>) -> String {
             cause: None,
             truncated: vec![],
             event,
-        });
+        }, Wanted::Whole);
     }
     render(&timeline, &TimeZone::UTC, Paint::new(false), Some(80)).join("\n")
 }

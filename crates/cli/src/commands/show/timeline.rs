@@ -1,21 +1,22 @@
 //! The events of a session as a person reads them: one block for each command that the agent ran.
 
-mod claims;
+pub(super) mod claims;
+pub(super) mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
-use stockade_event::{Envelope, Event, HostedToolSeen, summary::is_kept_by_git};
+use stockade_event::{Envelope, Event, HostedToolSeen};
 use stockade_types::{
-    Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
+    Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
 
-use super::lines::{Line, Mark, asked, first_level, noted, reach, refused, target};
-use crate::{
-    commands::run::summary::in_workspace,
-    human::{cut, safe, words},
+use super::{
+    filter::Wanted,
+    lines::{Line, Mark, answer, asked, changed, first_level, noted, reach, refused, target},
 };
+use crate::human::{cut, safe, words};
 
 /// How many different lines a block keeps; a command with more of them is read with `events`.
 const LINES_MAX: usize = 100;
@@ -66,6 +67,9 @@ pub(super) struct Timeline {
     /// Where the block of a tool call is, by the number of its event.
     #[serde(skip)]
     calls: HashMap<u64, usize>,
+    /// Whether the event that is being added was asked for.
+    #[serde(skip)]
+    unwanted: bool,
 }
 
 /// A block or a single line.
@@ -98,6 +102,9 @@ pub(super) struct Run {
     /// What it had is in another block.
     #[serde(skip)]
     pub(super) merged: bool,
+    /// The call itself was not asked for, only perhaps what came of it.
+    #[serde(skip)]
+    unwanted: bool,
 }
 
 /// How a command ended.
@@ -112,8 +119,19 @@ pub(super) struct End {
 }
 
 impl Timeline {
-    /// Adds the next event.
-    pub(super) fn add(&mut self, envelope: &Envelope) {
+    /// Adds the next event. One that is not wanted only says where others belong.
+    pub(super) fn add(&mut self, envelope: &Envelope, wanted: Wanted) {
+        self.unwanted = !wanted.is_wanted();
+        if wanted == Wanted::ByKind && wanted::folds(&envelope.event) {
+            let run = self.run_of(envelope);
+            let event = &envelope.event;
+            let text = format!("{}  {}", event.kind(), cut(&event.line(), COMMAND_CHARS_MAX));
+            self.line(run, Line::new(envelope.time_unix_ns, Mark::Note, text));
+        }
+        self.take(envelope);
+    }
+
+    fn take(&mut self, envelope: &Envelope) {
         let time = envelope.time_unix_ns;
         let run = self.run_of(envelope);
         let event = &envelope.event;
@@ -255,19 +273,27 @@ impl Timeline {
         } else {
             return;
         };
-        self.line(None, Line::new(envelope.time_unix_ns, mark, text));
+        let line = Line::new(envelope.time_unix_ns, mark, text);
+        // What a session is is said in any case.
+        if matches!(event, Event::SessionStarted { .. }) {
+            self.push(Entry::Line(line));
+        } else {
+            self.line(None, line);
+        }
     }
 
     fn started(&mut self, run: Option<usize>) {
         let entry = run.and_then(|index| self.entries.get_mut(index));
-        if let Some(Entry::Run(run)) = entry {
+        if let Some(Entry::Run(run)) = entry
+            && !self.unwanted
+        {
             run.processes += 1;
         }
     }
 
     /// Adds a change of a file.
     fn wrote(&mut self, run: Option<usize>, time: u64, path: &RawText, access: Access) {
-        let text = self.changed(path, access);
+        let text = changed(path, access, &self.workspace);
         self.line(run, Line::new(time, Mark::Changed, text));
     }
 
@@ -305,20 +331,6 @@ impl Timeline {
         }
         let text = format!("model  {}", event.line());
         self.line(None, Line::new(time, Mark::Called, text));
-    }
-
-    /// Says that a file was changed.
-    fn changed(&self, path: &RawText, access: Access) -> String {
-        if is_kept_by_git(path, &self.workspace) {
-            return ".git (git's own files)".to_owned();
-        }
-        let name = in_workspace(path, &self.workspace);
-        match access {
-            Access::Write => name,
-            Access::Create | Access::Remove | Access::Rename | Access::Mode => {
-                format!("{name} ({access})")
-            }
-        }
     }
 
     /// Adds an allowed connection; `unmade` says why it was not made.
@@ -414,16 +426,7 @@ impl Timeline {
         let Some(line) = self.line_at(entry, line) else {
             return;
         };
-        let answer = if verdict == Verdict::Allow {
-            "allowed"
-        } else {
-            "denied"
-        };
-        let reach = reach.map(|text| format!(" {text}")).unwrap_or_default();
-        let reason = reason
-            .map(|why| format!(": {}", safe(why)))
-            .unwrap_or_default();
-        line.text = format!("{} → {answer}{reach} by {by}{reason}", line.text);
+        line.text = format!("{} {}", line.text, answer(verdict, reach, by, reason));
     }
 
     /// Returns the block that an event belongs to, making it at the first event of a command.
@@ -443,7 +446,10 @@ impl Timeline {
             self.runs.insert(key, index);
             index
         } else {
-            let run = Run::new(envelope.time_unix_ns, safe(&key));
+            let run = Run {
+                unwanted: self.unwanted,
+                ..Run::new(envelope.time_unix_ns, safe(&key))
+            };
             let index = self.push(Entry::Run(run))?;
             self.runs.insert(key, index);
             index
@@ -523,6 +529,9 @@ impl Timeline {
 
     /// Puts a line into a block, or beside the blocks; returns where it is.
     fn line(&mut self, run: Option<usize>, line: Line) -> Option<(usize, usize)> {
+        if self.unwanted {
+            return None;
+        }
         let Some(index) = run else {
             return self.push(Entry::Line(line)).map(|index| (index, 0));
         };
@@ -579,6 +588,7 @@ impl Run {
             end: None,
             titled: false,
             merged: false,
+            unwanted: false,
         }
     }
 }

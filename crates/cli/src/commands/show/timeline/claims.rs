@@ -42,7 +42,10 @@ impl Timeline {
         } = event
         {
             let text = format!("prompt  {}", prompt(parts));
-            self.line(None, Line::new(time, Mark::Started, text));
+            self.push(Entry::Line(Line {
+                unwanted: self.unwanted,
+                ..Line::new(time, Mark::Prompt, text)
+            }));
         } else if let Event::ToolCalled {
             name, arguments, ..
         } = event
@@ -52,6 +55,7 @@ impl Timeline {
                 tool: true,
                 name: Some(cut(&name.display(), TITLE_CHARS_MAX)),
                 titled: about.is_some(),
+                unwanted: self.unwanted,
                 ..Run::new(time, about.unwrap_or_default())
             };
             if let Some(index) = self.push(Entry::Run(run)) {
@@ -102,7 +106,7 @@ pub(super) const fn is_claim(event: &Event) -> bool {
 }
 
 /// Says what a tool call is about, if its arguments are in the record.
-fn about(arguments: Option<&Said>) -> Option<String> {
+pub(in super::super) fn about(arguments: Option<&Said>) -> Option<String> {
     let text = arguments?.text.as_ref()?.to_os().into_string().ok()?;
     let line = match serde_json::from_str::<Value>(&text) {
         Ok(Value::Object(members)) => TELLING
@@ -138,7 +142,7 @@ fn words(value: &Value) -> String {
 
 /// Says what a model was told: the last text that is not the agent's own, which it marks like a
 /// document.
-fn prompt(parts: &Listed<Said>) -> String {
+pub(in super::super) fn prompt(parts: &Listed<Said>) -> String {
     let texts = || parts.first.iter().filter_map(|said| said.text.as_ref());
     let own = |text: &&RawText| !matches!(text.as_bytes().first(), Some(b'<' | b'#'));
     let last = texts().rev().find(own).or_else(|| texts().next_back());
@@ -148,6 +152,15 @@ fn prompt(parts: &Listed<Said>) -> String {
     }
     let all: u64 = parts.first.iter().map(|said| said.bytes).sum();
     format!("({}, not kept)", bytes(all))
+}
+
+/// Returns all texts that were said, each in lines of its own.
+pub(in super::super) fn whole_prompt(parts: &Listed<Said>) -> String {
+    let texts: Vec<String> = (parts.first.iter())
+        .filter_map(|said| said.text.as_ref())
+        .map(RawText::display)
+        .collect();
+    texts.join("\n")
 }
 
 #[cfg(test)]

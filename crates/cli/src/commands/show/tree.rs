@@ -1,0 +1,596 @@
+//! The events of a session by what they came of: prompt, tool call, processes, and what these did.
+//!
+//! Which processes belong to a command is what the kernel says. Which of them started which is found
+//! by the command lines of their parents within the command, because the record has no event for a
+//! process that runs no program of its own; of two parents with the same command line it is the later
+//! one.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use stockade_event::{Envelope, Event, summary::Traffic};
+use stockade_types::{
+    ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, RuleId, Subject, Verdict,
+};
+
+use super::{
+    filter::Wanted,
+    lines::{answer, asked, changed, first_level, noted, reach, refused, target},
+    timeline::{claims, wanted::folds},
+};
+use crate::{
+    commands::run::summary::in_workspace,
+    human::{bytes, cut, number, safe, words},
+};
+
+mod order;
+
+/// Nodes that are kept: those of a session of some hours. What is beyond is counted.
+const NODES_MAX: usize = 200_000;
+/// Levels below the session. Deeper processes stand beside their parents.
+const DEPTH_MAX: usize = 40;
+/// Characters of the text of a node.
+const TEXT_CHARS_MAX: usize = 500;
+/// Characters of what explains one.
+const DETAIL_CHARS_MAX: usize = 4_000;
+/// Where the session itself is.
+const ROOT: usize = 0;
+
+/// What sort of node it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Sort {
+    Session,
+    Prompt,
+    Tool,
+    Process,
+    /// Commands of the agent itself of which nothing came, together.
+    Own,
+    Changed,
+    Connected,
+    Called,
+    Refused,
+    Asked,
+    Note,
+    Ended,
+}
+
+/// One node; what happened in the same way again is counted.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Node {
+    /// How many levels it is below the session.
+    pub(super) depth: usize,
+    pub(super) sort: Sort,
+    /// The number of its first event.
+    pub(super) seq: u64,
+    pub(super) time_unix_ns: u64,
+    pub(super) text: String,
+    /// What explains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+    /// The file or the host with its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) about: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) verdict: Option<Verdict>,
+    /// How it is known that it belongs to the tool call above it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certainty: Option<Certainty>,
+    pub(super) count: u64,
+    /// How many of them did not come about.
+    pub(super) failed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<Traffic>,
+    #[serde(skip)]
+    parent: usize,
+    #[serde(skip)]
+    wanted: bool,
+}
+
+impl Node {
+    fn new(sort: Sort, envelope: &Envelope, text: &str) -> Self {
+        Self {
+            depth: 0,
+            sort,
+            seq: envelope.seq,
+            time_unix_ns: envelope.time_unix_ns,
+            text: cut(text, TEXT_CHARS_MAX),
+            detail: None,
+            about: None,
+            verdict: None,
+            certainty: None,
+            count: 1,
+            failed: 0,
+            traffic: None,
+            parent: ROOT,
+            wanted: false,
+        }
+    }
+
+    fn explained(self, detail: &str) -> Self {
+        Self {
+            detail: Some(cut(detail, DETAIL_CHARS_MAX)).filter(|detail| !detail.is_empty()),
+            ..self
+        }
+    }
+
+    fn about(self, about: Option<String>) -> Self {
+        let about = about.map(|about| cut(&about, TEXT_CHARS_MAX));
+        Self { about, ..self }
+    }
+
+    fn judged(self, verdict: Verdict) -> Self {
+        Self {
+            verdict: Some(verdict),
+            ..self
+        }
+    }
+}
+
+/// A command of the agent.
+#[derive(Debug, Default)]
+struct Command {
+    call: Option<usize>,
+    /// What has no parent within the command.
+    roots: Vec<usize>,
+    /// Its first process.
+    first: Option<usize>,
+    /// The last process with a command line.
+    lines: HashMap<String, usize>,
+}
+
+/// A session while it is read.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    more: u64,
+    workspace: RawText,
+    agent: String,
+    turns: HashMap<u64, usize>,
+    calls: HashMap<u64, usize>,
+    commands: HashMap<String, Command>,
+    processes: HashMap<ProcessId, usize>,
+    /// Where equal leaves are.
+    leaves: HashMap<(usize, Sort, String), usize>,
+    decisions: HashMap<DecisionId, usize>,
+    asks: HashMap<ApprovalId, usize>,
+    quiet_rules: HashSet<RuleId>,
+}
+
+/// A session as it was read: parents before what came of them.
+#[derive(Debug, Serialize)]
+pub(super) struct Grown {
+    pub(super) nodes: Vec<Node>,
+    /// Nodes that were not kept.
+    pub(super) more: u64,
+}
+
+impl Tree {
+    /// Adds the next event. One that is not wanted only says where others belong.
+    pub(super) fn add(&mut self, envelope: &Envelope, wanted: Wanted) {
+        let before = self.nodes.len();
+        let event = &envelope.event;
+        if wanted == Wanted::ByKind && folds(event) {
+            let text = format!("{}  {}", event.kind(), event.line());
+            self.leaf(envelope, Node::new(Sort::Note, envelope, &text), wanted);
+        }
+        self.take(envelope, wanted);
+        if wanted.is_wanted() {
+            for node in self.nodes.get_mut(before..).into_iter().flatten() {
+                node.wanted = true;
+            }
+        }
+    }
+
+    fn take(&mut self, envelope: &Envelope, wanted: Wanted) {
+        let event = &envelope.event;
+        let leaf = match event {
+            Event::SessionStarted { .. }
+            | Event::SessionEnded { .. }
+            | Event::GuaranteeStated { .. }
+            | Event::PolicyLoaded { .. } => return self.lived(envelope, wanted),
+            Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
+                return self.claimed(envelope);
+            }
+            Event::ProcessStarted { process, .. } => return self.started(envelope, process),
+            Event::ApprovalDecided { .. }
+            | Event::ConnectionClosed { .. }
+            | Event::RefusalRepeated { .. } => return self.ended(envelope, wanted),
+            Event::ToolReturned { call, text, .. } => {
+                let call = call.and_then(|call| self.calls.get(&call));
+                if let Some(node) = call.and_then(|call| self.nodes.get_mut(*call)) {
+                    node.traffic.get_or_insert_default().bytes_in += text.bytes;
+                }
+                return;
+            }
+            Event::FileChanged { path, access, .. } => {
+                let text = changed(path, *access, &self.workspace);
+                let name = in_workspace(path, &self.workspace);
+                Node::new(Sort::Changed, envelope, &text).about(Some(name))
+            }
+            Event::ApprovalRequested { decision, .. } => {
+                Node::new(Sort::Asked, envelope, &asked(decision))
+                    .explained(&safe(&decision.reason))
+                    .about(about(decision))
+                    .judged(Verdict::Ask)
+            }
+            Event::ExecDecided { decision }
+            | Event::FileDenied { decision }
+            | Event::CallRefused { decision }
+            | Event::CredentialRefused { decision }
+            | Event::NameDecided { decision }
+            | Event::ConnectionDecided { decision, .. }
+            | Event::HttpDecided { decision } => match self.decided(envelope, decision) {
+                Some(node) => node,
+                None => return,
+            },
+            Event::ModelCalled { host, port, .. } => {
+                Node::new(Sort::Called, envelope, &format!("model  {}", event.line()))
+                    .about(Some(format!("{}:{port}", safe(host))))
+            }
+            Event::LimitReached { .. }
+            | Event::EventsLost { .. }
+            | Event::OperatorActed { .. }
+            | Event::SecretSent { .. }
+            | Event::FindingRaised { .. }
+            | Event::ExecUnconfirmed { .. }
+            | Event::PortPublished { .. }
+            | Event::CredentialUsed { .. }
+            | Event::LoginRenewed { .. } => {
+                let line = noted(envelope.time_unix_ns, event);
+                Node::new(Sort::Note, envelope, &line.text)
+                    .explained(line.detail.as_deref().unwrap_or_default())
+            }
+            // What was let through is shown.
+            Event::ApprovalUsed { .. } => return,
+        };
+        let place = self.leaf(envelope, leaf, wanted);
+        if let Event::ApprovalRequested { approval, .. } = event {
+            self.asks
+                .extend(place.map(|place| (approval.clone(), place)));
+        }
+        if let (Some(place), Some(decision)) = (place, event.decision()) {
+            self.decisions.insert(decision.decision, place);
+        }
+    }
+
+    /// Makes a leaf of a decision that a person wants to know of.
+    fn decided(&mut self, envelope: &Envelope, decision: &DecisionRecord) -> Option<Node> {
+        if decision.verdict == Verdict::Deny {
+            let is_quiet = (decision.rule.as_ref()).is_some_and(|rule| self.quiet_rules.contains(rule));
+            let line = refused(envelope.time_unix_ns, decision);
+            return (!is_quiet).then(|| {
+                Node::new(Sort::Refused, envelope, &line.text)
+                    .explained(line.detail.as_deref().unwrap_or_default())
+                    .about(about(decision))
+                    .judged(Verdict::Deny)
+            });
+        }
+        let is_shown = matches!(
+            &envelope.event,
+            Event::ConnectionDecided { .. } | Event::HttpDecided { .. }
+        );
+        if decision.verdict != Verdict::Allow || !is_shown {
+            return None;
+        }
+        let text = format!("{:<4} {}", decision.kind.as_str(), target(decision));
+        let mut node = Node::new(Sort::Connected, envelope, &text)
+            .about(about(decision))
+            .judged(Verdict::Allow);
+        if let Event::ConnectionDecided {
+            address: None,
+            detail,
+            ..
+        } = &envelope.event
+        {
+            node = node.explained(&safe(detail.as_deref().unwrap_or("no address")));
+            node.failed = 1;
+        }
+        Some(node)
+    }
+
+    fn lived(&mut self, envelope: &Envelope, wanted: Wanted) {
+        let event = &envelope.event;
+        let node = if let Event::SessionStarted {
+            command,
+            workspace,
+            tier,
+            preset,
+            ..
+        } = event
+        {
+            self.workspace.clone_from(workspace);
+            self.agent = match preset.as_str() {
+                "" | "generic" => "the agent".to_owned(),
+                preset => safe(preset),
+            };
+            let text = format!("{} in {workspace} ({})", words(command), tier.as_str());
+            if self.nodes.is_empty() {
+                self.nodes.push(Node {
+                    wanted: true,
+                    ..Node::new(Sort::Session, envelope, &text)
+                });
+            }
+            return;
+        } else if let Event::SessionEnded { outcome, .. } = event {
+            Node::new(Sort::Ended, envelope, &outcome.text("the command"))
+        } else if let Event::GuaranteeStated {
+            guarantee,
+            holds: false,
+            missing,
+            waiver,
+            ..
+        } = event
+        {
+            let why = waiver.as_deref().or(missing.as_deref());
+            let why = safe(why.unwrap_or("no reason recorded"));
+            let text = format!("not held here: {} ({why})", safe(guarantee));
+            Node::new(Sort::Note, envelope, &text)
+        } else {
+            if let Event::PolicyLoaded { quiet, .. } = event {
+                self.quiet_rules = quiet.iter().flatten().cloned().collect();
+            }
+            return;
+        };
+        self.leaf(envelope, node, wanted);
+    }
+
+    fn claimed(&mut self, envelope: &Envelope) {
+        let event = &envelope.event;
+        if let Event::PromptSubmitted {
+            aside: false,
+            parts,
+            ..
+        } = event
+        {
+            let node = Node::new(Sort::Prompt, envelope, &claims::prompt(parts))
+                .explained(&claims::whole_prompt(parts));
+            if let Some(index) = self.push(node) {
+                self.turns.insert(envelope.seq, index);
+            }
+        } else if let Event::ToolCalled {
+            name, arguments, ..
+        } = event
+        {
+            let about = claims::about(arguments.as_ref());
+            let text = about.map_or_else(String::new, |about| format!(": {about}"));
+            let whole = arguments.as_ref().and_then(|said| said.text.as_ref());
+            let mut node = Node::new(Sort::Tool, envelope, &format!("{}{text}", name.display()))
+                .explained(&whole.map(RawText::display).unwrap_or_default());
+            node.parent = self.turn_of(envelope);
+            if let Some(index) = self.push(node) {
+                self.calls.insert(envelope.seq, index);
+            }
+        } else if let Event::ScopeBound {
+            scope,
+            call,
+            certainty,
+            ..
+        } = event
+        {
+            self.bound(scope, *call, *certainty);
+        }
+    }
+
+    /// Moves what a command has below the call that it turned out to be for.
+    fn bound(&mut self, scope: &str, call: u64, certainty: Certainty) {
+        let Some(call) = self.calls.get(&call).copied() else {
+            return;
+        };
+        let command = self.commands.entry(scope.to_owned()).or_default();
+        command.call = Some(call);
+        for root in &command.roots {
+            if let Some(node) = self.nodes.get_mut(*root) {
+                node.parent = call;
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(call) {
+            node.certainty = Some(certainty);
+        }
+    }
+
+    fn turn_of(&self, envelope: &Envelope) -> usize {
+        let turn = envelope.cause.and_then(|cause| cause.turn);
+        let known = turn.and_then(|turn| self.turns.get(&turn));
+        known.copied().unwrap_or(ROOT)
+    }
+
+    fn started(&mut self, envelope: &Envelope, process: &Subject) {
+        let Some(key) = key(envelope) else {
+            // The agent itself, which the session names.
+            return;
+        };
+        let line = words(&process.argv);
+        let (parent, is_root) = self.place(envelope, true);
+        let mut node = Node::new(Sort::Process, envelope, &line);
+        node.parent = parent;
+        let Some(index) = self.push(node) else {
+            return;
+        };
+        let command = self.commands.entry(key).or_default();
+        if is_root {
+            command.roots.push(index);
+        }
+        command.first.get_or_insert(index);
+        command.lines.insert(line, index);
+        if let Some(id) = process.id {
+            self.processes.insert(id, index);
+        }
+    }
+
+    /// Finds the node that an event belongs below; says also whether that is outside its command.
+    fn place(&self, envelope: &Envelope, is_start: bool) -> (usize, bool) {
+        let cause = envelope.cause;
+        let call = cause.and_then(|cause| cause.call);
+        let outside = || {
+            let call = call.and_then(|call| self.calls.get(&call)).copied();
+            call.unwrap_or_else(|| self.turn_of(envelope))
+        };
+        let Some(key) = key(envelope) else {
+            return (outside(), false);
+        };
+        let Some(command) = self.commands.get(&key) else {
+            return (outside(), true);
+        };
+        let subject = envelope.event.subject().or(envelope.process.as_ref());
+        let by_id = subject
+            .and_then(|subject| subject.id)
+            .and_then(|id| self.processes.get(&id));
+        let by_line = || {
+            let subject = subject?;
+            let own = (!is_start).then(|| words(&subject.argv));
+            let parents = subject.ancestry.iter().map(RawText::display);
+            let mut lines = own.into_iter().chain(parents);
+            lines.find_map(|line| command.lines.get(&line))
+        };
+        let rest = || (!is_start).then_some(command.first.as_ref()).flatten();
+        let inside = by_id.or_else(by_line).or_else(rest);
+        match (inside, command.call) {
+            (Some(index), _) => (*index, false),
+            (None, Some(call)) => (call, true),
+            (None, None) => (outside(), true),
+        }
+    }
+
+    /// Adds a leaf, or counts it with an equal one; returns where it is.
+    fn leaf(&mut self, envelope: &Envelope, mut node: Node, wanted: Wanted) -> Option<usize> {
+        if !wanted.is_wanted() {
+            return None;
+        }
+        let (parent, is_root) = self.place(envelope, false);
+        node.parent = parent;
+        // Each question has its own answer.
+        let is_counted = node.sort != Sort::Asked;
+        let equal = (parent, node.sort, node.text.clone());
+        if is_counted && let Some(index) = self.leaves.get(&equal) {
+            if let Some(same) = self.nodes.get_mut(*index) {
+                same.count += 1;
+                same.failed += node.failed;
+            }
+            return Some(*index);
+        }
+        let index = self.push(node)?;
+        if is_counted {
+            self.leaves.insert(equal, index);
+        }
+        if is_root && let Some(key) = key(envelope) {
+            self.commands.entry(key).or_default().roots.push(index);
+        }
+        Some(index)
+    }
+
+    /// Adds what became of something.
+    fn ended(&mut self, envelope: &Envelope, wanted: Wanted) {
+        if !wanted.is_wanted() {
+            return;
+        }
+        let event = &envelope.event;
+        if let Event::ApprovalDecided {
+            approval,
+            verdict,
+            scope,
+            by,
+            reason,
+        } = event
+        {
+            let asked = self.asks.remove(approval);
+            if let Some(node) = asked.and_then(|index| self.nodes.get_mut(index)) {
+                let reach = scope.as_deref().map(|scope| reach(scope, envelope.time_unix_ns));
+                let answer = answer(*verdict, reach, by, reason.as_deref());
+                node.text = cut(&format!("{} {answer}", node.text), TEXT_CHARS_MAX);
+                node.verdict = Some(*verdict);
+            }
+        } else if let Event::ConnectionClosed {
+            decision,
+            bytes_out,
+            bytes_in,
+            failed,
+            ..
+        } = event
+        {
+            let open = self.decisions.get(decision).copied();
+            let Some(node) = open.and_then(|index| self.nodes.get_mut(index)) else {
+                return;
+            };
+            if let Some(why) = failed {
+                node.failed += 1;
+                node.detail = Some(cut(&safe(why), DETAIL_CHARS_MAX));
+            } else {
+                let traffic = node.traffic.get_or_insert_default();
+                traffic.connections += 1;
+                traffic.bytes_out += bytes_out;
+                traffic.bytes_in += bytes_in;
+            }
+        } else if let Event::RefusalRepeated { decision, count } = event {
+            let first = self.decisions.get(decision).copied();
+            if let Some(node) = first.and_then(|index| self.nodes.get_mut(index)) {
+                node.count += count;
+            }
+        }
+    }
+
+    fn push(&mut self, node: Node) -> Option<usize> {
+        if self.nodes.len() >= NODES_MAX {
+            self.more += 1;
+            return None;
+        }
+        if self.nodes.is_empty() {
+            // A record without its first event.
+            self.nodes.push(Node {
+                sort: Sort::Session,
+                text: "a session whose beginning is not in the record".to_owned(),
+                wanted: true,
+                ..node.clone()
+            });
+        }
+        self.nodes.push(node);
+        Some(self.nodes.len() - 1)
+    }
+}
+
+/// Says what names the command that an event belongs to; nothing for the agent itself.
+fn key(envelope: &Envelope) -> Option<String> {
+    if envelope.scope.is_some() {
+        return envelope.scope.clone();
+    }
+    if envelope.cause.is_some_and(|cause| cause.call.is_some()) {
+        return None;
+    }
+    let subject = envelope.event.subject().or(envelope.process.as_ref())?;
+    first_level(subject)
+}
+
+/// Names the host or the file of a decision.
+fn about(decision: &DecisionRecord) -> Option<String> {
+    let target = &decision.target;
+    let port = target.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let host = (target.host.as_ref()).map(|host| format!("{}{port}", safe(host)));
+    host.or_else(|| target.path.as_ref().map(RawText::display))
+}
+
+impl Node {
+    /// Says what of it a line has behind its text.
+    pub(super) fn facts(&self) -> String {
+        let mut text = String::new();
+        if self.count > 1 {
+            text = format!(" {}×", number(self.count));
+        }
+        match (self.failed, self.count) {
+            (0, _) => {}
+            (failed, count) if failed >= count => text.push_str(" failed"),
+            (failed, _) => text = format!("{text}, {} failed", number(failed)),
+        }
+        if let Some(traffic) = &self.traffic {
+            let (sent, received) = (bytes(traffic.bytes_out), bytes(traffic.bytes_in));
+            text = if self.sort == Sort::Tool {
+                format!("{text} → {received} returned")
+            } else {
+                format!("{text}, {sent} out, {received} in")
+            };
+        }
+        if self.certainty == Some(Certainty::Inferred) {
+            text.push_str(" (inferred)");
+        }
+        text
+    }
+}
