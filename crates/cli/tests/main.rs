@@ -35,6 +35,7 @@ mod repository;
 mod second_terminal;
 mod settings;
 mod shells;
+mod showing;
 mod terminal;
 mod tools;
 mod waiting;

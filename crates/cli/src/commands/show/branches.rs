@@ -32,7 +32,10 @@ pub(super) fn render(
     for (node, is_last) in nodes.iter().zip(is_last) {
         let depth = node.depth.min(INDENTED_MAX);
         open.truncate(depth.saturating_sub(1));
-        let mut guides: String = open.iter().map(|open| if *open { "│ " } else { "  " }).collect();
+        let mut guides: String = open
+            .iter()
+            .map(|open| if *open { "│ " } else { "  " })
+            .collect();
         if depth > 0 {
             guides.push_str(if is_last { "└ " } else { "├ " });
             open.push(!is_last);
@@ -48,9 +51,16 @@ pub(super) fn render(
         lines.push(format!("{time} {}{text}", painted(&guides, paint.quiet)));
         let explains = matches!(node.sort, Sort::Refused | Sort::Note) || node.failed > 0;
         if let Some(detail) = node.detail.as_ref().filter(|_| explains) {
-            let below: String = open.iter().map(|open| if *open { "│ " } else { "  " }).collect();
+            let below: String = open
+                .iter()
+                .map(|open| if *open { "│ " } else { "  " })
+                .collect();
             let detail = cut(detail, room.saturating_sub(2).max(TEXT_COLUMNS_MIN));
-            lines.push(format!("{:TIME_COLUMNS$}{}  {detail}", "", painted(&below, paint.quiet)));
+            lines.push(format!(
+                "{:TIME_COLUMNS$}{}  {detail}",
+                "",
+                painted(&below, paint.quiet)
+            ));
         }
     }
     if grown.more > 0 {

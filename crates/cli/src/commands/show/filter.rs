@@ -246,7 +246,11 @@ impl Filter {
             .or_else(own)
             .or_else(scope);
         call.and_then(|call| self.tools.get(&call))
-            .is_some_and(|name| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)))
+            .is_some_and(|name| {
+                wanted
+                    .iter()
+                    .any(|wanted| wanted.eq_ignore_ascii_case(name))
+            })
     }
 
     /// Tells whether an event names what was asked for: of paths and of hosts one each.

@@ -186,11 +186,17 @@ pub(super) fn asked(decision: &DecisionRecord) -> String {
     )
 }
 
-pub(super) fn refused(time: u64, decision: &DecisionRecord) -> Line {
+/// Says what was refused, and by which rule.
+pub(super) fn denied(decision: &DecisionRecord) -> String {
     let rule = decision
         .rule
         .as_ref()
         .map_or("no rule allows it", |rule| rule.as_str());
+    let target = target(decision);
+    format!("{:<4} {target} denied ({rule})", decision.kind.as_str())
+}
+
+pub(super) fn refused(time: u64, decision: &DecisionRecord) -> Line {
     let subject = &decision.subject;
     let mut chain: Vec<String> = vec![String::new()];
     for text in std::iter::once(&subject.exe)
@@ -207,13 +213,9 @@ pub(super) fn refused(time: u64, decision: &DecisionRecord) -> Line {
     }
     // The empty first one gives each name its arrow.
     let by = chain.join(" ← ");
-    let target = target(decision);
+    let text = format!("{}{by}", denied(decision));
     Line {
         detail: Some(safe(&decision.reason)).filter(|reason| !reason.is_empty()),
-        ..Line::new(
-            time,
-            Mark::Refused,
-            format!("{:<4} {target} denied ({rule}){by}", decision.kind.as_str()),
-        )
+        ..Line::new(time, Mark::Refused, text)
     }
 }

@@ -5,8 +5,11 @@
 mod branches;
 mod filter;
 mod lines;
+mod page;
 mod timeline;
 mod tree;
+
+use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
@@ -31,7 +34,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  stockade show\n  stockade show 3f2a --tree\n  \
-    stockade show --verdict deny --since 10m\n  stockade show 3f2a --json"
+    stockade show --verdict deny --since 10m\n  stockade show 3f2a --html 3f2a.html\n  \
+    stockade show 3f2a --json"
 )]
 pub(crate) struct Args {
     /// Session id, the beginning of one, a name, or `last`
@@ -43,6 +47,9 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Write one page for a browser, which needs nothing else; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "tree"])]
+    html: Option<PathBuf>,
     #[command(flatten)]
     filters: Filters,
 }
@@ -107,8 +114,15 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let filter = Filter::new(args.filters, &record)?;
-    let story = Story::read(&record, &filter, args.tree)?;
-    if args.json {
+    let story = Story::read(&record, &filter, args.tree || args.html.is_some())?;
+    if let (Some(file), Some(tree)) = (&args.html, &story.tree) {
+        let page = page::render(tree, &story.summary, &record.session, filter.is_active());
+        if file.as_os_str() == "-" {
+            out.raw(page)?;
+        } else {
+            page::write(file, &page)?;
+        }
+    } else if args.json {
         out.json(&story.json(&record))?;
     } else {
         let (zone, paint, width) = (TimeZone::system(), Paint::new(out.color()), out.columns());
@@ -189,7 +203,6 @@ fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint, width: Option<usiz
                 }
             }
             Entry::Line(line) => push_line(&mut lines, line, "", zone, paint),
-            Entry::Run(run) if run.merged => {}
             Entry::Run(run) => {
                 lines.push(format!(
                     "{}   ▸ {}",

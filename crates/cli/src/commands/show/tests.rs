@@ -52,20 +52,24 @@ fn decision(verdict: Verdict, host: &str, subject: Subject) -> DecisionRecord {
 fn rendered(events: Vec<(Option<&str>, Event)>) -> String {
     let mut timeline = Timeline::default();
     for ((scope, event), number) in events.into_iter().zip(0_u64..) {
-        timeline.add(&Envelope {
-            v: SCHEMA_VERSION,
-            session: session(),
-            seq: number + 1,
-            time_unix_ns: (1_700_000_000 + number) * 1_000_000_000,
-            mono_ns: 0,
-            source: "supervisor".to_owned(),
-            process: None,
-            scope: scope.map(str::to_owned),
-            cause: None,
-            truncated: vec![],
-            event,
-        }, Wanted::Whole);
+        timeline.add(
+            &Envelope {
+                v: SCHEMA_VERSION,
+                session: session(),
+                seq: number + 1,
+                time_unix_ns: (1_700_000_000 + number) * 1_000_000_000,
+                mono_ns: 0,
+                source: "supervisor".to_owned(),
+                process: None,
+                scope: scope.map(str::to_owned),
+                cause: None,
+                truncated: vec![],
+                event,
+            },
+            Wanted::Whole,
+        );
     }
+    timeline.finish();
     render(&timeline, &TimeZone::UTC, Paint::new(false), Some(80)).join("\n")
 }
 

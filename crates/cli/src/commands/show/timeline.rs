@@ -99,9 +99,6 @@ pub(super) struct Run {
     pub(super) end: Option<End>,
     #[serde(skip)]
     titled: bool,
-    /// What it had is in another block.
-    #[serde(skip)]
-    pub(super) merged: bool,
     /// The call itself was not asked for, only perhaps what came of it.
     #[serde(skip)]
     unwanted: bool,
@@ -125,7 +122,11 @@ impl Timeline {
         if wanted == Wanted::ByKind && wanted::folds(&envelope.event) {
             let run = self.run_of(envelope);
             let event = &envelope.event;
-            let text = format!("{}  {}", event.kind(), cut(&event.line(), COMMAND_CHARS_MAX));
+            let text = format!(
+                "{}  {}",
+                event.kind(),
+                cut(&event.line(), COMMAND_CHARS_MAX)
+            );
             self.line(run, Line::new(envelope.time_unix_ns, Mark::Note, text));
         }
         self.take(envelope);
@@ -587,7 +588,6 @@ impl Run {
             name: None,
             end: None,
             titled: false,
-            merged: false,
             unwanted: false,
         }
     }

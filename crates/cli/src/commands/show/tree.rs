@@ -15,7 +15,7 @@ use stockade_types::{
 
 use super::{
     filter::Wanted,
-    lines::{answer, asked, changed, first_level, noted, reach, refused, target},
+    lines::{answer, asked, changed, denied, first_level, noted, reach, target},
     timeline::{claims, wanted::folds},
 };
 use crate::{
@@ -257,11 +257,11 @@ impl Tree {
     /// Makes a leaf of a decision that a person wants to know of.
     fn decided(&mut self, envelope: &Envelope, decision: &DecisionRecord) -> Option<Node> {
         if decision.verdict == Verdict::Deny {
-            let is_quiet = (decision.rule.as_ref()).is_some_and(|rule| self.quiet_rules.contains(rule));
-            let line = refused(envelope.time_unix_ns, decision);
+            let is_quiet =
+                (decision.rule.as_ref()).is_some_and(|rule| self.quiet_rules.contains(rule));
             return (!is_quiet).then(|| {
-                Node::new(Sort::Refused, envelope, &line.text)
-                    .explained(line.detail.as_deref().unwrap_or_default())
+                Node::new(Sort::Refused, envelope, &denied(decision))
+                    .explained(&safe(&decision.reason))
                     .about(about(decision))
                     .judged(Verdict::Deny)
             });
@@ -495,7 +495,9 @@ impl Tree {
         {
             let asked = self.asks.remove(approval);
             if let Some(node) = asked.and_then(|index| self.nodes.get_mut(index)) {
-                let reach = scope.as_deref().map(|scope| reach(scope, envelope.time_unix_ns));
+                let reach = scope
+                    .as_deref()
+                    .map(|scope| reach(scope, envelope.time_unix_ns));
                 let answer = answer(*verdict, reach, by, reason.as_deref());
                 node.text = cut(&format!("{} {answer}", node.text), TEXT_CHARS_MAX);
                 node.verdict = Some(*verdict);
@@ -563,7 +565,10 @@ fn key(envelope: &Envelope) -> Option<String> {
 /// Names the host or the file of a decision.
 fn about(decision: &DecisionRecord) -> Option<String> {
     let target = &decision.target;
-    let port = target.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let port = target
+        .port
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
     let host = (target.host.as_ref()).map(|host| format!("{}{port}", safe(host)));
     host.or_else(|| target.path.as_ref().map(RawText::display))
 }

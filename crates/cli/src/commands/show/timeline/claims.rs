@@ -78,7 +78,6 @@ impl Timeline {
             return;
         };
         let moved = std::mem::replace(run, Run::new(run.time_unix_ns, String::new()));
-        run.merged = true;
         if let Some(Entry::Run(into)) = self.entries.get_mut(to) {
             into.processes += moved.processes;
             into.more += moved.more;

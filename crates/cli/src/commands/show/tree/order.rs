@@ -92,10 +92,7 @@ impl Tree {
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
             let parent = self.nodes.get(node.parent).map(|node| node.sort);
-            if node.wanted
-                && is_quiet.get(index) == Some(&true)
-                && parent.is_some_and(is_outside)
-            {
+            if node.wanted && is_quiet.get(index) == Some(&true) && parent.is_some_and(is_outside) {
                 groups.entry(node.parent).or_default().push(index);
             }
         }
