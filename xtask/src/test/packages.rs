@@ -36,6 +36,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("dig", "bind9-dnsutils"),
     ("host", "bind9-host"),
     ("zstd", "zstd"),
+    ("chromium", "chromium"),
 ];
 
 /// Prevents servers in packages from being started, now or with the machine: tests start their own.

@@ -1,7 +1,9 @@
 //! How people see a session: the timeline, the tree, the filters, the page, and the replay.
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
+mod browser;
 pub(crate) mod made;
+mod page;
 
 use serde_json::Value;
 use stockade_testkit::{TestEnv, env::under_test};
