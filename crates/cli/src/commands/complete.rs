@@ -63,7 +63,7 @@ fn candidates(words: &[String]) -> Vec<String> {
         .filter(|word| !word.starts_with('-'))
         .collect();
     match plain.as_slice() {
-        ["show" | "events"] | ["log", "verify"] | ["policy", "learn", ..] => sessions(),
+        ["show" | "events" | "replay"] | ["log", "verify"] | ["policy", "learn", ..] => sessions(),
         ["rules", "show" | "remove"] => kept(),
         _ => Vec::new(),
     }

@@ -11,6 +11,7 @@ mod man;
 mod policy;
 mod prune;
 mod reference;
+mod replay;
 mod rules;
 pub(crate) mod run;
 mod sessions;
@@ -46,6 +47,8 @@ enum Command {
     Sessions(sessions::Args),
     /// Read one session as a timeline
     Show(show::Args),
+    /// Play one session in its own time
+    Replay(replay::Args),
     /// Print or follow events
     Events(events::Args),
     /// Check the record
@@ -110,6 +113,7 @@ impl Cli {
             Command::Approvals(args) => approvals::run(args, out),
             Command::Sessions(args) => sessions::run(args, out),
             Command::Show(args) => show::run(args, out),
+            Command::Replay(args) => replay::run(args, out),
             Command::Events(args) => events::run(args, out),
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),

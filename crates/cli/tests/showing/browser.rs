@@ -20,7 +20,7 @@ use stockade_testkit::run::require_tool;
 use tempfile::TempDir;
 
 /// How long the page may take to be there; the bounds of the page itself are asserted apart.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A browser with one page; dropping it ends the browser.
 pub(crate) struct Browser {

@@ -4,6 +4,7 @@
 mod browser;
 pub(crate) mod made;
 mod page;
+mod replay;
 
 use serde_json::Value;
 use stockade_testkit::{TestEnv, env::under_test};

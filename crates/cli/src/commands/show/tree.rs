@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
-use stockade_event::{Envelope, Event, summary::Traffic};
+use stockade_event::{Envelope, Event};
 use stockade_types::{
     ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, RuleId, Subject, Verdict,
 };
@@ -20,10 +20,13 @@ use super::{
 };
 use crate::{
     commands::run::summary::in_workspace,
-    human::{bytes, cut, number, safe, words},
+    human::{cut, safe, words},
 };
 
+mod node;
 mod order;
+
+pub(super) use node::{Node, Sort};
 
 /// Nodes that are kept: those of a session of some hours. What is beyond is counted.
 const NODES_MAX: usize = 200_000;
@@ -35,97 +38,6 @@ const TEXT_CHARS_MAX: usize = 500;
 const DETAIL_CHARS_MAX: usize = 4_000;
 /// Where the session itself is.
 const ROOT: usize = 0;
-
-/// What sort of node it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Sort {
-    Session,
-    Prompt,
-    Tool,
-    Process,
-    /// Commands of the agent itself of which nothing came, together.
-    Own,
-    Changed,
-    Connected,
-    Called,
-    Refused,
-    Asked,
-    Note,
-    Ended,
-}
-
-/// One node; what happened in the same way again is counted.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Node {
-    /// How many levels it is below the session.
-    pub(super) depth: usize,
-    pub(super) sort: Sort,
-    /// The number of its first event.
-    pub(super) seq: u64,
-    pub(super) time_unix_ns: u64,
-    pub(super) text: String,
-    /// What explains it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) detail: Option<String>,
-    /// The file or the host with its port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) about: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) verdict: Option<Verdict>,
-    /// How it is known that it belongs to the tool call above it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) certainty: Option<Certainty>,
-    pub(super) count: u64,
-    /// How many of them did not come about.
-    pub(super) failed: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) traffic: Option<Traffic>,
-    #[serde(skip)]
-    parent: usize,
-    #[serde(skip)]
-    wanted: bool,
-}
-
-impl Node {
-    fn new(sort: Sort, envelope: &Envelope, text: &str) -> Self {
-        Self {
-            depth: 0,
-            sort,
-            seq: envelope.seq,
-            time_unix_ns: envelope.time_unix_ns,
-            text: cut(text, TEXT_CHARS_MAX),
-            detail: None,
-            about: None,
-            verdict: None,
-            certainty: None,
-            count: 1,
-            failed: 0,
-            traffic: None,
-            parent: ROOT,
-            wanted: false,
-        }
-    }
-
-    fn explained(self, detail: &str) -> Self {
-        Self {
-            detail: Some(cut(detail, DETAIL_CHARS_MAX)).filter(|detail| !detail.is_empty()),
-            ..self
-        }
-    }
-
-    fn about(self, about: Option<String>) -> Self {
-        let about = about.map(|about| cut(&about, TEXT_CHARS_MAX));
-        Self { about, ..self }
-    }
-
-    fn judged(self, verdict: Verdict) -> Self {
-        Self {
-            verdict: Some(verdict),
-            ..self
-        }
-    }
-}
 
 /// A command of the agent.
 #[derive(Debug, Default)]
@@ -571,31 +483,4 @@ fn about(decision: &DecisionRecord) -> Option<String> {
         .unwrap_or_default();
     let host = (target.host.as_ref()).map(|host| format!("{}{port}", safe(host)));
     host.or_else(|| target.path.as_ref().map(RawText::display))
-}
-
-impl Node {
-    /// Says what of it a line has behind its text.
-    pub(super) fn facts(&self) -> String {
-        let mut text = String::new();
-        if self.count > 1 {
-            text = format!(" {}×", number(self.count));
-        }
-        match (self.failed, self.count) {
-            (0, _) => {}
-            (failed, count) if failed >= count => text.push_str(" failed"),
-            (failed, _) => text = format!("{text}, {} failed", number(failed)),
-        }
-        if let Some(traffic) = &self.traffic {
-            let (sent, received) = (bytes(traffic.bytes_out), bytes(traffic.bytes_in));
-            text = if self.sort == Sort::Tool {
-                format!("{text} → {received} returned")
-            } else {
-                format!("{text}, {sent} out, {received} in")
-            };
-        }
-        if self.certainty == Some(Certainty::Inferred) {
-            text.push_str(" (inferred)");
-        }
-        text
-    }
 }

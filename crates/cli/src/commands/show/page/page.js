@@ -188,7 +188,7 @@
     return row;
   };
   const tableRow = (entry, columns) => {
-    const row = make("div", "row");
+    const row = make("div", "row cells");
     for (const [, className, cell] of columns) {
       const [text, more] = cell(entry);
       const span = make("span", `cell ${className} ${more || ""}`);
