@@ -16,8 +16,12 @@ use super::{browser::Browser, made};
 
 /// Where pictures stay, so that a person can look at them.
 fn pictures() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
-    fs::create_dir_all(&dir).expect("the target is ours");
+    let target = std::env::var_os("CARGO_TARGET_TMPDIR").map(PathBuf::from);
+    let user = rustix::process::getuid().as_raw();
+    let dir = target
+        .unwrap_or_else(std::env::temp_dir)
+        .join(format!("stockade-pages-{user}"));
+    fs::create_dir_all(&dir).expect("the directory is ours");
     dir
 }
 
