@@ -9,7 +9,7 @@ use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Envelope, Event, HostedToolSeen};
 use stockade_types::{
-    Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
+    Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
 
 use super::{

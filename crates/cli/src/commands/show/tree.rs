@@ -153,8 +153,11 @@ impl Tree {
                 Node::new(Sort::Note, envelope, &line.text)
                     .explained(line.detail.as_deref().unwrap_or_default())
             }
-            // What was let through is shown.
-            Event::ApprovalUsed { .. } => return,
+            // What was let through is shown; how things ended, and what they used, is in the timeline.
+            Event::ApprovalUsed { .. }
+            | Event::ProcessEnded { .. }
+            | Event::ScopeEnded { .. }
+            | Event::ResourcesSampled { .. } => return,
         };
         let place = self.leaf(envelope, leaf, wanted);
         if let Event::ApprovalRequested { approval, .. } = event {

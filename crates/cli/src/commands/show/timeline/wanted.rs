@@ -45,6 +45,9 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::LoginRenewed { .. }
         | Event::ToolReturned { .. }
         | Event::ScopeBound { .. }
+        | Event::ProcessEnded { .. }
+        | Event::ScopeEnded { .. }
+        | Event::ResourcesSampled { .. }
         | Event::RefusalRepeated { .. } => true,
         Event::GuaranteeStated { holds, .. } => *holds,
         Event::PromptSubmitted { aside, .. } => *aside,
