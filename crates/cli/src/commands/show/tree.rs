@@ -108,13 +108,7 @@ impl Tree {
             Event::ApprovalDecided { .. }
             | Event::ConnectionClosed { .. }
             | Event::RefusalRepeated { .. } => return self.ended(envelope, wanted),
-            Event::ToolReturned { call, text, .. } => {
-                let call = call.and_then(|call| self.calls.get(&call));
-                if let Some(node) = call.and_then(|call| self.nodes.get_mut(*call)) {
-                    node.traffic.get_or_insert_default().bytes_in += text.bytes;
-                }
-                return;
-            }
+            Event::ToolReturned { call, text, .. } => return self.returned(*call, text.bytes),
             Event::FileChanged { path, access, .. } => {
                 let text = changed(path, *access, &self.workspace);
                 let name = in_workspace(path, &self.workspace);
@@ -166,6 +160,14 @@ impl Tree {
         }
         if let (Some(place), Some(decision)) = (place, event.decision()) {
             self.decisions.insert(decision.decision, place);
+        }
+    }
+
+    /// Counts what came of a tool call.
+    fn returned(&mut self, call: Option<u64>, bytes: u64) {
+        let call = call.and_then(|call| self.calls.get(&call));
+        if let Some(node) = call.and_then(|call| self.nodes.get_mut(*call)) {
+            node.traffic.get_or_insert_default().bytes_in += bytes;
         }
     }
 
