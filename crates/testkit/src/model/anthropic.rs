@@ -4,7 +4,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{MODEL, Reply, Turn, with};
+use super::{
+    MODEL, opening, role,
+    script::{Action, Call, Reply, Tool, Turn},
+    text_of, with,
+};
 use crate::http::{EventStream, Response};
 
 /// Longest time that a command may run: an answer from a person takes a while.
@@ -13,13 +17,17 @@ const TIMEOUT_MS: u64 = 120_000;
 /// Names of the shell tool: of Claude Code, of opencode and Copilot, of Qwen Code.
 const SHELL_TOOLS: [&str; 3] = ["Bash", "bash", "run_shell_command"];
 
+fn has(body: &Value, wanted: &str) -> bool {
+    let tools = body.get("tools").and_then(Value::as_array);
+    let mut names = tools
+        .into_iter()
+        .flatten()
+        .filter_map(|tool| tool.get("name")?.as_str());
+    names.any(|name| name == wanted)
+}
+
 fn shell_tool(body: &Value) -> Option<&'static str> {
-    let tools = body.get("tools").and_then(Value::as_array)?;
-    let is_offered = |name: &&str| {
-        let mut offered = tools.iter().filter_map(|tool| tool.get("name")?.as_str());
-        offered.any(|tool| tool == *name)
-    };
-    SHELL_TOOLS.into_iter().find(is_offered)
+    SHELL_TOOLS.into_iter().find(|name| has(body, name))
 }
 
 /// Reads a turn; `None` for a side request (a title, a topic, a quota), in which the agent does not
@@ -37,7 +45,10 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
             Some((id, block.get("content").map(text_of).unwrap_or_default()))
         })
         .collect();
+    let said = |message: &Value| message.get("content").map(text_of).unwrap_or_default();
+    let entries = messages.iter().map(|entry| (role(entry), said(entry)));
     Some(Turn {
+        opening: opening(entries, "assistant"),
         entries: messages.len(),
         outputs,
     })
@@ -46,9 +57,11 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
 /// Writes the answer to a turn, or to a side request if there is no reply.
 pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -> io::Result<()> {
     let (mut blocks, stop_reason) = match reply {
-        Some(Reply::Call { id, command }) => (vec![call(body, id, command)], "tool_use"),
-        // Only Codex leaves a command running and can be asked for the rest of its output.
-        Some(Reply::Poll { .. }) | None => (vec![say("lab")], "end_turn"),
+        Some(Reply::Calls(calls)) => (
+            calls.iter().map(|one| call(body, one)).collect(),
+            "tool_use",
+        ),
+        None => (vec![say("lab")], "end_turn"),
         Some(Reply::Say(text) | Reply::Searched(text)) => (vec![say(text)], "end_turn"),
     };
     if let Some(Reply::Searched(_)) = reply {
@@ -106,16 +119,51 @@ fn whole((block, delta): Block) -> Value {
     }
 }
 
-fn call(body: &Value, id: &str, command: &str) -> Block {
-    let name = shell_tool(body).unwrap_or("Bash");
-    let input = if name == "run_shell_command" {
-        json!({ "command": command, "description": "Runs a step", "is_background": false })
-    } else {
-        json!({ "command": command, "description": "Runs a step", "timeout": TIMEOUT_MS })
+fn call(body: &Value, call: &Call) -> Block {
+    let (name, input) = match &call.action {
+        Action::Tool(tool) => tool_input(body, tool),
+        // Only Codex leaves a command running and can be asked for the rest of its output.
+        Action::Poll(_) => shell(body, "true"),
     };
-    let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+    let block = json!({ "type": "tool_use", "id": call.id, "name": name, "input": {} });
     let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
     (block, Some(delta))
+}
+
+/// Returns the name of the agent's tool, and its arguments; the shell's for agents whose other tools
+/// are not known here.
+fn tool_input(body: &Value, tool: &Tool) -> (&'static str, Value) {
+    if !has(body, "Bash") {
+        return shell(body, &tool.as_shell());
+    }
+    match tool {
+        Tool::Shell(line) => shell(body, line),
+        Tool::Server(line) => {
+            let (name, input) = shell(body, line);
+            (name, with(input, "run_in_background", json!(true)))
+        }
+        Tool::Write { path, text } => ("Write", json!({ "file_path": path, "content": text })),
+        Tool::Edit { path, old, new } => (
+            "Edit",
+            json!({ "file_path": path, "old_string": old, "new_string": new }),
+        ),
+        Tool::Read(path) => ("Read", json!({ "file_path": path })),
+        Tool::Agent { prompt, .. } => (
+            "Agent",
+            json!({ "description": "A part", "prompt": prompt, "subagent_type": "general-purpose",
+                    "run_in_background": false }),
+        ),
+    }
+}
+
+fn shell(body: &Value, line: &str) -> (&'static str, Value) {
+    let name = shell_tool(body).unwrap_or("Bash");
+    let input = if name == "run_shell_command" {
+        json!({ "command": line, "description": "Runs a step", "is_background": false })
+    } else {
+        json!({ "command": line, "description": "Runs a step", "timeout": TIMEOUT_MS })
+    };
+    (name, input)
 }
 
 /// Returns the blocks of a search that the provider makes, and of what it found.
@@ -132,24 +180,12 @@ fn say(text: &str) -> Block {
     (block, Some(json!({ "type": "text_delta", "text": text })))
 }
 
-/// Returns the text of a result: a string, or a list of blocks that each have a text.
-fn text_of(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(blocks) => blocks
-            .iter()
-            .filter_map(|block| block.get("text")?.as_str())
-            .collect(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::{turn, write};
-    use crate::model::Reply;
+    use crate::model::script::{Action, Call, Reply, Tool};
 
     #[test]
     fn a_turn_offers_the_shell_and_brings_results() {
@@ -170,10 +206,10 @@ mod tests {
 
     #[test]
     fn a_call_is_the_same_streamed_or_not() {
-        let reply = Reply::Call {
+        let reply = Reply::Calls(vec![Call {
             id: "call-0".into(),
-            command: "ls".into(),
-        };
+            action: Action::Tool(Tool::Shell("ls".into())),
+        }]);
         let mut out = Vec::new();
         write(&mut out, &json!({ "stream": true }), Some(&reply)).unwrap();
         let text = String::from_utf8(out).unwrap();

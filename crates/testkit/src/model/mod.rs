@@ -1,11 +1,15 @@
 //! A scripted model: the real agents talk to it and do what the script says.
 //!
-//! It speaks the two protocols that the agents use, streaming both: OpenAI Responses (`POST
-//! …/v1/responses`) and Anthropic Messages (`POST …/v1/messages`). An agent's side requests (a
+//! It speaks the protocols that the agents use, streaming each: Responses of OpenAI (`POST
+//! …/v1/responses`), Chat Completions (`POST …/v1/chat/completions`), Messages of Anthropic (`POST
+//! …/v1/messages`) and Content of Gemini (`POST …:streamGenerateContent`). An agent's side requests (a
 //! title, a token count, a list of models) are answered without using up the script.
 
 mod anthropic;
+mod chat;
+mod gemini;
 mod openai;
+mod script;
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -26,44 +30,8 @@ use crate::{
 /// Name of the model that both agents are configured to use.
 pub const MODEL: &str = "lab-model";
 
-/// One action of the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Asks the agent to run a shell command; the agent's answer is in [`ModelServer::results`].
-    Shell(String),
-    /// Says something and ends its turn; the next step belongs to the next prompt.
-    Say(String),
-    /// The same, after the provider of the model has searched the web by itself.
-    Searched(String),
-}
-
-impl Step {
-    /// Makes a shell step.
-    pub fn shell(command: impl Into<String>) -> Self {
-        Self::Shell(command.into())
-    }
-
-    /// Makes a step that ends the turn after a search of the provider.
-    pub fn searched(text: impl Into<String>) -> Self {
-        Self::Searched(text.into())
-    }
-
-    /// Makes a step that ends the turn.
-    pub fn say(text: impl Into<String>) -> Self {
-        Self::Say(text.into())
-    }
-}
-
-/// The agent's response to one shell step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolResult {
-    /// Id of the call, `call-N` for the N-th step from 0.
-    pub call_id: String,
-    /// The command of the step.
-    pub command: String,
-    /// The output as the agent reports it, with the agent's own words around it.
-    pub output: String,
-}
+use script::{Plays, Reply, Turn};
+pub use script::{Step, Tool, ToolResult};
 
 /// A request that does not belong to any protocol of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +121,7 @@ impl ModelServer {
 
     /// Returns the agent's responses to each shell step so far.
     pub fn results(&self) -> Vec<ToolResult> {
-        self.state().results.clone()
+        self.state().plays.results().to_vec()
     }
 
     /// Returns the body of every request that was a turn or a side request, as JSON.
@@ -168,8 +136,7 @@ impl ModelServer {
 
     /// Returns whether the agent has completed the whole script.
     pub fn is_finished(&self) -> bool {
-        let state = self.state();
-        state.next >= state.script.len() && state.pending.is_none()
+        self.state().plays.is_finished()
     }
 
     /// Waits until `count` shell steps have been answered and returns all of them.
@@ -184,12 +151,11 @@ impl ModelServer {
     pub fn assert_finished(&self) {
         let state = self.state();
         assert!(
-            state.next >= state.script.len() && state.pending.is_none(),
-            "expected that the agent goes through all {} steps, saw {} and these results: {:#?}\n\
+            state.plays.is_finished(),
+            "expected that the agent goes through all steps, saw {}\nand these results: {:#?}\n\
              requests that were not understood: {:?}",
-            state.script.len(),
-            state.next,
-            state.results,
+            state.plays.progress(),
+            state.plays.results(),
             state.unknown,
         );
     }
@@ -206,125 +172,29 @@ impl ModelServer {
     }
 }
 
-/// The server's next action in one turn, independent of the protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reply {
-    /// Ask for a shell command.
-    Call { id: String, command: String },
-    /// Ask for the rest of the output of a command that is still running (Codex gives it a
-    /// session).
-    Poll { id: String, session: u64 },
-    /// Say something and end the turn.
-    Say(String),
-    /// Say that a search was made by the provider, then something, and end the turn.
-    Searched(String),
-}
-
-/// The contents of one request, independent of the protocol.
-struct Turn {
-    /// Number of entries of the conversation, which distinguishes a repeated request from a new
-    /// one.
-    entries: usize,
-    /// Outputs of calls, as id and text.
-    outputs: Vec<(String, String)>,
-}
-
 #[derive(Debug)]
 struct State {
-    script: Vec<Step>,
-    next: usize,
-    pending: Option<Pending>,
-    last: Option<(usize, Reply)>,
-    results: Vec<ToolResult>,
+    plays: Plays,
     bodies: Vec<Value>,
     heads: Vec<Vec<(String, String)>>,
     unknown: Vec<Unknown>,
 }
 
-#[derive(Clone, Debug)]
-struct Pending {
-    /// Id of the step, which is the id of the result.
-    step: String,
-    command: String,
-    /// Id of the open call: the step's own, or that of a poll for more output.
-    call: String,
-    polls: usize,
-    so_far: String,
-}
-
 impl State {
     fn new(script: Vec<Step>) -> Self {
         Self {
-            script,
-            next: 0,
-            pending: None,
-            last: None,
-            results: Vec::new(),
+            plays: Plays::new(script),
             bodies: Vec::new(),
             heads: Vec::new(),
             unknown: Vec::new(),
         }
     }
 
-    /// Processes a turn: keeps the output in it, and returns the next step. A turn with neither the
-    /// awaited output nor a longer conversation is a retry and gets the same answer again. (The
-    /// length alone is not enough, because agents shorten what they send.)
-    fn reply(&mut self, turn: &Turn) -> Reply {
-        let answered = self
-            .pending
-            .as_ref()
-            .is_some_and(|pending| turn.outputs.iter().any(|(id, _)| *id == pending.call));
-        if let Some((entries, reply)) = &self.last
-            && turn.entries <= *entries
-            && !answered
-        {
-            return reply.clone();
-        }
-        let reply = self.advance(turn);
-        self.last = Some((turn.entries, reply.clone()));
-        reply
-    }
-
-    fn advance(&mut self, turn: &Turn) -> Reply {
-        if let Some(mut pending) = self.pending.take() {
-            let output = turn.outputs.iter().find(|(id, _)| *id == pending.call);
-            // A call that the agent never answers (it was interrupted) has an empty result.
-            pending
-                .so_far
-                .push_str(output.map_or("", |(_, text)| text.as_str()));
-            if let Some(session) = output.and_then(|(_, text)| openai::running_session(text)) {
-                pending.polls += 1;
-                pending.call = format!("{}-poll-{}", pending.step, pending.polls);
-                let id = pending.call.clone();
-                self.pending = Some(pending);
-                return Reply::Poll { id, session };
-            }
-            self.results.push(ToolResult {
-                call_id: pending.step,
-                command: pending.command,
-                output: pending.so_far,
-            });
-        }
-        let number = self.next;
-        let Some(step) = self.script.get(number).cloned() else {
-            return Reply::Say("done".to_owned());
-        };
-        self.next += 1;
-        match step {
-            Step::Say(text) => Reply::Say(text),
-            Step::Searched(text) => Reply::Searched(text),
-            Step::Shell(command) => {
-                let id = format!("call-{number}");
-                self.pending = Some(Pending {
-                    step: id.clone(),
-                    command: command.clone(),
-                    call: id.clone(),
-                    polls: 0,
-                    so_far: String::new(),
-                });
-                Reply::Call { id, command }
-            }
-        }
+    /// Keeps a request, and returns the next step, if it is a turn.
+    fn reply(&mut self, request: &Request, body: &Value, turn: Option<Turn>) -> Option<Reply> {
+        self.bodies.push(body.clone());
+        self.heads.push(request.headers.clone());
+        turn.map(|turn| self.plays.reply(&turn))
     }
 }
 
@@ -351,20 +221,30 @@ fn answer(request: &Request, out: &mut impl Write, state: &Mutex<State>) -> io::
     let path = request.path().trim_end_matches('/');
     match request.method.as_str() {
         "POST" if path.ends_with("/responses") => {
-            locked.bodies.push(body.clone());
-            locked.heads.push(request.headers.clone());
-            let reply = openai::turn(&body).map(|turn| locked.reply(&turn));
+            let reply = locked.reply(request, &body, openai::turn(&body));
             drop(locked);
             openai::write(out, &body, reply.as_ref())
+        }
+        "POST" if path.ends_with("/chat/completions") => {
+            let reply = locked.reply(request, &body, chat::turn(&body));
+            drop(locked);
+            chat::write(out, &body, reply.as_ref())
+        }
+        "POST" if path.ends_with("enerateContent") => {
+            let reply = locked.reply(request, &body, gemini::turn(&body));
+            drop(locked);
+            gemini::write(out, path, reply.as_ref())
+        }
+        "POST" if path.ends_with(":countTokens") => {
+            drop(locked);
+            Response::json(200, &json!({ "totalTokens": 100 })).write(out)
         }
         "POST" if path.ends_with("/messages/count_tokens") => {
             drop(locked);
             Response::json(200, &json!({ "input_tokens": 100 })).write(out)
         }
         "POST" if path.ends_with("/messages") => {
-            locked.bodies.push(body.clone());
-            locked.heads.push(request.headers.clone());
-            let reply = anthropic::turn(&body).map(|turn| locked.reply(&turn));
+            let reply = locked.reply(request, &body, anthropic::turn(&body));
             drop(locked);
             anthropic::write(out, &body, reply.as_ref())
         }
@@ -389,67 +269,29 @@ fn answer(request: &Request, out: &mut impl Write, state: &Mutex<State>) -> io::
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Reply, State, Step, ToolResult, Turn};
+/// Returns the texts of a conversation's entries as long as a person, or the agent for them, speaks.
+fn opening<'e>(entries: impl Iterator<Item = (&'e str, String)>, model: &str) -> String {
+    let before = entries.take_while(|(role, _)| *role != model);
+    let own = before.filter(|(role, _)| *role == "user");
+    own.map(|(_, text)| text).collect::<Vec<_>>().join("\n")
+}
 
-    fn turn(entries: usize, outputs: &[(&str, &str)]) -> Turn {
-        let outputs = outputs
+/// Returns a text: a string, or a list of parts that each have a text.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts
             .iter()
-            .map(|(id, text)| ((*id).into(), (*text).into()))
-            .collect();
-        Turn { entries, outputs }
+            .filter_map(|part| part.get("text")?.as_str())
+            .collect(),
+        other => other.to_string(),
     }
+}
 
-    #[test]
-    fn the_script_is_played_in_order_and_results_are_kept() {
-        let mut state = State::new(vec![Step::shell("ls"), Step::say("bye")]);
-        let call = Reply::Call {
-            id: "call-0".into(),
-            command: "ls".into(),
-        };
-        assert_eq!(state.reply(&turn(1, &[])), call);
-        assert_eq!(
-            state.reply(&turn(1, &[])),
-            call,
-            "a retry gets the same answer"
-        );
-        // A shortened conversation that contains the output is not a retry.
-        assert_eq!(
-            state.reply(&turn(1, &[("call-0", "a.txt")])),
-            Reply::Say("bye".into())
-        );
-        assert_eq!(state.reply(&turn(5, &[])), Reply::Say("done".into()));
-        let result = ToolResult {
-            call_id: "call-0".into(),
-            command: "ls".into(),
-            output: "a.txt".into(),
-        };
-        assert_eq!(state.results, [result]);
-    }
-
-    #[test]
-    fn a_command_that_still_runs_is_asked_for_its_rest() {
-        let mut state = State::new(vec![Step::shell("sleep 60; echo b")]);
-        state.reply(&turn(1, &[]));
-        let running = "Process running with session ID 4711\nOutput:\na\n";
-        let poll = state.reply(&turn(3, &[("call-0", running)]));
-        assert_eq!(
-            poll,
-            Reply::Poll {
-                id: "call-0-poll-1".into(),
-                session: 4711
-            }
-        );
-        state.reply(&turn(
-            5,
-            &[("call-0", running), ("call-0-poll-1", "Output:\nb\n")],
-        ));
-        let output = &state.results.first().unwrap().output;
-        assert!(
-            output.contains("\na\n") && output.contains("\nb\n"),
-            "{output}"
-        );
-        assert_eq!(state.results.len(), 1);
-    }
+/// Returns the role of an entry.
+fn role(entry: &Value) -> &str {
+    entry
+        .get("role")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }

@@ -4,12 +4,18 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{MODEL, Reply, Turn, with};
+use super::{
+    MODEL, opening, role,
+    script::{Action, Call, Reply, Tool, Turn},
+    text_of, with,
+};
 use crate::http::{EventStream, Response};
 
 /// Longest time that a command may run before its first output is sent back; it is the most that
 /// the agent allows, because an answer from a person takes a while.
 const YIELD_MS: u64 = 30_000;
+/// The same for a command that is meant to go on.
+const SERVER_MS: u64 = 1_000;
 
 /// Reads a turn; `None` for a side request, which has no tools.
 pub(super) fn turn(body: &Value) -> Option<Turn> {
@@ -26,7 +32,17 @@ pub(super) fn turn(body: &Value) -> Option<Turn> {
             Some((id, text_of(item.get("output")?)))
         })
         .collect();
+    let said = |item: &Value| item.get("content").map(text_of).unwrap_or_default();
+    // Calls of tools have no role, and are the model's words.
+    let speaker = |item| match role(item) {
+        "" => "assistant",
+        other => other,
+    };
     Some(Turn {
+        opening: opening(
+            input.iter().map(|item| (speaker(item), said(item))),
+            "assistant",
+        ),
         entries: input.len(),
         outputs,
     })
@@ -48,16 +64,11 @@ pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -
             "action": { "type": "search", "query": "weather" },
         }));
     }
-    items.push(match reply {
-        Some(Reply::Call { id, command }) => call_item(body, id, command),
-        Some(Reply::Poll { id, session }) => {
-            let arguments =
-                json!({ "session_id": session, "chars": "", "yield_time_ms": YIELD_MS });
-            function_call(id, "write_stdin", &arguments)
-        }
-        Some(Reply::Say(text) | Reply::Searched(text)) => message_item(text),
-        None => message_item("lab"),
-    });
+    match reply {
+        Some(Reply::Calls(calls)) => items.extend(calls.iter().map(|call| call_item(body, call))),
+        Some(Reply::Say(text) | Reply::Searched(text)) => items.push(message_item(text)),
+        None => items.push(message_item("lab")),
+    }
     let response = json!({
         "id": "resp-lab", "object": "response", "model": MODEL, "status": "in_progress",
         "output": [],
@@ -109,14 +120,33 @@ fn shell_tool(body: &Value) -> Option<&'static str> {
     SHELL_TOOLS.into_iter().find(|name| offered(name))
 }
 
-fn call_item(body: &Value, id: &str, command: &str) -> Value {
+fn call_item(body: &Value, call: &Call) -> Value {
+    let tool = match &call.action {
+        Action::Poll(session) => {
+            let arguments =
+                json!({ "session_id": session, "chars": "", "yield_time_ms": YIELD_MS });
+            return function_call(&call.id, "write_stdin", &arguments);
+        }
+        Action::Tool(tool) => tool,
+    };
+    if let Tool::Agent { prompt, .. } = tool {
+        let item = function_call(&call.id, "spawn_agent", &json!({ "message": prompt }));
+        return with(item, "namespace", json!("multi_agent_v1"));
+    }
+    let (command, wait_ms) = (
+        tool.as_shell(),
+        match tool {
+            Tool::Server(_) => SERVER_MS,
+            _ => YIELD_MS,
+        },
+    );
     let name = shell_tool(body).unwrap_or("exec_command");
     let arguments = match name {
-        "exec_command" => json!({ "cmd": command, "yield_time_ms": YIELD_MS }),
-        "shell_command" => json!({ "command": command, "timeout_ms": YIELD_MS }),
-        _ => json!({ "command": ["sh", "-c", command], "timeout_ms": YIELD_MS }),
+        "exec_command" => json!({ "cmd": command, "yield_time_ms": wait_ms }),
+        "shell_command" => json!({ "command": command, "timeout_ms": wait_ms }),
+        _ => json!({ "command": ["sh", "-c", command], "timeout_ms": wait_ms }),
     };
-    function_call(id, name, &arguments)
+    function_call(&call.id, name, &arguments)
 }
 
 fn function_call(id: &str, name: &str, arguments: &Value) -> Value {
@@ -133,24 +163,12 @@ fn message_item(text: &str) -> Value {
     })
 }
 
-/// Returns the text of an output: a string, or a list of parts that each have a text.
-fn text_of(output: &Value) -> String {
-    match output {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts
-            .iter()
-            .filter_map(|part| part.get("text")?.as_str())
-            .collect(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::{turn, write};
-    use crate::model::Reply;
+    use crate::model::script::{Action, Call, Reply, Tool};
 
     #[test]
     fn a_turn_has_tools_and_brings_outputs() {
@@ -168,10 +186,10 @@ mod tests {
     #[test]
     fn a_call_is_streamed_for_the_tool_that_is_offered() {
         let body = json!({ "stream": true, "tools": [{ "name": "shell_command" }] });
-        let reply = Reply::Call {
+        let reply = Reply::Calls(vec![Call {
             id: "call-0".into(),
-            command: "ls".into(),
-        };
+            action: Action::Tool(Tool::Shell("ls".into())),
+        }]);
         let mut out = Vec::new();
         write(&mut out, &body, Some(&reply)).unwrap();
         let text = String::from_utf8(out).unwrap();
