@@ -137,12 +137,16 @@ impl<'a, W: Write> EventStream<'a, W> {
         Ok(Self { out })
     }
 
-    /// Writes one event.
+    /// Writes one event; some clients take none that has a name, so that an empty one is not sent.
     ///
     /// # Errors
     /// When the peer cannot be written to.
     pub fn send(&mut self, event: &str, data: &Value) -> io::Result<()> {
-        let text = format!("event: {event}\ndata: {data}\n\n");
+        let name = match event {
+            "" => String::new(),
+            event => format!("event: {event}\n"),
+        };
+        let text = format!("{name}data: {data}\n\n");
         write!(self.out, "{:x}\r\n{text}\r\n", text.len())?;
         self.out.flush()
     }

@@ -72,9 +72,9 @@ pub(super) fn write(out: &mut impl Write, body: &Value, reply: Option<&Reply>) -
     }
     let kind = "chat.completion.chunk";
     let mut events = EventStream::start(out)?;
-    events.send("message", &answer(kind, "delta", message, Value::Null))?;
+    events.send("", &answer(kind, "delta", message, Value::Null))?;
     let last = answer(kind, "delta", json!({}), json!(finish));
-    events.send("message", &with(last, "usage", usage))?;
+    events.send("", &with(last, "usage", usage))?;
     events.finish()
 }
 

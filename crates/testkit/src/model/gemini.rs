@@ -61,7 +61,7 @@ pub(super) fn write(out: &mut impl Write, path: &str, reply: Option<&Reply>) -> 
         return Response::json(200, &answer).write(out);
     }
     let mut events = EventStream::start(out)?;
-    events.send("message", &answer)?;
+    events.send("", &answer)?;
     events.finish()
 }
 
