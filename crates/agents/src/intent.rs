@@ -1,10 +1,11 @@
 //! What a tool call says that it will do, as far as it names what an effect can be recognised by.
 
 use serde::{Deserialize, Serialize};
-use stockade_types::RawText;
+use stockade_types::{Digest, RawText};
 
 use crate::{
-    claims::{Call, host_of},
+    claims::{Bounded, Call, host_of},
+    content::Content,
     json::{Json, Shape},
     limits::INTENT_ENTRIES_MAX,
     tree::Tree,
@@ -31,6 +32,8 @@ const IN_PATCHES: [&str; 4] = [
     "*** Delete File: ",
     "*** Move to: ",
 ];
+/// Members that hold what another agent is told.
+const PROMPTS: [&str; 2] = ["message", "prompt"];
 /// Members that hold an address.
 const ADDRESSES: [&str; 2] = ["url", "uri"];
 
@@ -52,6 +55,9 @@ pub struct Intent {
     /// Hosts of addresses, with a port where one was said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<RawText>,
+    /// Of a call, what another agent is told by it; of a prompt, its parts. SHA-256 of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<Digest>,
 }
 
 impl Call {
@@ -72,9 +78,20 @@ impl Call {
 }
 
 impl Intent {
-    /// Tells whether nothing is named.
-    pub fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.paths.is_empty() && self.hosts.is_empty()
+    /// Says what a model is told.
+    pub fn of_prompts(parts: &Bounded<Content>) -> Self {
+        let mut intent = Self::default();
+        // The last ones are the person's, or another agent's.
+        for part in parts.entries().iter().rev() {
+            intent.prompt(part.digest());
+        }
+        intent
+    }
+
+    fn prompt(&mut self, digest: Digest) {
+        if self.prompts.len() < INTENT_ENTRIES_MAX {
+            self.prompts.push(digest);
+        }
     }
 
     fn object(&mut self, arguments: &Tree) {
@@ -93,6 +110,9 @@ impl Intent {
         }
         let says = REASONS.iter().find_map(|name| arguments.text_of(name));
         self.says = says.map(crate::content::name);
+        for prompt in PROMPTS.iter().filter_map(|name| arguments.text_of(name)) {
+            self.prompt(Digest::of(prompt));
+        }
         for address in ADDRESSES.iter().filter_map(|name| arguments.text_of(name)) {
             if let Some(host) = host_of(address) {
                 add(&mut self.hosts, host);
@@ -136,7 +156,7 @@ fn add(list: &mut Vec<RawText>, entry: RawText) {
 mod tests {
     use stockade_types::RawText;
 
-    use crate::{Call, Content};
+    use crate::{Bounded, Call, Content, Intent};
 
     /// Arguments, and the commands, paths and hosts that they name.
     type Row<'r> = (&'r str, &'r [&'r str], &'r [&'r str], &'r [&'r str]);
@@ -154,6 +174,27 @@ mod tests {
             shown(&intent.paths),
             shown(&intent.hosts),
         ]
+    }
+
+    /// What another agent is told is known again in what its model is told.
+    #[test]
+    fn what_another_agent_is_told_is_known_again() {
+        let call = |arguments: &str| Call {
+            id: "call_1".into(),
+            name: "Agent".into(),
+            arguments: Some(Content::of(arguments.as_bytes())),
+        };
+        let mut parts = Bounded::default();
+        parts.extend(["<reminder>", "count \"them\""].map(|text| Content::of(text.as_bytes())));
+        let told = Intent::of_prompts(&parts).prompts;
+        for (arguments, is_it) in [
+            (r#"{"description":"x","prompt":"count \"them\""}"#, true),
+            (r#"{"message":"count \"them\""}"#, true),
+            (r#"{"prompt":"count them"}"#, false),
+        ] {
+            let prompts = call(arguments).intent().prompts;
+            assert_eq!(told.first() == prompts.first(), is_it, "{arguments}");
+        }
     }
 
     #[test]

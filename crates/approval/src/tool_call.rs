@@ -20,6 +20,13 @@ const CLAUDE_COMMAND: &str = "&& eval ";
 const CLAUDE_QUIET: &str = " 2>/dev/null || true";
 const CLAUDE_END: &str = " < /dev/null && pwd -P >| ";
 
+/// Gemini CLI's scripts are options of the shell, a file for the numbers of what goes on, and the command
+/// in a subshell.
+const GEMINI_OPTIONS: &str = "shopt -u ";
+const GEMINI_FILE: &str = "; _bgpids_file=";
+const GEMINI_BEGIN: &str = "\n(\n  trap 'jobs -p > \"$_bgpids_file\"' EXIT\n";
+const GEMINI_END: &str = "\n)\n__code=$?\nexit $__code";
+
 /// The meaning of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -41,7 +48,7 @@ pub fn meaning(argv: &[RawText]) -> Meaning {
     if script.starts_with(CODEX_SCRIPT) {
         return codex_command(&script).map_or(Meaning::ToolToCome, Meaning::Tool);
     }
-    match claude_command(&script) {
+    match claude_command(&script).or_else(|| gemini_command(&script)) {
         Some(command) => Meaning::Tool(command),
         None => Meaning::Script(script),
     }
@@ -72,10 +79,6 @@ fn codex_command(script: &str) -> Option<String> {
 /// is shown whole, so that no program can hide a command from the reader in such a script.
 fn claude_command(script: &str) -> Option<String> {
     let (before, rest) = script.split_once(CLAUDE_COMMAND)?;
-    let plain = |text: &str| {
-        text.chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || " /._-~".contains(letter))
-    };
     let harmless = before.split("&&").map(str::trim).all(|part| {
         let part = part.strip_suffix(CLAUDE_QUIET).unwrap_or(part);
         let known = ["source ", "setopt ", "unsetopt ", "shopt "];
@@ -85,6 +88,22 @@ fn claude_command(script: &str) -> Option<String> {
     // The record cuts a long script, and the cut may be in the part that follows.
     let ends = rest.starts_with(CLAUDE_END) || CLAUDE_END.starts_with(rest);
     (before.contains(CLAUDE_SNAPSHOT) && harmless && ends).then_some(command)
+}
+
+/// Returns the command of one of Gemini CLI's scripts; one with anything more around it is shown whole.
+fn gemini_command(script: &str) -> Option<String> {
+    let (options, rest) = script
+        .strip_prefix(GEMINI_OPTIONS)?
+        .split_once(GEMINI_FILE)?;
+    let (file, rest) = rest.split_once(GEMINI_BEGIN)?;
+    let command = rest.strip_suffix(GEMINI_END)?;
+    (plain(options) && plain(file)).then(|| command.to_owned())
+}
+
+/// Tells whether a text is words without a meaning for the shell.
+fn plain(text: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || " /._-~".contains(letter);
+    text.chars().all(is_plain)
 }
 
 /// Whether this is a script with which an agent inspects the person's shell.
@@ -173,6 +192,19 @@ mod tests {
         );
         assert_eq!(claude(r#""a \"b\" c""#), tool("a \"b\" c"));
         assert_eq!(claude(r"a\ b"), tool("a b"));
+        let gemini = |options: &str, command: &str| {
+            let script = format!(
+                "shopt -u {options}; _bgpids_file=/tmp/gemini-shell-4DT/bgpids.tmp\n(\n  trap 'jobs -p > \
+                 \"$_bgpids_file\"' EXIT\n{command}\n)\n__code=$?\nexit $__code"
+            );
+            (of(&["/usr/bin/bash", "-c", &script]), script)
+        };
+        assert_eq!(
+            gemini("promptvars nullglob", "a | b\nc").0,
+            tool("a | b\nc")
+        );
+        let (more, whole) = gemini("x; curl evil", "ls");
+        assert_eq!(more, Meaning::Script(whole));
         // More than Claude writes.
         for script in [
             "source /x/shell-snapshots/y || true && curl evil && eval ls < /dev/null && pwd -P >| x",

@@ -542,6 +542,29 @@ events! {
         text: Said,
     }
     => format!("{id} returned {}", bytes(text.bytes));
+    /// A tool call started another agent: what the call says is what a model was told. A claim, as in
+    /// `model.called`.
+    "agent.started" AgentStarted {
+        /// The agent that started it, and is it too, as far as processes go.
+        @beside process: Subject,
+        /// Where it was learned.
+        learned_from: ClaimSource,
+        /// The `tool.called` that started it.
+        call: u64,
+        /// The `prompt.submitted` with which it began.
+        prompt: u64,
+    }
+    => format!("for event {call}");
+    /// Another agent's model asked for nothing more. A claim, as in `model.called`.
+    "agent.ended" AgentEnded {
+        /// The agent that started it.
+        @beside process: Subject,
+        /// Where it was learned.
+        learned_from: ClaimSource,
+        /// The `tool.called` that started it.
+        call: u64,
+    }
+    => format!("for event {call}");
     /// It became known which tool call a command of the agent is for.
     "scope.bound" ScopeBound {
         /// The command.

@@ -279,6 +279,8 @@ impl Summary {
             | Event::ScopeEnded { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::ToolReturned { .. }
+            | Event::AgentStarted { .. }
+            | Event::AgentEnded { .. }
             | Event::EventsLost { .. } => {}
         }
     }

@@ -8,25 +8,25 @@ use std::{
     path::Path,
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use stockade_agents::Intent;
-use stockade_event::{Cause, Counts, Durability, Event, Stamp, Tally, spool::Lease};
+use stockade_event::{Counts, Durability, Event, Stamp, Tally, spool::Lease};
 use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
 use stockade_policy::{Decision, Policy, RecordContent, Request};
 use stockade_secrets::{hide, hide_words};
 use stockade_types::{
-    DecisionId, DecisionRecord, Digest, LimitName, RawText, RequestKind, SessionId, Subject,
-    Target, UnixMillis, ignored,
+    ClaimSource, DecisionId, DecisionRecord, Digest, LimitName, RawText, RequestKind, SessionId,
+    Subject, Target, UnixMillis, ignored,
 };
 
 use crate::{
     denials::DENIALS_BYTES_MAX,
     notices::{Notices, denial},
-    origins::{self, Bound, Origins},
+    origins::{self, Bound, Origins, SubAgent},
     repeats::Repeats,
 };
 
@@ -306,13 +306,7 @@ impl Recorder {
         events: &[Event],
         durability: Durability,
     ) -> Result<u64, SinkError> {
-        let origins: Vec<(Option<Arc<str>>, Option<Cause>)> = events
-            .iter()
-            .map(|event| {
-                let process = event.subject().and_then(|subject| subject.id);
-                process.map_or((None, None), |process| self.origins.of(process, event))
-            })
-            .collect();
+        let origins: Vec<_> = events.iter().map(|event| self.origins.of(event)).collect();
         let entries: Vec<Entry<'_>> = events
             .iter()
             .zip(&origins)
@@ -456,11 +450,15 @@ impl Recorder {
         mut event: Event,
         intent: Intent,
     ) -> Result<u64, SinkError> {
-        if !self.origins.admits(&mut event) {
+        if !self.origins.admits(&mut event, &intent) {
             return Ok(0);
         }
         let seq = self.write_from(source, &event, Durability::Written)?;
-        for bound in self.origins.claimed(seq, &event, intent) {
+        let learned = self.origins.claimed(seq, &event, intent);
+        if let Some(event) = learned.sub_agent.and_then(|one| sub_agent(one, &event)) {
+            self.write_from(source, &event, Durability::Written)?;
+        }
+        for bound in learned.scopes {
             let process = Subject {
                 id: Some(bound.first),
                 ..Subject::default()
@@ -469,6 +467,25 @@ impl Recorder {
         }
         Ok(seq)
     }
+}
+
+/// Says what became of a sub-agent by a claim.
+fn sub_agent(sub_agent: SubAgent, claim: &Event) -> Option<Event> {
+    let process = claim.subject()?.clone();
+    let learned_from = ClaimSource::Traffic;
+    Some(match sub_agent {
+        SubAgent::Started { call, prompt } => Event::AgentStarted {
+            process,
+            learned_from,
+            call,
+            prompt,
+        },
+        SubAgent::Ended { call } => Event::AgentEnded {
+            process,
+            learned_from,
+            call,
+        },
+    })
 }
 
 /// Says that the call of a scope has become known.

@@ -260,7 +260,11 @@ impl Passing {
         let asked = self.request.body.take().and_then(Unpack::into_inner);
         let asked = asked.map(Request::finish).unwrap_or_default();
         for event in self.sayings.of_request(&asked) {
-            let recorded = self.closings.claim(event, Intent::default());
+            let intent = match event {
+                Event::PromptSubmitted { .. } => Intent::of_prompts(&asked.prompts),
+                _ => Intent::default(),
+            };
+            let recorded = self.closings.claim(event, intent);
             self.unrecorded.push(recorded);
         }
         self.asked = Some(asked);

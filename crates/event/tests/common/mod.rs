@@ -233,7 +233,7 @@ fn called(text: &RawText) -> Event {
     }
 }
 
-fn said(text: &RawText) -> [Event; 4] {
+fn said(text: &RawText) -> [Event; 6] {
     let said = Said {
         bytes: u64::MAX,
         digest: Some(Digest::of(b"said")),
@@ -266,6 +266,17 @@ fn said(text: &RawText) -> [Event; 4] {
             id: text.clone(),
             call: Some(u64::MAX),
             text: said,
+        },
+        Event::AgentStarted {
+            process: subject(text),
+            learned_from,
+            call: 7,
+            prompt: u64::MAX,
+        },
+        Event::AgentEnded {
+            process: subject(text),
+            learned_from,
+            call: 7,
         },
         Event::ScopeBound {
             scope: text.display(),

@@ -1,36 +1,77 @@
-//! The tool calls of one agent that may still have effects.
+//! The tool calls of one agent that may still have effects, and the conversations that they are of.
 
 use std::collections::VecDeque;
 
 use stockade_agents::Intent;
 use stockade_event::{Cause, Event, Listed, Said};
-use stockade_types::{Certainty, Digest, RawText};
+use stockade_types::{Certainty, DecisionId, Digest, RawText};
 
 /// Calls that are open at a time; agents run some dozens.
 const OPEN_MAX: usize = 512;
 /// Ids of calls that have returned, and prompts, that are known again when they are sent again.
 const SAID_MAX: usize = 1024;
+/// Sub-agents that are told apart; what later ones say is taken for the agent's.
+const SUB_AGENTS_MAX: usize = 1024;
+/// Requests to models whose conversation is known; agents make some at a time.
+const REQUESTS_MAX: usize = 256;
 
 /// What the agent of a region has said.
 #[derive(Default)]
 pub(super) struct Region {
-    /// The last prompt.
-    turn: Option<u64>,
+    /// The agent's own conversation.
+    own: Conversation,
+    /// Those of its sub-agents, which run in the same processes.
+    others: Vec<Conversation>,
+    /// Requests of sub-agents, by the decision that allowed them, with the place of the conversation.
+    requests: VecDeque<(DecisionId, usize)>,
     /// How many calls there were.
     calls: u32,
     /// A process began for one of them.
     ran: bool,
     /// Calls without a result, oldest first.
     open: VecDeque<Open>,
-    returned: VecDeque<RawText>,
+    /// With the conversation that they were of.
+    returned: VecDeque<(RawText, Place)>,
     /// Prompts since the last answer: a call that fails is made again.
     prompts: Vec<Digest>,
+}
+
+/// Which conversation: that of a sub-agent, or the agent's own.
+type Place = Option<usize>;
+
+/// What an agent and its model say to each other.
+#[derive(Default)]
+struct Conversation {
+    /// The last prompt.
+    turn: Option<u64>,
+    /// The call that started it, and how that is known.
+    start: Option<(u64, Certainty)>,
+    has_ended: bool,
+}
+
+/// What became of a sub-agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SubAgent {
+    /// It began with a prompt.
+    Started { call: u64, prompt: u64 },
+    /// Its model asks for nothing more.
+    Ended { call: u64 },
+}
+
+/// What a claim tells.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The call that has returned with it and its command, if nothing ran for it although this agent's
+    /// commands are seen to run.
+    pub(super) unmet: Option<(u64, RawText)>,
+    pub(super) sub_agent: Option<SubAgent>,
 }
 
 /// A call without a result.
 struct Open {
     number: u64,
     turn: Option<u64>,
+    place: Place,
     id: RawText,
     intent: Intent,
     /// Scopes that are for it.
@@ -69,9 +110,9 @@ impl Region {
         Some(&open.intent)
     }
 
-    /// Returns the last prompt.
+    /// Returns the last prompt of the agent itself.
     pub(super) const fn turn(&self) -> Option<u64> {
-        self.turn
+        self.own.turn
     }
 
     /// Returns how many calls there were.
@@ -81,63 +122,170 @@ impl Region {
 
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
-        self.open.len() + self.returned.len() + self.prompts.len()
+        let said = self.open.len() + self.returned.len() + self.prompts.len();
+        said + self.others.len() + self.requests.len()
     }
 
     /// Prepares a claim for the record; `false` if it was made before.
-    pub(super) fn admits(&self, event: &mut Event) -> bool {
-        if let Event::PromptSubmitted { parts, aside, .. } = event {
-            return !self.prompts.contains(&digest(parts, *aside));
+    pub(super) fn admits(&mut self, event: &mut Event, intent: &Intent) -> bool {
+        match event {
+            Event::PromptSubmitted {
+                parts,
+                aside,
+                decision,
+                ..
+            } => {
+                if !*aside && let Some(place) = self.started_by(intent) {
+                    self.is_of(*decision, place);
+                }
+                !self.prompts.contains(&digest(parts, *aside))
+            }
+            Event::ToolReturned {
+                id, call, decision, ..
+            } => {
+                let open = self.open.iter().find(|open| open.id == *id);
+                let found = open.map(|open| (open.number, open.place));
+                *call = found.map(|(number, _)| number);
+                let before = self.returned.iter().rev().find(|(known, _)| known == id);
+                let place = match (found, before) {
+                    (Some((_, place)), _) => place,
+                    (None, Some((_, place))) => *place,
+                    (None, None) => None,
+                };
+                let is_new = found.is_some() || before.is_none();
+                if let Some(place) = place {
+                    self.is_of(*decision, place);
+                }
+                is_new
+            }
+            _ => true,
         }
-        if let Event::ToolReturned { id, call, .. } = event {
-            let open = self.open.iter().find(|open| open.id == *id);
-            *call = open.map(|open| open.number);
-            return call.is_some() || !self.returned.contains(id);
-        }
-        true
     }
 
-    /// Takes a claim that is in the record with number `seq`; returns the call that has returned with it
-    /// and its command, if nothing ran for it although this agent's commands are seen to run.
-    pub(super) fn claimed(
-        &mut self,
-        seq: u64,
-        event: &Event,
-        intent: Intent,
-    ) -> Option<(u64, RawText)> {
-        let mut unmet = None;
-        if let Event::PromptSubmitted { parts, aside, .. } = event {
+    /// Finds the conversation that a call started by saying what a model is told now, or begins it.
+    fn started_by(&mut self, intent: &Intent) -> Place {
+        let says = |open: &&Open| {
+            let mut prompts = open.intent.prompts.iter();
+            prompts.any(|prompt| intent.prompts.contains(prompt))
+        };
+        let mut named = self.open.iter().filter(says);
+        let call = named.next()?.number;
+        let certainty = match named.next() {
+            None => Certainty::Exact,
+            Some(_) => Certainty::Inferred,
+        };
+        let is_it = |one: &Conversation| one.start.is_some_and(|(start, _)| start == call);
+        if let Some(place) = self.others.iter().position(is_it) {
+            return Some(place);
+        }
+        if self.others.len() >= SUB_AGENTS_MAX {
+            return None;
+        }
+        self.others.push(Conversation {
+            start: Some((call, certainty)),
+            ..Conversation::default()
+        });
+        Some(self.others.len() - 1)
+    }
+
+    fn is_of(&mut self, request: DecisionId, place: usize) {
+        if self.requests.iter().any(|(known, _)| *known == request) {
+            return;
+        }
+        if self.requests.len() >= REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back((request, place));
+    }
+
+    fn place(&self, request: DecisionId) -> Place {
+        let mut requests = self.requests.iter();
+        let (_, place) = requests.find(|(known, _)| *known == request)?;
+        Some(*place)
+    }
+
+    fn conversation(&self, place: Place) -> &Conversation {
+        let other = place.and_then(|place| self.others.get(place));
+        other.unwrap_or(&self.own)
+    }
+
+    fn conversation_mut(&mut self, place: Place) -> &mut Conversation {
+        let other = place.and_then(|place| self.others.get_mut(place));
+        other.unwrap_or(&mut self.own)
+    }
+
+    /// Takes a claim that is in the record with number `seq`, and says what it tells.
+    pub(super) fn claimed(&mut self, seq: u64, event: &Event, intent: Intent) -> Told {
+        let mut told = Told::default();
+        if let Event::PromptSubmitted {
+            parts,
+            aside,
+            decision,
+            ..
+        } = event
+        {
             if self.prompts.len() < SAID_MAX {
                 self.prompts.push(digest(parts, *aside));
             }
             if !aside {
-                self.turn = Some(seq);
+                told.sub_agent = self.prompted(seq, *decision);
             }
-        } else if let Event::ToolCalled { id, .. } = event {
+        } else if let Event::ToolCalled { id, decision, .. } = event {
             self.calls = self.calls.wrapping_add(1);
             if self.open.len() >= OPEN_MAX {
                 self.open.pop_front();
             }
+            let place = self.place(*decision);
             self.open.push_back(Open {
                 number: seq,
-                turn: self.turn,
+                turn: self.conversation(place).turn,
+                place,
                 id: id.clone(),
                 intent,
                 scopes: 0,
             });
-        } else if let Event::ToolReturned { id, call, .. } = event {
+        } else if let Event::ToolReturned {
+            id, call, decision, ..
+        } = event
+        {
             let mut open = self.open.iter();
             let returned = open.find(|open| Some(open.number) == *call);
-            unmet = returned.and_then(Open::unmet).filter(|_| self.ran);
+            told.unmet = returned.and_then(Open::unmet).filter(|_| self.ran);
             self.open.retain(|open| Some(open.number) != *call);
             if self.returned.len() >= SAID_MAX {
                 self.returned.pop_front();
             }
-            self.returned.push_back(id.clone());
-        } else if let Event::ModelCalled { error: None, .. } = event {
+            self.returned.push_back((id.clone(), self.place(*decision)));
+        } else if let Event::ModelCalled {
+            error: None,
+            decision,
+            calls,
+            ..
+        } = event
+        {
             self.prompts.clear();
+            told.sub_agent = self.answered(*decision, calls.count > 0);
         }
-        unmet
+        told
+    }
+
+    fn prompted(&mut self, seq: u64, request: DecisionId) -> Option<SubAgent> {
+        let place = self.place(request);
+        let conversation = self.conversation_mut(place);
+        let before = conversation.turn.replace(seq);
+        let (call, _) = conversation.start.filter(|_| before.is_none())?;
+        Some(SubAgent::Started { call, prompt: seq })
+    }
+
+    fn answered(&mut self, request: DecisionId, asks_for_more: bool) -> Option<SubAgent> {
+        let place = self.place(request)?;
+        self.requests.retain(|(known, _)| *known != request);
+        let conversation = self.conversation_mut(Some(place));
+        if asks_for_more || std::mem::replace(&mut conversation.has_ended, true) {
+            return None;
+        }
+        let (call, _) = conversation.start?;
+        Some(SubAgent::Ended { call })
     }
 
     /// Finds the call that names a command line.
@@ -172,14 +320,45 @@ impl Region {
         Some(open.found(certainty))
     }
 
-    /// Says what an event of the agent itself came of.
-    pub(super) fn cause(&self, event: &Event) -> Option<Cause> {
-        if let Event::ToolReturned { call, .. } = event {
-            return Some(Cause {
-                turn: self.turn,
+    /// Says what a claim came of: the prompt, and of a sub-agent the call that started it.
+    fn cause_of_claim(&self, event: &Event) -> Option<Cause> {
+        let of = |place: Place| {
+            let conversation = self.conversation(place);
+            let (call, certainty) = conversation.start.unzip();
+            Cause {
+                turn: conversation.turn,
+                call,
+                certainty: certainty.unwrap_or(Certainty::Inferred),
+            }
+        };
+        match event {
+            Event::ToolReturned { call, decision, .. } => Some(Cause {
+                turn: self.conversation(self.place(*decision)).turn,
                 call: *call,
                 certainty: Certainty::Exact,
-            });
+            }),
+            Event::PromptSubmitted { decision, .. }
+            | Event::ToolCalled { decision, .. }
+            | Event::ModelCalled { decision, .. } => {
+                let cause = of(self.place(*decision));
+                (cause.turn.is_some() || cause.call.is_some()).then_some(cause)
+            }
+            Event::AgentStarted { call, .. } | Event::AgentEnded { call, .. } => {
+                let started =
+                    |one: &Conversation| one.start.is_some_and(|(start, _)| start == *call);
+                self.others
+                    .iter()
+                    .position(started)
+                    .map(|place| of(Some(place)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Says what an event of the agent itself came of.
+    pub(super) fn cause(&self, event: &Event) -> Option<Cause> {
+        if let Some(cause) = self.cause_of_claim(event) {
+            return Some(cause);
         }
         let target = match event {
             Event::FileChanged { path, .. } => Some(path),
@@ -195,7 +374,7 @@ impl Region {
             .or_else(|| self.for_host(host?));
         let (turn, call, certainty) = match found {
             Some(found) => (found.turn, Some(found.call), found.certainty),
-            None => (Some(self.turn?), None, Certainty::Inferred),
+            None => (Some(self.own.turn?), None, Certainty::Inferred),
         };
         Some(Cause {
             turn,

@@ -10,6 +10,7 @@
 //! a program further inside says of itself can never take the place of the agent's words.
 
 mod calls;
+mod kept;
 mod mismatch;
 
 use std::{
@@ -24,7 +25,9 @@ use stockade_secrets::hide;
 use stockade_sys::mark;
 use stockade_types::{Certainty, ProcessId, RawText};
 
+pub(crate) use calls::SubAgent;
 use calls::{Found, Region};
+use kept::Kept;
 use mismatch::{Effect, Mismatches};
 
 /// Processes and scopes that are remembered, about 100 bytes each.
@@ -36,6 +39,9 @@ const ENDED_MAX: usize = REMEMBERED_MAX / 2;
 const UNBOUND_MAX: usize = 64;
 /// Bytes of a command line that is compared.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
+
+/// The name of a scope, and what an event came of.
+pub(crate) type Origin = (Option<Arc<str>>, Option<Cause>);
 
 /// The number of a scope; 0 is the session outside all scopes.
 type Number = u32;
@@ -61,6 +67,7 @@ struct State {
     /// Scopes that have no call yet, oldest first.
     unbound: Vec<Unbound>,
     mismatches: Mismatches,
+    kept: Kept,
     next: Number,
     /// Whether the first execution, the command's own, has happened.
     started: bool,
@@ -114,6 +121,14 @@ pub(crate) struct Bound {
     pub(crate) first: ProcessId,
     pub(crate) call: u64,
     pub(crate) certainty: Certainty,
+}
+
+/// What has become known by a claim.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    /// Scopes whose call is known now.
+    pub(crate) scopes: Vec<Bound>,
+    pub(crate) sub_agent: Option<SubAgent>,
 }
 
 impl Default for Origins {
@@ -219,18 +234,19 @@ impl Origins {
         state.bind_last(new)
     }
 
-    /// Returns the scope of the process of an event, and what the event came of.
-    pub(crate) fn of(
-        &self,
-        process: ProcessId,
-        event: &Event,
-    ) -> (Option<Arc<str>>, Option<Cause>) {
+    /// Returns the scope of an event, and what the event came of.
+    pub(crate) fn of(&self, event: &Event) -> Origin {
         let mut state = lock(&self.state);
+        let Some(process) = event.subject().and_then(|subject| subject.id) else {
+            return state.kept.of(event);
+        };
         let number = self.number(&mut state, process, None);
         let name = (number > 0).then(|| name(number).into());
         let cause = state.cause(number, event);
         state.compare(number, process, event, cause);
-        (name, cause)
+        let origin = (name, cause);
+        state.kept.note(event, &origin);
+        origin
     }
 
     /// Returns what the tool call that a process works for says of itself; nobody has checked it.
@@ -248,32 +264,36 @@ impl Origins {
     }
 
     /// Prepares a claim of an agent for the record; `false` if it was made before.
-    pub(crate) fn admits(&self, event: &mut Event) -> bool {
+    pub(crate) fn admits(&self, event: &mut Event, intent: &Intent) -> bool {
         let Some(process) = event.subject().and_then(|subject| subject.id) else {
             return true;
         };
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
-        state.agent(number, process).admits(event)
+        state.agent(number, process).admits(event, intent)
     }
 
-    /// Takes a claim that is in the record with number `seq`, and returns the scopes whose call has
-    /// become known by it.
-    pub(crate) fn claimed(&self, seq: u64, event: &Event, intent: Intent) -> Vec<Bound> {
+    /// Takes a claim that is in the record with number `seq`, and returns what has become known by it.
+    pub(crate) fn claimed(&self, seq: u64, event: &Event, intent: Intent) -> Learned {
         let Some(process) = event.subject().and_then(|subject| subject.id) else {
-            return Vec::new();
+            return Learned::default();
         };
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
         let is_call = matches!(event, Event::ToolCalled { .. });
-        let unmet = state.agent(number, process).claimed(seq, event, intent);
-        if let Some((call, command)) = unmet {
+        let told = state.agent(number, process).claimed(seq, event, intent);
+        if let Some((call, command)) = told.unmet {
             state.mismatches.nothing_ran(call, &command);
         }
-        if is_call {
-            return state.bind_all(number);
+        let scopes = if is_call {
+            state.bind_all(number)
+        } else {
+            Vec::new()
+        };
+        Learned {
+            scopes,
+            sub_agent: told.sub_agent,
         }
-        Vec::new()
     }
 
     /// Returns the scope of a process; `parent` is asked for it where the kernel does not keep it.

@@ -2,9 +2,11 @@
 
 use stockade_agents::Intent;
 use stockade_event::{Cause, Event, Listed, Said};
-use stockade_types::{Access, Certainty, ClaimSource, DecisionId, ProcessId, RawText, Subject};
+use stockade_types::{
+    Access, Certainty, ClaimSource, DecisionId, Digest, ProcessId, RawText, Subject,
+};
 
-use super::{Bound, Execution, Origins};
+use super::{Bound, Execution, Learned, Origins, SubAgent};
 
 /// The agent, and whoever else, by their process numbers.
 const AGENT: u32 = 10;
@@ -45,9 +47,13 @@ fn intent(command: &str) -> Intent {
 }
 
 /// Makes a claim of a process, with number `seq`.
-fn claim(origins: &Origins, seq: u64, mut event: Event, intent: Intent) -> Option<Vec<Bound>> {
+fn claim(origins: &Origins, seq: u64, event: Event, intent: Intent) -> Option<Vec<Bound>> {
+    learned(origins, seq, event, intent).map(|learned| learned.scopes)
+}
+
+fn learned(origins: &Origins, seq: u64, mut event: Event, intent: Intent) -> Option<Learned> {
     origins
-        .admits(&mut event)
+        .admits(&mut event, &intent)
         .then(|| origins.claimed(seq, &event, intent))
 }
 
@@ -100,7 +106,7 @@ fn changed(pid: u32, path: &str) -> Event {
 }
 
 fn cause(origins: &Origins, pid: u32, path: &str) -> Option<Cause> {
-    origins.of(process(pid), &changed(pid, path)).1
+    origins.of(&changed(pid, path)).1
 }
 
 fn is_for(bound: Option<Bound>) -> Option<(u64, Certainty)> {
@@ -232,7 +238,7 @@ fn what_is_sent_again_is_said_once() {
     assert!(claim(&origins, 9, returned(AGENT, "a"), Intent::default()).is_none());
     // An id without a call is said too, and is nobody's.
     let mut unknown = returned(AGENT, "never");
-    assert!(origins.admits(&mut unknown));
+    assert!(origins.admits(&mut unknown, &Intent::default()));
     assert!(matches!(unknown, Event::ToolReturned { call: None, .. }));
 }
 
@@ -307,4 +313,51 @@ fn a_call_says_why_it_was_made() {
         "{said}"
     );
     assert_eq!(origins.says(process(AGENT)), None);
+}
+
+/// A sub-agent's calls are of the call that started it, also where its conversation goes on between
+/// those of the agent; the agent's turn stays its own.
+#[test]
+fn what_a_sub_agent_says_is_of_the_call_that_started_it() {
+    let origins = session();
+    let told = |text: &str| Intent {
+        prompts: vec![Digest::of(text.as_bytes())],
+        ..Intent::default()
+    };
+    let by = |request: u64, mut event: Event| {
+        if let Event::PromptSubmitted { decision, .. }
+        | Event::ToolCalled { decision, .. }
+        | Event::ToolReturned { decision, .. } = &mut event
+        {
+            *decision = DecisionId::new(request);
+        }
+        event
+    };
+    let cause = |event: &Event| origins.of(event).1.map(|cause| (cause.turn, cause.call));
+    claim(&origins, 5, by(1, prompt(AGENT, "do it")), told("do it")).unwrap();
+    claim(&origins, 6, by(1, called(AGENT, "a")), told("a part")).unwrap();
+    claim(&origins, 7, by(1, called(AGENT, "b")), intent("make")).unwrap();
+    let sub = by(2, prompt(AGENT, "a part"));
+    let learned = learned(&origins, 8, sub.clone(), told("a part")).unwrap();
+    let started = SubAgent::Started { call: 6, prompt: 8 };
+    assert_eq!(learned.sub_agent, Some(started));
+    let its = by(2, called(AGENT, "c"));
+    claim(&origins, 9, its.clone(), intent("cc a.c")).unwrap();
+    assert_eq!(cause(&its), Some((Some(8), Some(6))));
+    let bound = executes(&origins, 20, Some(AGENT), &["sh", "-c", "cc a.c"]);
+    assert_eq!(is_for(bound), Some((9, Certainty::Exact)));
+    let effect = origins.of(&changed(20, "/w/a.o")).1.unwrap();
+    assert_eq!((effect.turn, effect.call), (Some(8), Some(9)));
+    // It goes on with the result of its own call, and so does the agent.
+    claim(&origins, 10, by(3, returned(AGENT, "c")), Intent::default()).unwrap();
+    let next = by(3, called(AGENT, "d"));
+    claim(&origins, 11, next.clone(), intent("ld")).unwrap();
+    assert_eq!(cause(&next), Some((Some(8), Some(6))));
+    claim(&origins, 12, by(4, returned(AGENT, "b")), Intent::default()).unwrap();
+    let agents = by(4, called(AGENT, "e"));
+    claim(&origins, 13, agents.clone(), intent("ls")).unwrap();
+    assert_eq!(cause(&agents), Some((Some(5), None)));
+    // A request that is made again is of the same conversation, although nothing in it is new.
+    assert!(claim(&origins, 14, by(5, returned(AGENT, "c")), Intent::default()).is_none());
+    assert_eq!(cause(&by(5, called(AGENT, "f"))), Some((Some(8), Some(6))));
 }

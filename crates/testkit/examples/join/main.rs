@@ -126,7 +126,10 @@ fn prepare(env: &TestEnv, repo: &Repo, script: &Script) {
 }
 
 fn policy(env: &TestEnv, script: &Script, model: u16, server: u16) -> std::path::PathBuf {
-    let names = script.hosts.iter().map(|host| format!("\"{host}\" = \"127.0.0.1\"\n"));
+    let names = script
+        .hosts
+        .iter()
+        .map(|host| format!("\"{host}\" = \"127.0.0.1\"\n"));
     let text = format!(
         r#"schema = 1
 [[allow]]

@@ -8,7 +8,12 @@ use stockade_testkit::{ToolResult, events::Event};
 use crate::script::{AGAIN_COMMAND, mark, marks};
 
 /// Kinds of effects, in the order of the table.
-pub(crate) const KINDS: [&str; 4] = ["processes", "file changes", "connections", "refusals and questions"];
+pub(crate) const KINDS: [&str; 4] = [
+    "processes",
+    "file changes",
+    "connections",
+    "refusals and questions",
+];
 
 /// What came of effects of one kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +77,9 @@ pub(crate) fn labels(results: &[ToolResult]) -> Labels {
     let mut again = 0;
     for result in results {
         if result.command == AGAIN_COMMAND {
-            labels.calls.insert(mark(900 + again), result.call_id.clone());
+            labels
+                .calls
+                .insert(mark(900 + again), result.call_id.clone());
             again += 1;
         }
         for mark in marks(&result.command) {
@@ -86,7 +93,9 @@ pub(crate) fn labels(results: &[ToolResult]) -> Labels {
 }
 
 fn number(event: &Event, path: &[&str]) -> Option<u64> {
-    let value = path.iter().try_fold(&event.json, |value, name| value.get(name));
+    let value = path
+        .iter()
+        .try_fold(&event.json, |value, name| value.get(name));
     value.and_then(Value::as_u64)
 }
 
@@ -137,12 +146,17 @@ pub(crate) fn score(events: &[Event], results: &[ToolResult], model: &str) -> Sc
             score.own.0 += 1;
             if named.is_some() {
                 score.own.1 += 1;
-                score.faults.push(format!("the agent's own, for {named:?}: {}", line(event)));
+                score
+                    .faults
+                    .push(format!("the agent's own, for {named:?}: {}", line(event)));
             }
             continue;
         }
         let marks = marked(event);
-        let wanted: BTreeSet<&String> = marks.iter().filter_map(|mark| labels.of(mark, kind)).collect();
+        let wanted: BTreeSet<&String> = marks
+            .iter()
+            .filter_map(|mark| labels.of(mark, kind))
+            .collect();
         let mut wanted = wanted.into_iter();
         let (Some(wanted), None) = (wanted.next(), wanted.next()) else {
             if named.is_some() {
@@ -152,7 +166,9 @@ pub(crate) fn score(events: &[Event], results: &[ToolResult], model: &str) -> Sc
             }
             continue;
         };
-        let Some(count) = score.counts.get_mut(kind) else { continue };
+        let Some(count) = score.counts.get_mut(kind) else {
+            continue;
+        };
         count.labelled += 1;
         match named {
             Some(named) if named == wanted => {
@@ -167,7 +183,9 @@ pub(crate) fn score(events: &[Event], results: &[ToolResult], model: &str) -> Sc
             }
             None => {
                 count.missed += 1;
-                score.faults.push(format!("of {wanted}, for none: {}", line(event)));
+                score
+                    .faults
+                    .push(format!("of {wanted}, for none: {}", line(event)));
             }
         }
     }

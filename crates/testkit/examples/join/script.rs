@@ -46,8 +46,8 @@ pub(crate) fn marks(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (at, _) in text.match_indices(BEGIN) {
         let mark = text.get(at..at + BEGIN.len() + DIGITS).unwrap_or_default();
-        let is_whole = mark.len() > BEGIN.len()
-            && mark.chars().skip(BEGIN.len()).all(|c| c.is_ascii_digit());
+        let is_whole =
+            mark.len() > BEGIN.len() && mark.chars().skip(BEGIN.len()).all(|c| c.is_ascii_digit());
         if is_whole && !found.iter().any(|other| other == mark) {
             found.push(mark.to_owned());
         }
@@ -89,7 +89,9 @@ impl Script {
     }
 
     fn files(&mut self) -> Tool {
-        self.shell("echo a > @.a && cp @.a @.b && mv @.b @.c && ln -s @.c @.l && rm @.a && /bin/true @")
+        self.shell(
+            "echo a > @.a && cp @.a @.b && mv @.b @.c && ln -s @.c @.l && rm @.a && /bin/true @",
+        )
     }
 
     fn edits(&mut self) -> Tool {
@@ -141,10 +143,7 @@ impl Script {
             old: "old".to_owned(),
             new: "new".to_owned(),
         };
-        [
-            Step::Calls(vec![Tool::Read(path)]),
-            Step::Calls(vec![edit]),
-        ]
+        [Step::Calls(vec![Tool::Read(path)]), Step::Calls(vec![edit])]
     }
 
     fn server(&mut self) -> Tool {
@@ -159,7 +158,12 @@ impl Script {
         let one = |tool: Tool| Step::Calls(vec![tool]);
         let mut steps = vec![
             one(self.files()),
-            Step::Calls(vec![self.files(), self.edits(), self.writes(), self.python()]),
+            Step::Calls(vec![
+                self.files(),
+                self.edits(),
+                self.writes(),
+                self.python(),
+            ]),
             one(self.server()),
             one(self.edits()),
             Step::Calls(vec![self.build(), self.connects("friend")]),
@@ -172,7 +176,9 @@ impl Script {
             Step::shell(AGAIN_COMMAND),
             Step::shell(AGAIN_COMMAND),
             Step::Calls(vec![self.connects("stranger"), self.late(), self.build()]),
-            one(self.shell("git add -A . > @.log; git commit -q -m @; git push -q origin HEAD:refs/heads/@")),
+            one(self.shell(
+                "git add -A . > @.log; git commit -q -m @; git push -q origin HEAD:refs/heads/@",
+            )),
         ]);
         if has_sub_agents {
             let prompt = format!("Make the part {} of it.", mark(800));

@@ -199,6 +199,8 @@ impl Timeline {
             | Event::LoginRenewed { .. }
             | Event::ProcessEnded { .. }
             | Event::ResourcesSampled { .. }
+            | Event::AgentStarted { .. }
+            | Event::AgentEnded { .. }
             | Event::ToolReturned { .. } => {}
             Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
                 self.claimed(envelope);

@@ -100,6 +100,8 @@ pub(super) const fn is_claim(event: &Event) -> bool {
         Event::PromptSubmitted { .. }
             | Event::ToolCalled { .. }
             | Event::ToolReturned { .. }
+            | Event::AgentStarted { .. }
+            | Event::AgentEnded { .. }
             | Event::ScopeBound { .. }
     )
 }
