@@ -55,6 +55,13 @@ pub(crate) const AGENTS: &[Package] = &[
     },
 ];
 
+/// Agents that only the labelled run needs, besides those.
+pub(crate) const JOINED: &[Package] = &[Package {
+    name: "@google/gemini-cli",
+    version: "0.61.0",
+    native: None,
+}];
+
 /// The sandboxes with which measurements compare, besides the agents.
 pub(crate) const RIVALS: &[Package] = &[Package {
     name: "@anthropic-ai/sandbox-runtime",

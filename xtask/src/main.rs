@@ -12,6 +12,7 @@ mod elf;
 mod fuzz;
 mod generate;
 mod hour;
+mod join;
 mod out;
 mod process;
 mod properties;
@@ -59,6 +60,8 @@ enum Command {
     BenchClient(bench::client::Args),
     /// Counts the questions of two scripted hours, as root, and writes docs/questions.md.
     Hour(hour::Args),
+    /// Compares what records say of real agents with a labelled script, and writes docs/join.md.
+    Join(join::Args),
     /// Runs real programs bare, inside and in other sandboxes, and writes the table.
     Conformance(conformance::Args),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::BenchClient(args) => bench::client::run(&args).map(|()| Outcome::Passed),
         Command::Hour(args) => hour::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Conformance(args) => conformance::run(&args),
     };
     match done {

@@ -21,7 +21,7 @@ use stockade_testkit::{
 };
 
 use agents::{AGENTS, Agent};
-use score::{KINDS, Score, score};
+use score::{Count, KINDS, Score, score};
 use script::{AGAIN, BUILD, EDITS, Script};
 
 /// Time that an agent has for the script.
@@ -161,18 +161,90 @@ reason = "a stranger of the laboratory"
     env.write("policy.toml", &text)
 }
 
+/// Least precision and recall, and least share of what is exact, in percent.
+const PRECISION_MIN: f64 = 99.0;
+const RECALL_MIN: f64 = 98.0;
+const EXACT_MIN: f64 = 90.0;
+/// Least number of effects of all agents.
+const EFFECTS_MIN: usize = 300;
+
+fn percent(part: usize, of: usize) -> f64 {
+    let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    if of == 0 {
+        return 0.0;
+    }
+    100.0 * number(part) / number(of)
+}
+
 /// Prints the tables; fails if a target is missed.
 #[expect(clippy::print_stdout, reason = "the table is its output")]
 fn print(scores: &[(&Agent, Score)]) -> ExitCode {
+    println!(
+        "| agent | protocol | effects | right | wrong | none | precision | recall | exact | wrongly exact |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let mut sum = Count::default();
     for (agent, score) in scores {
-        println!("{} ({})", agent.name, agent.protocol);
-        for (kind, count) in KINDS.iter().zip(&score.counts) {
-            println!("{kind}: {count:?}");
-        }
+        let all = score.all();
+        sum.add(&all);
+        println!("| {} | {} | {}", agent.name, agent.protocol, columns(&all));
+    }
+    println!("| **all** | | {}", columns(&sum));
+    println!("\n| effects | all | right | wrong | none | exact |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for (kind, name) in KINDS.iter().enumerate() {
+        let mut count = Count::default();
+        let of_kind = scores
+            .iter()
+            .filter_map(|(_, score)| score.counts.get(kind));
+        of_kind.for_each(|other| count.add(other));
         println!(
-            "calls {:?} own {:?} unmarked {:?} sub {:?}",
-            score.calls, score.own, score.unmarked, score.of_sub_agents
+            "| {name} | {} | {} | {} | {} | {} |",
+            count.labelled, count.right, count.wrong, count.missed, count.right_exact
         );
     }
+    println!(
+        "\n| agent | calls recorded | calls of sub-agents under their start | connections to the model \
+         that name a call | effects without a label: name a call, name none |"
+    );
+    println!("|---|---:|---:|---:|---:|");
+    for (agent, score) in scores {
+        let (calls, recorded) = score.calls;
+        let (subs, right, _) = score.of_sub_agents;
+        let (own, named) = score.own;
+        let (joined, none) = score.unmarked;
+        println!(
+            "| {} | {recorded} of {calls} | {right} of {subs} | {named} of {own} | {joined}, {none} |",
+            agent.name
+        );
+    }
+    let is_whole = |score: &Score| {
+        let ((calls, recorded), (subs, right, wrong)) = (score.calls, score.of_sub_agents);
+        recorded == calls && right == subs && wrong == 0
+    };
+    let is_met = sum.labelled >= EFFECTS_MIN
+        && sum.wrong_exact == 0
+        && percent(sum.right, sum.right + sum.wrong) >= PRECISION_MIN
+        && percent(sum.right, sum.labelled) >= RECALL_MIN
+        && percent(sum.right_exact, sum.right + sum.wrong) >= EXACT_MIN;
+    if !is_met || !scores.iter().all(|(_, score)| is_whole(score)) {
+        note("join: a target is missed");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
+}
+
+fn columns(count: &Count) -> String {
+    let named = count.right + count.wrong;
+    format!(
+        "{} | {} | {} | {} | {:.1} % | {:.1} % | {:.1} % | {} |",
+        count.labelled,
+        count.right,
+        count.wrong,
+        count.missed,
+        percent(count.right, named),
+        percent(count.right, count.labelled),
+        percent(count.right_exact, named),
+        count.wrong_exact
+    )
 }

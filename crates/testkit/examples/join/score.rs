@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use stockade_testkit::{ToolResult, events::Event};
 
-use crate::script::{AGAIN_COMMAND, mark, marks};
+use crate::script::{AGAIN_COMMAND, SUB_AGENT, mark, marks};
 
 /// Kinds of effects, in the order of the table.
 pub(crate) const KINDS: [&str; 4] = [
@@ -45,8 +45,9 @@ pub(crate) struct Score {
     pub(crate) counts: [Count; KINDS.len()],
     /// Calls of the script, and those of them that are in the record.
     pub(crate) calls: (usize, usize),
-    /// Calls whose sub-agent they are said to be of: in all, and rightly.
-    pub(crate) of_sub_agents: (usize, usize),
+    /// Calls of sub-agents, and those of them that name the call which started the sub-agent; with them
+    /// the calls of the agent itself that name one.
+    pub(crate) of_sub_agents: (usize, usize, usize),
     /// Connections to the model, which are no call's; and those that name one.
     pub(crate) own: (usize, usize),
     /// Effects without a mark that name a call, and that name none.
@@ -125,6 +126,51 @@ fn marked(event: &Event) -> Vec<String> {
     marks(&own.to_string())
 }
 
+/// Returns the marks of who did it, for effects without one: of the processes that it came of, as the
+/// kernel knows them.
+fn inherited(event: &Event) -> Vec<String> {
+    let process = event.json.get("process").or_else(|| event.json.get("by"));
+    process.map_or_else(Vec::new, |process| marks(&process.to_string()))
+}
+
+impl Score {
+    /// Adds up all kinds; what is the agent's own and names a call is wrong.
+    pub(crate) fn all(&self) -> Count {
+        let mut sum = Count::default();
+        self.counts.iter().for_each(|count| sum.add(count));
+        sum.wrong += self.own.1;
+        sum
+    }
+
+    /// Counts which calls of sub-agents name the call that started it.
+    fn sub_agents(&mut self, events: &[Event], results: &[ToolResult]) {
+        let of_kind = |kind: &'static str| events.iter().filter(move |event| event.kind() == kind);
+        let started: BTreeSet<u64> = of_kind("agent.started")
+            .filter_map(|event| number(event, &["call"]))
+            .collect();
+        let starts = |call: &Event| {
+            let id = call.field("id");
+            let result = results.iter().find(|result| result.call_id == id);
+            result.is_some_and(|result| marks(&result.command).contains(&mark(SUB_AGENT)))
+        };
+        let right: BTreeSet<u64> = of_kind("tool.called")
+            .filter(|call| starts(call))
+            .filter_map(|call| number(call, &["seq"]))
+            .filter(|seq| started.contains(seq))
+            .collect();
+        for call in of_kind("tool.called") {
+            let named = number(call, &["cause", "call"]);
+            if call.field("id").starts_with("sub-") {
+                self.of_sub_agents.0 += 1;
+                let is_right = named.is_some_and(|named| right.contains(&named));
+                self.of_sub_agents.1 += usize::from(is_right);
+            } else {
+                self.of_sub_agents.2 += usize::from(named.is_some());
+            }
+        }
+    }
+}
+
 /// Counts the effects of a session; `model` is the host of its model.
 pub(crate) fn score(events: &[Event], results: &[ToolResult], model: &str) -> Score {
     let labels = labels(results);
@@ -138,6 +184,7 @@ pub(crate) fn score(events: &[Event], results: &[ToolResult], model: &str) -> Sc
     let recorded: BTreeSet<&String> = ids.values().collect();
     let is_recorded = |result: &&ToolResult| recorded.contains(&result.call_id);
     score.calls = (results.len(), results.iter().filter(is_recorded).count());
+    score.sub_agents(events, results);
     for event in events {
         let Some(kind) = kind(event) else { continue };
         let named = number(event, &["cause", "call"]).and_then(|seq| ids.get(&seq));
@@ -152,7 +199,10 @@ pub(crate) fn score(events: &[Event], results: &[ToolResult], model: &str) -> Sc
             }
             continue;
         }
-        let marks = marked(event);
+        let mut marks = marked(event);
+        if marks.is_empty() {
+            marks = inherited(event);
+        }
         let wanted: BTreeSet<&String> = marks
             .iter()
             .filter_map(|mark| labels.of(mark, kind))

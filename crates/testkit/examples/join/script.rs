@@ -7,6 +7,9 @@ use stockade_testkit::{Step, model::Tool};
 const BEGIN: &str = "zq";
 const DIGITS: usize = 3;
 
+/// The number of the mark in what a sub-agent is told.
+pub(crate) const SUB_AGENT: usize = 800;
+
 /// A script that edits files: it makes copies, changes them, and starts programs that do.
 pub(crate) const EDITS: &str = "#!/bin/sh
 for part in a b; do
@@ -181,7 +184,7 @@ impl Script {
             )),
         ]);
         if has_sub_agents {
-            let prompt = format!("Make the part {} of it.", mark(800));
+            let prompt = format!("Make the part {} of it.", mark(SUB_AGENT));
             let script = vec![
                 one(self.files()),
                 Step::Calls(vec![self.edits(), self.writes(), self.connects("friend")]),

@@ -405,8 +405,9 @@ mod tests {
             script: vec![Step::shell("wc"), Step::say("three")],
         };
         let mut plays = Plays::new(vec![Step::Calls(vec![Tool::Shell("ls".into()), agent])]);
-        let Reply::Calls(calls) = plays.reply(&turn("hi", 1, &[])) else {
-            unreachable!("the script begins with calls")
+        let calls = match plays.reply(&turn("hi", 1, &[])) {
+            Reply::Calls(calls) => calls,
+            Reply::Say(_) | Reply::Searched(_) => Vec::new(),
         };
         let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
         assert_eq!(ids, ["call-0-0", "call-0-1"]);
