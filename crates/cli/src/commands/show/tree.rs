@@ -150,6 +150,8 @@ impl Tree {
             // What was let through is shown; how things ended, and what they used, is in the timeline.
             Event::ApprovalUsed { .. }
             | Event::ProcessEnded { .. }
+            | Event::AgentStarted { .. }
+            | Event::AgentEnded { .. }
             | Event::ScopeEnded { .. }
             | Event::ResourcesSampled { .. } => return,
         };

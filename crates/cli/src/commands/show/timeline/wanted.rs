@@ -46,6 +46,8 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::ToolReturned { .. }
         | Event::ScopeBound { .. }
         | Event::ProcessEnded { .. }
+        | Event::AgentStarted { .. }
+        | Event::AgentEnded { .. }
         | Event::ScopeEnded { .. }
         | Event::ResourcesSampled { .. }
         | Event::RefusalRepeated { .. } => true,
