@@ -1,6 +1,6 @@
 //! The readers of calls against changed inputs.
 
-use stockade_agents::{Place, Request, Response};
+use stockade_agents::{Call, Place, Request, Response};
 use stockade_fuzz::{TRIES, Target};
 
 use super::golden::{all, pieces};
@@ -65,7 +65,7 @@ fn fuzz_model_bodies() {
                 // Calls are told of in their order, as they become whole.
                 let calls = answered.calls.entries();
                 assert_eq!(calls.get(..told.len()), Some(told.as_slice()));
-                let intents: Vec<_> = calls.iter().map(|call| call.intent()).collect();
+                let intents: Vec<_> = calls.iter().map(Call::intent).collect();
                 (request.finish(), answered, intents)
             };
             assert_eq!(read(&[usize::MAX]), read(&[1, 7, 2]));

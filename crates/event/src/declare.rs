@@ -1,6 +1,7 @@
 //! How the set of events is written down.
 
 use serde::Serialize;
+use stockade_types::Target;
 
 use crate::totals::Counts;
 
@@ -14,6 +15,15 @@ pub trait FieldWriter {
     /// # Errors
     /// When the field cannot be written.
     fn field(&mut self, name: &str, value: &impl Serialize) -> Result<(), Self::Error>;
+}
+
+/// Returns the target of an event about a server.
+pub(crate) fn server(host: &str, port: u16) -> Target {
+    Target {
+        host: Some(host.to_owned()),
+        port: Some(port),
+        ..Target::default()
+    }
 }
 
 /// Gives a closure of the set of events the type of its argument.
@@ -135,6 +145,11 @@ macro_rules! events {
                 $($kind => const { &[$($(events!(@name $beside $field),)?)+] },)+
                 _ => &[],
             }
+        }
+
+        /// Returns every kind of event in the order in which the reference lists them.
+        pub const fn catalogue() -> &'static [KindDoc] {
+            CATALOGUE
         }
 
         const CATALOGUE: &[KindDoc] = &[$(

@@ -13,11 +13,11 @@ use crate::{
     beside::Beside,
     catalogue::{FieldDoc, KindDoc},
     cause::Said,
-    declare::{FieldWriter, apply, events},
+    declare::{FieldWriter, apply, events, server},
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
     text::{
         ModelCall, because, bytes, connection_line, decided, guarantee_line, limit_text,
-        model_line, prompt_line, safe, tool_line, words,
+        model_line, passed, prompt_line, safe, tool_line, words,
     },
     totals::{Counts, LayerSeen, SessionOutcome},
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
@@ -236,11 +236,7 @@ events! {
         Some(decision) => decided(decision),
         None => format!("{} {path} by {}", access, by.exe),
     };
-    target Target {
-        path: Some(path.clone()),
-        access: Some(*access),
-        ..Target::default()
-    };
+    target Target { path: Some(path.clone()), access: Some(*access), ..Target::default() };
     counts |counts| counts.file_changes += 1;
     /// An allowed connection ended, or could not be made.
     "connection.closed" ConnectionClosed {
@@ -260,20 +256,12 @@ events! {
         /// route to host`.
         failed: Option<String>,
     }
-    => match failed {
-        Some(why) => format!("{decision} {}:{port}  not made: {}", safe(host), safe(why)),
-        None => format!(
-            "{decision} {}:{port}  {} out, {} in",
-            safe(host),
-            bytes(*bytes_out),
-            bytes(*bytes_in)
-        ),
-    };
-    target Target {
-        host: Some(host.clone()),
-        port: Some(*port),
-        ..Target::default()
-    };
+    => format!(
+        "{decision} {}:{port}  {}",
+        safe(host),
+        passed(*bytes_out, *bytes_in, failed.as_deref())
+    );
+    target server(host, *port);
     counts |counts| counts.connections += 1;
     closes true;
     /// A port of the session became reachable on the machine's loopback.
@@ -388,11 +376,9 @@ events! {
         safe(host)
     );
     target Target {
-        host: Some(host.clone()),
-        port: Some(*port),
         method: Some(method.clone()),
         path: Some(path.clone()),
-        ..Target::default()
+        ..server(host, *port)
     };
     /// A signature with a key that programs inside do not have was refused.
     "credential.refused" CredentialRefused {
@@ -489,11 +475,7 @@ events! {
         ended: *ended,
         unread: unread.as_deref(),
     });
-    target Target {
-        host: Some(host.clone()),
-        port: Some(*port),
-        ..Target::default()
-    };
+    target server(host, *port);
     closes true;
     /// A model was told what to do: by the person, or by the agent for it. A claim, as in
     /// `model.called`; its number is the `turn` of what comes of it.
@@ -613,9 +595,4 @@ events! {
     }
     => format!("{}: {} ({})", severity, safe(title), safe(detail));
     closes true;
-}
-
-/// Returns every kind of event in the order in which the reference lists them.
-pub const fn catalogue() -> &'static [KindDoc] {
-    CATALOGUE
 }

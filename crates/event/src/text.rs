@@ -204,6 +204,14 @@ pub(crate) fn tool_line(name: &RawText, arguments: Option<&Said>) -> String {
     }
 }
 
+/// Says what went over a connection, or why it was not made.
+pub(crate) fn passed(bytes_out: u64, bytes_in: u64, failed: Option<&str>) -> String {
+    failed.map_or_else(
+        || format!("{} out, {} in", bytes(bytes_out), bytes(bytes_in)),
+        |why| format!("not made: {}", safe(why)),
+    )
+}
+
 /// Returns the first line of a text that is not empty, cut.
 fn first_line(text: &RawText) -> String {
     let mut lines = text.as_bytes().split(|byte| *byte == b'\n');

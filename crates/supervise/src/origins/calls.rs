@@ -296,8 +296,8 @@ impl Region {
         };
         let named = self.open.iter().filter(is_it);
         let free = named.clone().filter(|open| open.scopes == 0);
-        let certainty = match (free.clone().count(), named.clone().count()) {
-            (1, _) | (0, 1) => Certainty::Exact,
+        let certainty = match named.clone().count() {
+            1 => Certainty::Exact,
             // Several say the same: which of them it is cannot be told.
             _ => Certainty::Inferred,
         };

@@ -9,7 +9,7 @@ use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Envelope, Event, HostedToolSeen};
 use stockade_types::{
-    Access, Answerer, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
+    Access, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
 };
 
 use super::{
@@ -147,16 +147,7 @@ impl Timeline {
             Event::ApprovalRequested {
                 approval, decision, ..
             } => self.requested(run, time, approval, decision),
-            Event::ApprovalDecided {
-                approval,
-                verdict,
-                scope,
-                by,
-                reason,
-            } => {
-                let reach = scope.as_deref().map(|scope| reach(scope, time));
-                self.answered(approval, *verdict, reach, by, reason.as_deref());
-            }
+            Event::ApprovalDecided { .. } => self.answered(event, time),
             Event::ConnectionDecided {
                 decision,
                 address,
@@ -415,21 +406,29 @@ impl Timeline {
         }
     }
 
-    fn answered(
-        &mut self,
-        approval: &ApprovalId,
-        verdict: Verdict,
-        reach: Option<String>,
-        by: &Answerer,
-        reason: Option<&str>,
-    ) {
+    fn answered(&mut self, event: &Event, time: u64) {
+        let Event::ApprovalDecided {
+            approval,
+            verdict,
+            scope,
+            by,
+            reason,
+        } = event
+        else {
+            return;
+        };
+        let reach = scope.as_deref().map(|scope| reach(scope, time));
         let Some((entry, line)) = self.asks.remove(approval) else {
             return;
         };
         let Some(line) = self.line_at(entry, line) else {
             return;
         };
-        line.text = format!("{} {}", line.text, answer(verdict, reach, by, reason));
+        line.text = format!(
+            "{} {}",
+            line.text,
+            answer(*verdict, reach, by, reason.as_deref())
+        );
     }
 
     /// Returns the block that an event belongs to, making it at the first event of a command.
