@@ -32,6 +32,12 @@ impl Place {
         self.env.write(format!("home/.codex/{name}"), text);
     }
 
+    /// Has the login in codex's own file inside, as without credentials that stay outside.
+    fn has_login_inside(&self) {
+        let policy = "schema = 1\n[[login]]\nid = \"codex-login\"\ninside = true\n";
+        self.env.write("home/.config/stockade/policy.toml", policy);
+    }
+
     fn own(&self, name: &str) -> String {
         fs::read_to_string(self.env.home().join(".codex").join(name)).unwrap_or_default()
     }
@@ -100,6 +106,7 @@ fn whose_change_stays_is_decided_by_content() {
 #[test]
 fn a_login_is_valid_on_both_sides() {
     Place::each(|place| {
+        place.has_login_inside();
         place.mine("auth.json", LOGIN);
         let same = place.state(&["copy", "codex", "--yes"]);
         same.assert_code(3);
@@ -142,6 +149,7 @@ fn a_login_is_valid_on_both_sides() {
 #[test]
 fn no_file_of_a_session_becomes_the_users() {
     Place::each(|place| {
+        place.has_login_inside();
         let victim = place.env.write("home/victim", "precious\n");
         place.mine("auth.json", LOGIN);
         place.mine("config.toml", "model = \"m\"\n");
