@@ -37,7 +37,9 @@ effects, one that is wrongly exact, or a call that is missing in the record.
 **What it does not show.** A script is more regular than a person's work. Two calls that say the same at
 the same time cannot be told apart by anyone and are not in the script. What is wrong in the claims of an
 agent that lies is not counted here: tests of attacks try that. Codex's call for a sub-agent returns
-before the sub-agent speaks, so that its calls do not name it; their effects name them all the same.
+before the sub-agent speaks, so that its calls do not name it; their effects name them all the same. That
+figure is in the last table and does not fail the command. AgentSight, which joins the same halves as root
+by heuristics, could not be put beside this: its helper needs a newer C library than the machine had.
 
 ";
 
