@@ -74,6 +74,20 @@ impl Line {
     }
 }
 
+/// Returns what the agent of a preset is called.
+pub(super) fn agent(preset: &str) -> String {
+    match preset {
+        "" | "generic" => "the agent".to_owned(),
+        preset => safe(preset),
+    }
+}
+
+/// Says that a guarantee does not hold, and why.
+pub(super) fn not_held(guarantee: &str, why: Option<&str>) -> String {
+    let why = safe(why.unwrap_or("no reason recorded"));
+    format!("not held here: {} ({why})", safe(guarantee))
+}
+
 /// Writes how far an answer given at `time` reaches: of a time how long it is.
 pub(super) fn reach(scope: &str, time_unix_ns: u64) -> String {
     let end = scope

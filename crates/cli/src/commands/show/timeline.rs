@@ -14,7 +14,10 @@ use stockade_types::{
 
 use super::{
     filter::Wanted,
-    lines::{Line, Mark, answer, asked, changed, first_level, noted, reach, refused, target},
+    lines::{
+        Line, Mark, agent, answer, asked, changed, first_level, not_held, noted, reach, refused,
+        target,
+    },
 };
 use crate::human::{cut, safe, words};
 
@@ -224,10 +227,7 @@ impl Timeline {
         } = event
         {
             self.workspace.clone_from(workspace);
-            self.agent = match preset.as_str() {
-                "" | "generic" => "the agent".to_owned(),
-                preset => safe(preset),
-            };
+            self.agent = agent(preset);
             let profile = if preset.is_empty() { "generic" } else { preset };
             let text = format!(
                 "session {}: {} in {workspace} ({}, profile {})",
@@ -247,11 +247,7 @@ impl Timeline {
             ..
         } = event
         {
-            let why = waiver
-                .as_deref()
-                .or(missing.as_deref())
-                .unwrap_or("no reason recorded");
-            let text = format!("not held here: {} ({})", safe(guarantee), safe(why));
+            let text = not_held(guarantee, waiver.as_deref().or(missing.as_deref()));
             (Mark::Note, text)
         } else if let Event::PolicyLoaded {
             revision, quiet, ..

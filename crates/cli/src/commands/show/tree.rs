@@ -15,7 +15,7 @@ use stockade_types::{
 
 use super::{
     filter::Wanted,
-    lines::{answer, asked, changed, denied, first_level, noted, reach, target},
+    lines::{agent, answer, asked, changed, denied, first_level, not_held, noted, reach, target},
     timeline::{claims, wanted::folds},
 };
 use crate::{
@@ -219,10 +219,7 @@ impl Tree {
         } = event
         {
             self.workspace.clone_from(workspace);
-            self.agent = match preset.as_str() {
-                "" | "generic" => "the agent".to_owned(),
-                preset => safe(preset),
-            };
+            self.agent = agent(preset);
             let text = format!("{} in {workspace} ({})", words(command), tier.as_str());
             if self.nodes.is_empty() {
                 self.nodes.push(Node {
@@ -241,9 +238,7 @@ impl Tree {
             ..
         } = event
         {
-            let why = waiver.as_deref().or(missing.as_deref());
-            let why = safe(why.unwrap_or("no reason recorded"));
-            let text = format!("not held here: {} ({why})", safe(guarantee));
+            let text = not_held(guarantee, waiver.as_deref().or(missing.as_deref()));
             Node::new(Sort::Note, envelope, &text)
         } else {
             if let Event::PolicyLoaded { quiet, .. } = event {
