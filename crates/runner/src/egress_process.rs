@@ -478,8 +478,8 @@ mod tests {
             assert_eq!(handed.is_ok(), same, "{handed:?}");
             drop(process);
             let got = pass::receive(&theirs).map(|(_, fds)| fds.len());
-            // The name socket and the spool.
-            assert_eq!(got.unwrap_or_default(), if same { 2 } else { 0 });
+            // The name socket, the spool, and the secrets.
+            assert_eq!(got.unwrap_or_default(), if same { 3 } else { 0 });
         }
     }
 }
