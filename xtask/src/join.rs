@@ -62,17 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let packages = [agents::AGENTS, agents::JOINED].concat();
     let installed = agents::ensure(&target, &packages)?;
-    for part in [
-        ["-p", "stockade-cli", "--bin", "stockade"],
-        ["-p", "stockade-testkit", "--example", "join"],
-    ] {
-        process::show(
-            Command::new("cargo")
-                .arg("build")
-                .args(part)
-                .current_dir(&root),
-        )?;
-    }
+    process::build_with_example(&root, "join")?;
     let output = process::output(
         Command::new(target.join("debug/examples/join"))
             .arg(target.join("debug/stockade"))

@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -74,4 +74,23 @@ fn not_started(command: &Command) -> String {
         "`{}` could not be started; is it installed",
         describe(command)
     )
+}
+
+/// Builds the program, and an example of the testkit that drives it.
+///
+/// # Errors
+/// When one of them does not build.
+pub(crate) fn build_with_example(root: &Path, example: &str) -> Result<()> {
+    for part in [
+        ["-p", "stockade-cli", "--bin", "stockade"],
+        ["-p", "stockade-testkit", "--example", example],
+    ] {
+        show(
+            Command::new("cargo")
+                .arg("build")
+                .args(part)
+                .current_dir(root),
+        )?;
+    }
+    Ok(())
 }

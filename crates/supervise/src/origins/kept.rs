@@ -7,8 +7,8 @@ use stockade_types::{ApprovalId, DecisionId};
 
 use super::Origin;
 
-/// Decisions, and approvals, whose origin is known: the newest ones. A connection can be open for so
-/// many decisions before its end has no origin.
+/// Decisions whose origin is known, the newest ones, and as many approvals. A connection can be open for
+/// so many decisions before its end has no origin.
 const KEPT_MAX: usize = 8 * 1024;
 
 /// Origins by decision and by approval.

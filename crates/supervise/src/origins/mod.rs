@@ -156,11 +156,6 @@ impl Origins {
         }
     }
 
-    /// Tells whether the kernel keeps the scopes of processes.
-    pub const fn are_kept_by_the_kernel(&self) -> bool {
-        self.marks
-    }
-
     /// Returns a number that is the same for effects of one command or of one call of the agent itself,
     /// as far as the kernel keeps scopes.
     pub(crate) fn era(&self, thread: u32) -> u64 {
