@@ -13,6 +13,7 @@ use crate::{
     beside::Beside,
     catalogue::{FieldDoc, KindDoc},
     cause::Said,
+    claims::with_claims,
     declare::{FieldWriter, apply, events, server},
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
     text::{
@@ -23,7 +24,7 @@ use crate::{
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
 };
 
-events! {
+with_claims! { events! {
     /// A session began; it is always the first event.
     "session.started" SessionStarted {
         /// Name given with `--name`.
@@ -401,164 +402,6 @@ events! {
         (true, _) => format!("{login} by {decision}"),
         (false, why) => format!("{login} by {decision}, not in the owner's file{}", because(why.as_deref())),
     };
-    /// A model was called, and its answer has ended. What was asked and answered are claims of the
-    /// program and the service, read while the bytes passed; no decision rests on them.
-    "model.called" ModelCalled {
-        /// The program that called it.
-        @beside process: Subject,
-        /// Where the claims were learned.
-        learned_from: ClaimSource,
-        /// The decision that allowed the request.
-        decision: DecisionId,
-        /// Canonical name or address.
-        host: String,
-        /// Port.
-        port: u16,
-        /// Whose protocol it is.
-        provider: ModelProvider,
-        /// The form of the call.
-        api: ModelApi,
-        /// The model that was asked for.
-        model_asked: Option<RawText>,
-        /// The model that answered, as it says.
-        model: Option<RawText>,
-        /// The id of the answer.
-        response_id: Option<RawText>,
-        /// Status of HTTP, if there was an answer.
-        status: Option<u16>,
-        /// The answer was to come in pieces.
-        streaming: bool,
-        /// Tokens: `input` with those from a cache (`cached`) and into one (`cache_written`), `output` with
-        /// those that the model kept for itself (`reasoning`).
-        usage: ModelUsage,
-        /// Why the answer ended, in the provider's word.
-        finish: Option<RawText>,
-        /// The kind of an error that it ended with, in the provider's word.
-        error: Option<RawText>,
-        /// Tools that the provider was allowed to run.
-        hosted_declared: Vec<HostedToolSeen>,
-        /// Tools that it ran, as it says.
-        hosted_used: Vec<HostedToolSeen>,
-        /// Names of the tools that the program runs itself.
-        functions: Listed<RawText>,
-        /// What was said since the model's last words: length and digest of each text.
-        prompts: Listed<TextSeen>,
-        /// What came of tool calls since then.
-        results: Listed<ToolResultSeen>,
-        /// Tool calls that the model asks for, those that were whole.
-        calls: Listed<ToolCallSeen>,
-        /// What the model said in text.
-        said: Option<TextSeen>,
-        /// Bytes of the body of the request.
-        bytes_out: u64,
-        /// Bytes of the body of the answer.
-        bytes_in: u64,
-        /// From the decision to the end, in milliseconds.
-        duration_ms: u64,
-        /// From the decision to the first byte of the body of the answer, in milliseconds.
-        first_byte_ms: Option<u64>,
-        /// `whole`, or `cut` if the answer or the call itself ended early.
-        ended: CallEnd,
-        /// What of it could not be read, and why.
-        unread: Option<String>,
-    }
-    => model_line(&ModelCall {
-        model: model.as_ref().or(model_asked.as_ref()),
-        provider: *provider,
-        usage,
-        duration_ms: *duration_ms,
-        finish: finish.as_ref(),
-        error: error.as_ref().map(|error| (*status, error)),
-        declared: hosted_declared,
-        used: hosted_used,
-        calls,
-        ended: *ended,
-        unread: unread.as_deref(),
-    });
-    target server(host, *port);
-    closes true;
-    /// A model was told what to do: by the person, or by the agent for it. A claim, as in
-    /// `model.called`; its number is the `turn` of what comes of it.
-    "prompt.submitted" PromptSubmitted {
-        /// The agent.
-        @beside process: Subject,
-        /// Where it was learned.
-        learned_from: ClaimSource,
-        /// The decision that allowed the request which carried it.
-        decision: DecisionId,
-        /// The model was offered no tools, as for a title or a summary: nothing comes of it.
-        aside: bool,
-        /// What was said, in the order in which it was; agents add texts of their own.
-        parts: Listed<Said>,
-    }
-    => prompt_line(parts, *aside);
-    /// A model asked its agent for a tool call. A claim, as in `model.called`.
-    "tool.called" ToolCalled {
-        /// The agent.
-        @beside process: Subject,
-        /// Where it was learned.
-        learned_from: ClaimSource,
-        /// The decision that allowed the request whose answer asked for it.
-        decision: DecisionId,
-        /// Its id; ids can collide.
-        id: RawText,
-        /// The tool.
-        name: RawText,
-        /// Its arguments as JSON without blanks and with sorted members, or as they were sent.
-        arguments: Option<Said>,
-    }
-    => tool_line(name, arguments.as_ref());
-    /// An agent told its model what came of a tool call. A claim, as in `model.called`.
-    "tool.returned" ToolReturned {
-        /// The agent.
-        @beside process: Subject,
-        /// Where it was learned.
-        learned_from: ClaimSource,
-        /// The decision that allowed the request which carried it.
-        decision: DecisionId,
-        /// The id of the call.
-        id: RawText,
-        /// The `tool.called` that it answers, if there is one.
-        call: Option<u64>,
-        /// What was said.
-        text: Said,
-    }
-    => format!("{id} returned {}", bytes(text.bytes));
-    /// A tool call started another agent: what the call says is what a model was told. A claim, as in
-    /// `model.called`.
-    "agent.started" AgentStarted {
-        /// The agent that started it, and is it too, as far as processes go.
-        @beside process: Subject,
-        /// Where it was learned.
-        learned_from: ClaimSource,
-        /// The `tool.called` that started it.
-        call: u64,
-        /// The `prompt.submitted` with which it began.
-        prompt: u64,
-    }
-    => format!("for event {call}");
-    /// Another agent's model asked for nothing more. A claim, as in `model.called`.
-    "agent.ended" AgentEnded {
-        /// The agent that started it.
-        @beside process: Subject,
-        /// Where it was learned.
-        learned_from: ClaimSource,
-        /// The `tool.called` that started it.
-        call: u64,
-    }
-    => format!("for event {call}");
-    /// It became known which tool call a command of the agent is for.
-    "scope.bound" ScopeBound {
-        /// The command.
-        scope: String,
-        /// The process that began it.
-        @beside process: Subject,
-        /// The `tool.called`.
-        call: u64,
-        /// How that is known.
-        certainty: Certainty,
-    }
-    => format!("{} is for event {call} ({certainty})", safe(scope));
     /// Events that could not be recorded.
     "events.lost" EventsLost {
         /// The component that lost them.
@@ -595,4 +438,4 @@ events! {
     }
     => format!("{}: {} ({})", severity, safe(title), safe(detail));
     closes true;
-}
+} }

@@ -6,6 +6,7 @@
 mod beside;
 mod catalogue;
 mod cause;
+mod claims;
 mod declare;
 mod durability;
 mod envelope;

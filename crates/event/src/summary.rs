@@ -281,6 +281,7 @@ impl Summary {
             | Event::ToolReturned { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
+            | Event::ClaimRepeated { .. }
             | Event::EventsLost { .. } => {}
         }
     }

@@ -26,7 +26,7 @@ use stockade_types::{
 use crate::{
     denials::DENIALS_BYTES_MAX,
     notices::{Notices, denial},
-    origins::{self, Bound, Origins, SubAgent},
+    origins::{self, Admitted, Bound, Origins, SubAgent},
     repeats::Repeats,
 };
 
@@ -440,7 +440,7 @@ impl Recorder {
     }
 
     /// Journals what an agent or a model said, and what becomes known by it; returns the number of the
-    /// event, or 0 if it was said before.
+    /// event that has the claim, or 0 if it was said before.
     ///
     /// # Errors
     /// When the journal cannot be written; the session ends then.
@@ -450,11 +450,20 @@ impl Recorder {
         mut event: Event,
         intent: Intent,
     ) -> Result<u64, SinkError> {
-        if !self.origins.admits(&mut event, &intent) {
-            return Ok(0);
-        }
-        let seq = self.write_from(source, &event, Durability::Written)?;
-        let learned = self.origins.claimed(seq, &event, intent);
+        let (seq, learned) = match self.origins.admits(&mut event, &intent) {
+            Admitted::Before => return Ok(0),
+            Admitted::New => {
+                let seq = self.write_from(source, &event, Durability::Written)?;
+                (seq, self.origins.claimed(seq, &event, intent))
+            }
+            Admitted::Again { claim, agrees } => {
+                if let Some(event) = repeated(claim, agrees, &event) {
+                    self.write_from(source, &event, Durability::Written)?;
+                }
+                let learned = self.origins.repeated(claim, &event, intent);
+                (claim, learned)
+            }
+        };
         if let Some(event) = learned.sub_agent.and_then(|one| sub_agent(one, &event)) {
             self.write_from(source, &event, Durability::Written)?;
         }
@@ -467,6 +476,16 @@ impl Recorder {
         }
         Ok(seq)
     }
+}
+
+/// Says that another source has made a claim that is in the record as event `claim`.
+fn repeated(claim: u64, agrees: bool, event: &Event) -> Option<Event> {
+    Some(Event::ClaimRepeated {
+        process: event.subject()?.clone(),
+        learned_from: event.learned_from()?,
+        claim,
+        agrees,
+    })
 }
 
 /// Says what became of a sub-agent by a claim.

@@ -127,6 +127,10 @@ vocabulary! {
     ClaimSource {
         /// In the traffic to the model, which the egress process passes on.
         Traffic = "traffic",
+        /// From a hook that the agent runs before or after what it does.
+        Hook = "hook",
+        /// From the telemetry that the agent exports.
+        Otlp = "otlp",
     }
 }
 

@@ -130,7 +130,7 @@ impl Writer {
         let prompt = Event::PromptSubmitted {
             process: agent.clone(),
             learned_from: ClaimSource::Traffic,
-            decision: DecisionId::new(1),
+            decision: Some(DecisionId::new(1)),
             aside: false,
             parts: Listed {
                 count: 1,
@@ -146,7 +146,7 @@ impl Writer {
         let called = |name: &str, arguments: RawText| Event::ToolCalled {
             process: agent.clone(),
             learned_from: ClaimSource::Traffic,
-            decision: DecisionId::new(1),
+            decision: Some(DecisionId::new(1)),
             id: format!("call-{turn}").as_str().into(),
             name: name.into(),
             arguments: Some(said(&arguments)),

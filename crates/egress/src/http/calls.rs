@@ -309,7 +309,7 @@ impl Passing {
         Some(Event::ModelCalled {
             process: self.about.subject.clone(),
             learned_from: ClaimSource::Traffic,
-            decision: self.about.decision,
+            decision: Some(self.about.decision),
             host: self.about.host.to_string(),
             port: self.about.port.get(),
             provider,

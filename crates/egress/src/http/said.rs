@@ -31,7 +31,7 @@ impl Sayings {
             events.push(Event::PromptSubmitted {
                 process: self.subject.clone(),
                 learned_from: ClaimSource::Traffic,
-                decision: self.decision,
+                decision: Some(self.decision),
                 aside: asked.functions.count() == 0,
                 parts: self.parts(&asked.prompts),
             });
@@ -44,7 +44,7 @@ impl Sayings {
         Event::ToolCalled {
             process: self.subject.clone(),
             learned_from: ClaimSource::Traffic,
-            decision: self.decision,
+            decision: Some(self.decision),
             id: self.shown(&call.id),
             name: self.shown(&call.name),
             arguments: call.arguments.as_ref().map(|content| self.said(content)),
@@ -55,7 +55,7 @@ impl Sayings {
         Event::ToolReturned {
             process: self.subject.clone(),
             learned_from: ClaimSource::Traffic,
-            decision: self.decision,
+            decision: Some(self.decision),
             id: self.shown(&result.call),
             call: None,
             text: self.said(&result.content),

@@ -179,7 +179,7 @@ fn called(text: &RawText) -> Event {
     Event::ModelCalled {
         process: subject(text),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(7),
+        decision: Some(DecisionId::new(7)),
         host: "model.test".to_owned(),
         port: 443,
         provider: ModelProvider::Anthropic,
@@ -233,13 +233,13 @@ fn called(text: &RawText) -> Event {
     }
 }
 
-fn said(text: &RawText) -> [Event; 6] {
+fn said(text: &RawText) -> [Event; 7] {
     let said = Said {
         bytes: u64::MAX,
         digest: Some(Digest::of(b"said")),
         text: Some(text.clone()),
     };
-    let (decision, learned_from) = (DecisionId::new(7), ClaimSource::Traffic);
+    let (decision, learned_from) = (Some(DecisionId::new(7)), ClaimSource::Traffic);
     [
         Event::PromptSubmitted {
             process: subject(text),
@@ -277,6 +277,12 @@ fn said(text: &RawText) -> [Event; 6] {
             process: subject(text),
             learned_from,
             call: 7,
+        },
+        Event::ClaimRepeated {
+            process: subject(text),
+            learned_from: ClaimSource::Hook,
+            claim: u64::MAX,
+            agrees: false,
         },
         Event::ScopeBound {
             scope: text.display(),

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use stockade_agents::Intent;
 use stockade_event::{Cause, Event, Listed, Said};
-use stockade_types::{Certainty, DecisionId, Digest, RawText};
+use stockade_types::{Certainty, ClaimSource, DecisionId, Digest, RawText};
+
+use super::sources::{Admitted, Sources, agree};
 
 /// Calls that are open at a time; agents run some dozens.
 const OPEN_MAX: usize = 512;
@@ -30,10 +32,19 @@ pub(super) struct Region {
     ran: bool,
     /// Calls without a result, oldest first.
     open: VecDeque<Open>,
-    /// With the conversation that they were of.
-    returned: VecDeque<(RawText, Place)>,
+    returned: VecDeque<Returned>,
     /// Prompts since the last answer: a call that fails is made again.
     prompts: Vec<Digest>,
+    sources: Sources,
+}
+
+/// A call that has its result.
+struct Returned {
+    id: RawText,
+    /// The conversation that it was of.
+    place: Place,
+    /// The event with the call, if there is one, and where that was learned.
+    call: Option<(u64, ClaimSource)>,
 }
 
 /// Which conversation: that of a sub-agent, or the agent's own.
@@ -73,6 +84,7 @@ struct Open {
     turn: Option<u64>,
     place: Place,
     id: RawText,
+    source: ClaimSource,
     intent: Intent,
     /// Scopes that are for it.
     scopes: u64,
@@ -87,7 +99,13 @@ pub(super) struct Found {
 }
 
 impl Open {
-    const fn found(&self, certainty: Certainty) -> Found {
+    /// Says that this call was found. Only traffic shows that the agent's own model made it: whatever
+    /// runs for the agent can export telemetry and run a hook.
+    fn found(&self, certainty: Certainty) -> Found {
+        let certainty = match self.source {
+            ClaimSource::Traffic => certainty,
+            ClaimSource::Hook | ClaimSource::Otlp => Certainty::Inferred,
+        };
         Found {
             call: self.number,
             turn: self.turn,
@@ -123,48 +141,135 @@ impl Region {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         let said = self.open.len() + self.returned.len() + self.prompts.len();
-        said + self.others.len() + self.requests.len()
+        said + self.others.len() + self.requests.len() + self.sources.remembered()
     }
 
-    /// Prepares a claim for the record; `false` if it was made before.
-    pub(super) fn admits(&mut self, event: &mut Event, intent: &Intent) -> bool {
+    /// Prepares a claim for the record.
+    pub(super) fn admits(&mut self, event: &mut Event, intent: &Intent) -> Admitted {
         match event {
             Event::PromptSubmitted {
                 parts,
                 aside,
                 decision,
+                learned_from,
                 ..
             } => {
                 if !*aside && let Some(place) = self.started_by(intent) {
                     self.is_of(*decision, place);
                 }
-                !self.prompts.contains(&digest(parts, *aside))
+                let is_traffic = *learned_from == ClaimSource::Traffic;
+                if is_traffic && self.prompts.contains(&digest(parts, *aside)) {
+                    return Admitted::Before;
+                }
+                self.sources.prompt(parts, *learned_from)
             }
+            Event::ToolCalled {
+                id, learned_from, ..
+            } => self.called_before(id, *learned_from, intent),
             Event::ToolReturned {
-                id, call, decision, ..
+                id,
+                call,
+                decision,
+                learned_from,
+                ..
             } => {
                 let open = self.open.iter().find(|open| open.id == *id);
-                let found = open.map(|open| (open.number, open.place));
-                *call = found.map(|(number, _)| number);
-                let before = self.returned.iter().rev().find(|(known, _)| known == id);
+                let found = open.map(|open| (open.number, open.place, open.source));
+                *call = found.map(|(number, ..)| number);
+                if let Some((claim, _, source)) = found
+                    && source != *learned_from
+                {
+                    return Admitted::again(claim);
+                }
+                let before = self.returned.iter().rev().find(|known| known.id == *id);
+                let is_known = before.is_some();
                 let place = match (found, before) {
-                    (Some((_, place)), _) => place,
-                    (None, Some((_, place))) => *place,
+                    (Some((_, place, _)), _) => place,
+                    (None, Some(before)) => before.place,
                     (None, None) => None,
                 };
-                let is_new = found.is_some() || before.is_none();
                 if let Some(place) = place {
                     self.is_of(*decision, place);
                 }
-                is_new
+                if found.is_some() || !is_known {
+                    Admitted::New
+                } else {
+                    Admitted::Before
+                }
             }
-            _ => true,
+            Event::ModelCalled {
+                learned_from,
+                response_id,
+                usage,
+                ..
+            } => self
+                .sources
+                .model(response_id.as_ref(), usage, *learned_from),
+            _ => Admitted::New,
         }
+    }
+
+    /// Says whether another source has named this call, and whether it said the same of it.
+    fn called_before(&self, id: &RawText, source: ClaimSource, intent: &Intent) -> Admitted {
+        let is_it = |open: &&Open| open.id == *id && open.source != source;
+        if let Some(open) = self.open.iter().find(is_it) {
+            return Admitted::Again {
+                claim: open.number,
+                agrees: agree(&open.intent, intent),
+            };
+        }
+        let calls = self.returned.iter().filter(|known| known.id == *id);
+        let mut calls = calls.filter_map(|known| known.call);
+        let other = calls.find(|(_, learned_from)| *learned_from != source);
+        other.map_or(Admitted::New, |(claim, _)| Admitted::again(claim))
+    }
+
+    /// Forgets a call that another source told of otherwise.
+    pub(super) fn forget(&mut self, claim: u64) {
+        self.open.retain(|open| open.number != claim);
+    }
+
+    /// Takes a claim that is in the record as event `claim` already, from another source: what traffic
+    /// says takes the place of what others say.
+    pub(super) fn repeated(&mut self, claim: u64, event: &Event, intent: Intent) -> Told {
+        let mut told = Told::default();
+        match event {
+            Event::PromptSubmitted {
+                learned_from: ClaimSource::Traffic,
+                decision,
+                aside,
+                parts,
+                ..
+            } => {
+                self.asked(parts, *aside, ClaimSource::Traffic);
+                if !*aside {
+                    told.sub_agent = self.prompted(claim, *decision);
+                }
+            }
+            Event::ToolCalled {
+                learned_from: ClaimSource::Traffic,
+                decision,
+                ..
+            } => {
+                let place = self.place(*decision);
+                let turn = self.conversation(place).turn;
+                let mut open = self.open.iter_mut();
+                if let Some(open) = open.find(|open| open.number == claim) {
+                    (open.source, open.place, open.turn) = (ClaimSource::Traffic, place, turn);
+                    open.intent = intent;
+                }
+            }
+            _ => {}
+        }
+        told
     }
 
     /// Finds the conversation that a call started by saying what a model is told now, or begins it.
     fn started_by(&mut self, intent: &Intent) -> Place {
         let says = |open: &&Open| {
+            if open.source != ClaimSource::Traffic {
+                return false;
+            }
             let mut prompts = open.intent.prompts.iter();
             prompts.any(|prompt| intent.prompts.contains(prompt))
         };
@@ -188,7 +293,8 @@ impl Region {
         Some(self.others.len() - 1)
     }
 
-    fn is_of(&mut self, request: DecisionId, place: usize) {
+    fn is_of(&mut self, request: Option<DecisionId>, place: usize) {
+        let Some(request) = request else { return };
         if self.requests.iter().any(|(known, _)| *known == request) {
             return;
         }
@@ -198,7 +304,8 @@ impl Region {
         self.requests.push_back((request, place));
     }
 
-    fn place(&self, request: DecisionId) -> Place {
+    fn place(&self, request: Option<DecisionId>) -> Place {
+        let request = request?;
         let mut requests = self.requests.iter();
         let (_, place) = requests.find(|(known, _)| *known == request)?;
         Some(*place)
@@ -221,16 +328,23 @@ impl Region {
             parts,
             aside,
             decision,
+            learned_from,
             ..
         } = event
         {
-            if self.prompts.len() < SAID_MAX {
-                self.prompts.push(digest(parts, *aside));
-            }
-            if !aside {
+            self.asked(parts, *aside, *learned_from);
+            self.sources.prompted(seq, parts, *learned_from);
+            // Once traffic is seen, only it says which prompt the agent works at.
+            if !aside && self.sources.leads(*learned_from) {
                 told.sub_agent = self.prompted(seq, *decision);
             }
-        } else if let Event::ToolCalled { id, decision, .. } = event {
+        } else if let Event::ToolCalled {
+            id,
+            decision,
+            learned_from,
+            ..
+        } = event
+        {
             self.calls = self.calls.wrapping_add(1);
             if self.open.len() >= OPEN_MAX {
                 self.open.pop_front();
@@ -241,6 +355,7 @@ impl Region {
                 turn: self.conversation(place).turn,
                 place,
                 id: id.clone(),
+                source: *learned_from,
                 intent,
                 scopes: 0,
             });
@@ -248,28 +363,59 @@ impl Region {
             id, call, decision, ..
         } = event
         {
-            let mut open = self.open.iter();
-            let returned = open.find(|open| Some(open.number) == *call);
-            told.unmet = returned.and_then(Open::unmet).filter(|_| self.ran);
-            self.open.retain(|open| Some(open.number) != *call);
-            if self.returned.len() >= SAID_MAX {
-                self.returned.pop_front();
-            }
-            self.returned.push_back((id.clone(), self.place(*decision)));
+            told.unmet = self.returned(id, *call, *decision);
         } else if let Event::ModelCalled {
-            error: None,
+            error,
             decision,
             calls,
+            learned_from,
+            response_id,
+            usage,
             ..
         } = event
         {
-            self.prompts.clear();
-            told.sub_agent = self.answered(*decision, calls.count > 0);
+            self.sources
+                .answered(seq, response_id.as_ref(), usage, *learned_from);
+            if error.is_none() && self.sources.leads(*learned_from) {
+                self.prompts.clear();
+                told.sub_agent = self.answered(*decision, calls.count > 0);
+            }
         }
         told
     }
 
-    fn prompted(&mut self, seq: u64, request: DecisionId) -> Option<SubAgent> {
+    /// Remembers what traffic asks, which is asked again if the call fails.
+    fn asked(&mut self, parts: &Listed<Said>, aside: bool, source: ClaimSource) {
+        if source == ClaimSource::Traffic && self.prompts.len() < SAID_MAX {
+            self.prompts.push(digest(parts, aside));
+        }
+    }
+
+    /// Ends a call, and says what it names if nothing ran for it.
+    fn returned(
+        &mut self,
+        id: &RawText,
+        call: Option<u64>,
+        request: Option<DecisionId>,
+    ) -> Option<(u64, RawText)> {
+        let mut open = self.open.iter();
+        let ended = open.find(|open| Some(open.number) == call);
+        let unmet = ended.and_then(Open::unmet).filter(|_| self.ran);
+        let call = ended.map(|open| (open.number, open.source));
+        self.open
+            .retain(|open| Some(open.number) != call.map(|(number, _)| number));
+        if self.returned.len() >= SAID_MAX {
+            self.returned.pop_front();
+        }
+        self.returned.push_back(Returned {
+            id: id.clone(),
+            place: self.place(request),
+            call,
+        });
+        unmet
+    }
+
+    fn prompted(&mut self, seq: u64, request: Option<DecisionId>) -> Option<SubAgent> {
         let place = self.place(request);
         let conversation = self.conversation_mut(place);
         let before = conversation.turn.replace(seq);
@@ -277,9 +423,9 @@ impl Region {
         Some(SubAgent::Started { call, prompt: seq })
     }
 
-    fn answered(&mut self, request: DecisionId, asks_for_more: bool) -> Option<SubAgent> {
+    fn answered(&mut self, request: Option<DecisionId>, asks_for_more: bool) -> Option<SubAgent> {
         let place = self.place(request)?;
-        self.requests.retain(|(known, _)| *known != request);
+        self.requests.retain(|(known, _)| Some(*known) != request);
         let conversation = self.conversation_mut(Some(place));
         if asks_for_more || std::mem::replace(&mut conversation.has_ended, true) {
             return None;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use stockade_agents::Intent;
 use stockade_event::Event;
 use stockade_secrets::hide;
 use stockade_types::{RawText, Severity, Verdict};
@@ -53,6 +54,25 @@ impl Mismatches {
             call,
             named.clone(),
             "a tool did more than its call says",
+            detail,
+        );
+    }
+
+    /// Two sources tell of the same call, and name other commands or files.
+    pub(super) fn sources_differ(&mut self, call: u64, event: &Event, intent: &Intent) {
+        let named = intent.commands.first().or_else(|| intent.paths.first());
+        let Some((named, Event::ToolCalled { learned_from, .. })) = named.map(|one| (one, event))
+        else {
+            return;
+        };
+        let detail = format!(
+            "said: event {call}; said by {learned_from}: `{}`",
+            shown(named)
+        );
+        self.add(
+            call,
+            named.clone(),
+            "two sources differ about a tool call",
             detail,
         );
     }

@@ -12,6 +12,7 @@
 mod calls;
 mod kept;
 mod mismatch;
+mod sources;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,12 +24,13 @@ use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Cause, Event};
 use stockade_secrets::hide;
 use stockade_sys::mark;
-use stockade_types::{Certainty, ProcessId, RawText};
+use stockade_types::{Certainty, ClaimSource, ProcessId, RawText};
 
 pub(crate) use calls::SubAgent;
-use calls::{Found, Region};
+use calls::{Found, Region, Told};
 use kept::Kept;
 use mismatch::{Effect, Mismatches};
+pub(crate) use sources::Admitted;
 
 /// Processes and scopes that are remembered, about 100 bytes each.
 const REMEMBERED_MAX: usize = 50_000;
@@ -258,14 +260,27 @@ impl Origins {
         lock(&self.state).mismatches.take()
     }
 
-    /// Prepares a claim of an agent for the record; `false` if it was made before.
-    pub(crate) fn admits(&self, event: &mut Event, intent: &Intent) -> bool {
+    /// Prepares a claim of an agent for the record.
+    pub(crate) fn admits(&self, event: &mut Event, intent: &Intent) -> Admitted {
         let Some(process) = event.subject().and_then(|subject| subject.id) else {
-            return true;
+            return Admitted::New;
         };
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
-        state.agent(number, process).admits(event, intent)
+        let admitted = state.agent(number, process).admits(event, intent);
+        if let Admitted::Again {
+            claim,
+            agrees: false,
+        } = admitted
+        {
+            state.mismatches.sources_differ(claim, event, intent);
+            if event.learned_from() == Some(ClaimSource::Traffic) {
+                // Whoever told of it first does not keep what traffic shows out of the record.
+                state.agent(number, process).forget(claim);
+                return Admitted::New;
+            }
+        }
+        admitted
     }
 
     /// Takes a claim that is in the record with number `seq`, and returns what has become known by it.
@@ -275,20 +290,19 @@ impl Origins {
         };
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
-        let is_call = matches!(event, Event::ToolCalled { .. });
         let told = state.agent(number, process).claimed(seq, event, intent);
-        if let Some((call, command)) = told.unmet {
-            state.mismatches.nothing_ran(call, &command);
-        }
-        let scopes = if is_call {
-            state.bind_all(number)
-        } else {
-            Vec::new()
+        state.told(number, event, told)
+    }
+
+    /// Takes a claim that is in the record as event `claim` already, from another source.
+    pub(crate) fn repeated(&self, claim: u64, event: &Event, intent: Intent) -> Learned {
+        let Some(process) = event.subject().and_then(|subject| subject.id) else {
+            return Learned::default();
         };
-        Learned {
-            scopes,
-            sub_agent: told.sub_agent,
-        }
+        let mut state = lock(&self.state);
+        let number = self.number(&mut state, process, None);
+        let told = state.agent(number, process).repeated(claim, event, intent);
+        state.told(number, event, told)
     }
 
     /// Returns the scope of a process; `parent` is asked for it where the kernel does not keep it.
@@ -309,6 +323,22 @@ impl Origins {
 }
 
 impl State {
+    /// Draws the conclusions from a claim in a region.
+    fn told(&mut self, number: Number, event: &Event, told: Told) -> Learned {
+        if let Some((call, command)) = told.unmet {
+            self.mismatches.nothing_ran(call, &command);
+        }
+        let scopes = if matches!(event, Event::ToolCalled { .. }) {
+            self.bind_all(number)
+        } else {
+            Vec::new()
+        };
+        Learned {
+            scopes,
+            sub_agent: told.sub_agent,
+        }
+    }
+
     fn remember(&mut self, process: ProcessId, number: Number) {
         if self.of.len() >= REMEMBERED_MAX {
             // Those that run are read again.

@@ -1,12 +1,14 @@
 //! Scopes without the kernel's help, and what claims can and cannot do.
 
+mod sources;
+
 use stockade_agents::Intent;
 use stockade_event::{Cause, Event, Listed, Said};
 use stockade_types::{
     Access, Certainty, ClaimSource, DecisionId, Digest, ProcessId, RawText, Subject,
 };
 
-use super::{Bound, Execution, Learned, Origins, SubAgent};
+use super::{Admitted, Bound, Execution, Learned, Origins, SubAgent};
 
 /// The agent, and whoever else, by their process numbers.
 const AGENT: u32 = 10;
@@ -52,16 +54,18 @@ fn claim(origins: &Origins, seq: u64, event: Event, intent: Intent) -> Option<Ve
 }
 
 fn learned(origins: &Origins, seq: u64, mut event: Event, intent: Intent) -> Option<Learned> {
-    origins
-        .admits(&mut event, &intent)
-        .then(|| origins.claimed(seq, &event, intent))
+    match origins.admits(&mut event, &intent) {
+        Admitted::New => Some(origins.claimed(seq, &event, intent)),
+        Admitted::Before => None,
+        Admitted::Again { claim, .. } => Some(origins.repeated(claim, &event, intent)),
+    }
 }
 
 fn called(pid: u32, id: &str) -> Event {
     Event::ToolCalled {
         process: subject(pid),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(1),
+        decision: Some(DecisionId::new(1)),
         id: id.into(),
         name: "Bash".into(),
         arguments: None,
@@ -72,7 +76,7 @@ fn returned(pid: u32, id: &str) -> Event {
     Event::ToolReturned {
         process: subject(pid),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(1),
+        decision: Some(DecisionId::new(1)),
         id: id.into(),
         call: None,
         text: Said::default(),
@@ -83,13 +87,13 @@ fn prompt(pid: u32, text: &str) -> Event {
     Event::PromptSubmitted {
         process: subject(pid),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(1),
+        decision: Some(DecisionId::new(1)),
         aside: false,
         parts: Listed {
             count: 1,
             first: vec![Said {
                 bytes: 1,
-                digest: None,
+                digest: Some(Digest::of(text.as_bytes())),
                 text: Some(text.into()),
             }],
         },
@@ -241,7 +245,8 @@ fn what_is_sent_again_is_said_once() {
     assert!(claim(&origins, 9, returned(AGENT, "a"), Intent::default()).is_none());
     // An id without a call is said too, and is nobody's.
     let mut unknown = returned(AGENT, "never");
-    assert!(origins.admits(&mut unknown, &Intent::default()));
+    let admitted = origins.admits(&mut unknown, &Intent::default());
+    assert_eq!(admitted, Admitted::New);
     assert!(matches!(unknown, Event::ToolReturned { call: None, .. }));
 }
 
@@ -332,7 +337,7 @@ fn what_a_sub_agent_says_is_of_the_call_that_started_it() {
         | Event::ToolCalled { decision, .. }
         | Event::ToolReturned { decision, .. } = &mut event
         {
-            *decision = DecisionId::new(request);
+            *decision = Some(DecisionId::new(request));
         }
         event
     };

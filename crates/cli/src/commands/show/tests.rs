@@ -372,7 +372,7 @@ fn called(text: &str, declared: &[&str], used: &[&str]) -> Event {
     Event::ModelCalled {
         process: subject(7, &["codex"], &["codex"]),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(1),
+        decision: Some(DecisionId::new(1)),
         host: "model.test".to_owned(),
         port: 443,
         provider: ModelProvider::OpenAi,

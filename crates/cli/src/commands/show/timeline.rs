@@ -195,6 +195,7 @@ impl Timeline {
             | Event::ResourcesSampled { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
+            | Event::ClaimRepeated { .. }
             | Event::ToolReturned { .. } => {}
             Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
                 self.claimed(envelope);

@@ -152,6 +152,7 @@ impl Tree {
             | Event::ProcessEnded { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
+            | Event::ClaimRepeated { .. }
             | Event::ScopeEnded { .. }
             | Event::ResourcesSampled { .. } => return,
         };

@@ -48,6 +48,7 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::ProcessEnded { .. }
         | Event::AgentStarted { .. }
         | Event::AgentEnded { .. }
+        | Event::ClaimRepeated { .. }
         | Event::ScopeEnded { .. }
         | Event::ResourcesSampled { .. }
         | Event::RefusalRepeated { .. } => true,
