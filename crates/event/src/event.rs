@@ -17,8 +17,8 @@ use crate::{
     declare::{FieldWriter, apply, events, server},
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
     text::{
-        ModelCall, because, bytes, connection_line, decided, guarantee_line, limit_text,
-        model_line, passed, prompt_line, safe, tool_line, words,
+        ModelCall, because, bytes, changed_line, connection_line, decided, guarantee_line,
+        limit_text, login_line, model_line, passed, prompt_line, safe, tool_line, words,
     },
     totals::{Counts, LayerSeen, SessionOutcome},
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
@@ -222,6 +222,14 @@ with_claims! { events! {
         @beside decision: DecisionRecord,
     }
     => decided(decision);
+    /// An agent was about to use a tool, and a rule says something of it.
+    "tool.decided" ToolDecided {
+        /// The decision.
+        @beside decision: DecisionRecord,
+        /// The id of the call, as in `tool.called`, if the agent says one.
+        id: Option<RawText>,
+    }
+    => decided(decision);
     /// A file was changed.
     "file.changed" FileChanged {
         /// Canonical path inside.
@@ -233,10 +241,7 @@ with_claims! { events! {
         /// The decision, if a person was asked.
         @beside decision: Option<DecisionRecord>,
     }
-    => match decision {
-        Some(decision) => decided(decision),
-        None => format!("{} {path} by {}", access, by.exe),
-    };
+    => changed_line(decision.as_ref(), *access, path, by);
     target Target { path: Some(path.clone()), access: Some(*access), ..Target::default() };
     counts |counts| counts.file_changes += 1;
     /// An allowed connection ended, or could not be made.
@@ -398,10 +403,7 @@ with_claims! { events! {
         /// Why they are not.
         reason: Option<String>,
     }
-    => match (written, reason) {
-        (true, _) => format!("{login} by {decision}"),
-        (false, why) => format!("{login} by {decision}, not in the owner's file{}", because(why.as_deref())),
-    };
+    => login_line(login, *decision, *written, reason.as_deref());
     /// Events that could not be recorded.
     "events.lost" EventsLost {
         /// The component that lost them.

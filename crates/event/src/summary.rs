@@ -266,6 +266,7 @@ impl Summary {
             | Event::NameDecided { .. }
             | Event::ConnectionDecided { .. }
             | Event::HttpDecided { .. }
+            | Event::ToolDecided { .. }
             | Event::ApprovalRequested { .. }
             | Event::ApprovalDecided { .. } => self.judged(&envelope.event),
             // The timeline shows these, or they are only counted.

@@ -1,6 +1,9 @@
 //! Events in words, for one line of a terminal: foreign text is escaped.
 
-use stockade_types::{CallEnd, DecisionRecord, LimitName, ModelProvider, RawText, Verdict};
+use stockade_types::{
+    Access, CallEnd, DecisionId, DecisionRecord, LimitName, ModelProvider, RawText, RuleId,
+    Subject, Verdict,
+};
 
 use crate::{
     cause::Said,
@@ -132,6 +135,33 @@ pub(crate) fn guarantee_line(guarantee: &str, holds: bool, why: &str) -> String 
 /// Appends a reason to a sentence, if there is one.
 pub(crate) fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |why| format!(": {}", safe(why)))
+}
+
+/// Says which file was changed and by whom, or the decision on it.
+pub(crate) fn changed_line(
+    decision: Option<&DecisionRecord>,
+    access: Access,
+    path: &RawText,
+    by: &Subject,
+) -> String {
+    match decision {
+        Some(decision) => decided(decision),
+        None => format!("{access} {path} by {}", by.exe),
+    }
+}
+
+/// Says which login has new tokens, and whether its file has them.
+pub(crate) fn login_line(
+    login: &RuleId,
+    decision: DecisionId,
+    written: bool,
+    reason: Option<&str>,
+) -> String {
+    if written {
+        return format!("{login} by {decision}");
+    }
+    let why = because(reason);
+    format!("{login} by {decision}, not in the owner's file{why}")
 }
 
 /// What one line says of a call of a model.

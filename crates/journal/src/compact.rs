@@ -335,6 +335,8 @@ impl Compactor {
             meaning,
             meant,
             call,
+            tool,
+            server,
         } = target;
         body.push(b'{');
         let mut fields = Fields { body, first: true };
@@ -346,6 +348,8 @@ impl Compactor {
         fields.field("cwd", cwd)?;
         fields.field("access", access)?;
         fields.field("call", call)?;
+        fields.field("tool", tool)?;
+        fields.field("server", server)?;
         if !meaning.is_empty() {
             fields.field("meaning", meaning)?;
         }

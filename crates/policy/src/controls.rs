@@ -68,11 +68,13 @@ pub enum Control {
     Traced,
     /// A port on which a program of the session listens.
     ListeningPort,
+    /// A tool call, which has no effect by itself.
+    ToolCall,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -103,6 +105,7 @@ impl Control {
         Self::ReadOnly,
         Self::Traced,
         Self::ListeningPort,
+        Self::ToolCall,
     ];
 
     /// Returns the name that decisions show as the rule.
@@ -138,6 +141,7 @@ impl Control {
             Self::ReadOnly => "read-only",
             Self::Traced => "traced",
             Self::ListeningPort => "listening-port",
+            Self::ToolCall => "tool-call",
         }
     }
 
@@ -189,8 +193,10 @@ pub(crate) const PROTECTED: usize = 3;
 pub(crate) const VIEW: usize = 4;
 /// Number of the question about protected files whose content is known.
 pub(crate) const CONTENT: usize = 5;
+/// Number of the allowance for tool calls.
+pub(crate) const TOOL: usize = 6;
 /// The number of these controls.
-pub(crate) const COUNT: usize = 6;
+pub(crate) const COUNT: usize = 7;
 
 /// Returns those controls that are judged as rules; they come first in every list of rules. The
 /// others depend on facts that no rule sees: bytes on a connection, a file that cannot be read.
@@ -242,6 +248,11 @@ pub(crate) fn controls() -> Vec<Rule> {
             Verdict::Ask,
             "programs outside the boundary run what these files say",
         ),
+        rule(
+            Control::ToolCall,
+            Verdict::Allow,
+            "a tool call has no effect by itself; what it leads to is judged where it happens",
+        ),
     ]
     .into_iter()
     .flatten()
@@ -264,6 +275,7 @@ mod tests {
             "protected",
             "view",
             "protected-content",
+            "tool-call",
         ];
         assert_eq!(ids, expected);
     }

@@ -15,7 +15,7 @@ use crate::{
     Access, Approvals, AsRequest, Decision, NameRequest, Origin, Permitted, Policy, Request,
     RuleName,
     address::{AddressClass, classify, is_metadata_name},
-    controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED, VIEW},
+    controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED, TOOL, VIEW},
     engine::{EngineError, Tally},
     explain::{Explain, Outcome},
     grant::Reach,
@@ -24,6 +24,7 @@ use crate::{
         exec::ExecFeatures,
         file::FileFeatures,
         net::{HttpFeatures, NetBody, NetFeatures, Programs, WEB_PORTS},
+        tool::ToolFeatures,
     },
     rule::Rule,
 };
@@ -77,6 +78,7 @@ impl Policy {
             })),
             Request::Exec(exec) => decider.one(&Features::Exec(ExecFeatures::new(exec))),
             Request::File(file) => decider.one(&Features::File(FileFeatures { request: file })),
+            Request::Tool(tool) => decider.one(&Features::Tool(Box::new(ToolFeatures::new(tool)))),
             Request::Port(port) => self.listening(port, request, approvals),
         }
     }
@@ -346,6 +348,7 @@ impl Decider<'_> {
                     vec![VIEW]
                 }
             }
+            Features::Tool(_) => vec![TOOL],
             Features::Exec(_) => Vec::new(),
         }
     }

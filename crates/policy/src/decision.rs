@@ -7,7 +7,7 @@ use stockade_types::{
     Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{NetRequest, Origin, Request, RuleName, Scope, Terms};
+use crate::{NetRequest, Origin, Request, RuleName, Scope, Terms, ToolRequest};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -157,6 +157,12 @@ impl AsRequest for Request {
 impl AsRequest for NetRequest {
     fn as_request(&self) -> Request {
         Request::Net(self.clone())
+    }
+}
+
+impl AsRequest for ToolRequest {
+    fn as_request(&self) -> Request {
+        Request::Tool(self.clone())
     }
 }
 

@@ -244,7 +244,7 @@ impl Explain<'_> {
     fn ambiguity(&self) -> Option<String> {
         match self.features {
             Features::Net(net) => net.ambiguity(),
-            Features::Exec(_) | Features::File(_) => None,
+            Features::Exec(_) | Features::File(_) | Features::Tool(_) => None,
         }
     }
 

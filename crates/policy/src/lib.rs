@@ -13,7 +13,8 @@
 //!    rule that is an exception to it.
 //! 3. Otherwise **an allow that matches** allows.
 //! 4. **A request that no rule matches is denied**, except a file change within the writable view,
-//!    which is allowed because the view is the boundary.
+//!    which is allowed because the view is the boundary, and a tool call, which is allowed because its
+//!    effects are judged where they happen.
 //!
 //! ## Exceptions to an ask
 //! Layers have authority: organisation over user over session; builtin rules are defaults below
@@ -104,6 +105,7 @@ pub use kinds::{
         PackagePart, Provider, RefChange, RefEffect, RequestsMax, Terms,
     },
     port::PortRequest,
+    tool::{Argument, ToolArguments, ToolRequest, tool_effect},
 };
 pub use lasting::{LastingRule, Proposed, RuleForm, Width};
 pub use listening::SERVER_PORTS;

@@ -137,7 +137,9 @@ impl Policy {
             .filter(|rule| rule.effect != Verdict::Allow)
             .flat_map(|rule| match &rule.body {
                 Body::Exec(body) => body.commands.as_slice(),
-                Body::Net(_) | Body::File(_) | Body::Cedar(_) | Body::Control => &[],
+                Body::Net(_) | Body::File(_) | Body::Tool(_) | Body::Cedar(_) | Body::Control => {
+                    &[]
+                }
             })
             .filter_map(CommandPattern::program_names)
             .flatten()
@@ -205,7 +207,7 @@ impl Policy {
                 .iter()
                 .flatten()
                 .any(|program| matches!(program, ProgramPattern::Digest(_))),
-            Body::Net(_) | Body::File(_) | Body::Cedar(_) | Body::Control => false,
+            Body::Net(_) | Body::File(_) | Body::Tool(_) | Body::Cedar(_) | Body::Control => false,
         })
     }
 
@@ -239,7 +241,18 @@ impl Policy {
         let is_about = |rule: &Rule| match &rule.body {
             Body::File(_) => rule.effect != Verdict::Allow,
             Body::Cedar(body) => body.is_about(RequestKind::File),
-            Body::Net(_) | Body::Exec(_) | Body::Control => false,
+            Body::Net(_) | Body::Exec(_) | Body::Tool(_) | Body::Control => false,
+        };
+        self.rules.iter().any(is_about)
+    }
+
+    /// Returns whether any rule asks about tool calls or denies them. Without one no call waits for a
+    /// decision.
+    pub fn restricts_tools(&self) -> bool {
+        let is_about = |rule: &Rule| match &rule.body {
+            Body::Tool(_) => rule.effect != Verdict::Allow,
+            Body::Cedar(body) => body.is_about(RequestKind::Tool),
+            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Control => false,
         };
         self.rules.iter().any(is_about)
     }
@@ -335,7 +348,7 @@ impl Policy {
     fn cedar_bodies(&self) -> impl Iterator<Item = &CedarBody> {
         self.rules.iter().filter_map(|rule| match &rule.body {
             Body::Cedar(body) => Some(body.as_ref()),
-            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Control => None,
+            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Tool(_) | Body::Control => None,
         })
     }
 

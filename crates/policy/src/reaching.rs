@@ -61,7 +61,7 @@ impl Policy {
             || self.rule_list().iter().any(|rule| match &rule.body {
                 Body::Net(body) => body.has_request_conditions() || body.terms.inspects(),
                 Body::Cedar(body) => body.is_about(RequestKind::Http),
-                Body::Exec(_) | Body::File(_) | Body::Control => false,
+                Body::Exec(_) | Body::File(_) | Body::Tool(_) | Body::Control => false,
             })
     }
 

@@ -10,6 +10,7 @@ use crate::{
         file::FileRequest,
         net::{Below, HttpRequest, NameRequest, NetRequest, endpoint_shape, twin_of},
         port::PortRequest,
+        tool::ToolRequest,
     },
 };
 
@@ -29,6 +30,8 @@ pub enum Request {
     File(FileRequest),
     /// A port of the session is about to be published on the machine's loopback.
     Port(PortRequest),
+    /// An agent is about to use a tool.
+    Tool(ToolRequest),
 }
 
 impl Request {
@@ -41,6 +44,7 @@ impl Request {
             Self::Name(_) => RequestKind::Name,
             Self::File(_) => RequestKind::File,
             Self::Port(_) => RequestKind::Port,
+            Self::Tool(_) => RequestKind::Tool,
         }
     }
 
@@ -53,6 +57,7 @@ impl Request {
             Self::Name(r) => &r.subject,
             Self::File(r) => &r.subject,
             Self::Port(r) => &r.subject,
+            Self::Tool(r) => &r.subject,
         }
     }
 
@@ -65,6 +70,7 @@ impl Request {
             Self::Name(r) => r.target(),
             Self::File(r) => r.target(),
             Self::Port(r) => r.target(),
+            Self::Tool(r) => r.target(),
         }
     }
 
@@ -75,7 +81,8 @@ impl Request {
     /// the arguments, the directory, the variables that differ from the start, and the known
     /// effects. For `net` it is host, port and the file that asks; `http` adds method and path;
     /// `file` is path, access, the content if it is known, and the file that asks; `port` is the
-    /// port and the file that listens.
+    /// port and the file that listens; `tool` is the tool, its server, the arguments as they were sent,
+    /// and the file that asks.
     pub fn digest(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade request 2");
         match self {
@@ -85,6 +92,7 @@ impl Request {
             Self::Name(r) => r.hash(&mut hash),
             Self::File(r) => r.hash(&mut hash),
             Self::Port(r) => r.hash(&mut hash),
+            Self::Tool(r) => r.hash(&mut hash),
         }
         hash.finish()
     }
@@ -96,7 +104,8 @@ impl Request {
     /// flags that change neither destination nor branches. The others are as in the exact request,
     /// but of any program. `net` is host and port; 80 and 443 count as one, and on these a host and
     /// its `www.` count as one. `port` is any port: no grant about a port is wider than counted
-    /// uses, and a person who wants no more such questions wants none about any port.
+    /// uses, and a person who wants no more such questions wants none about any port. `tool` is the
+    /// tool and its server, with any arguments.
     pub fn shape(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade shape 2");
         match self {
@@ -106,6 +115,7 @@ impl Request {
             Self::Name(r) => r.hash_shape(&mut hash),
             Self::File(r) => r.hash_shape(&mut hash),
             Self::Port(r) => r.hash_shape(&mut hash),
+            Self::Tool(r) => r.hash_shape(&mut hash),
         }
         hash.finish()
     }
@@ -115,7 +125,7 @@ impl Request {
         match self {
             Self::Net(r) => Some(endpoint_shape(&r.host, r.port)),
             Self::Http(r) => Some(endpoint_shape(&r.host, r.port)),
-            Self::Exec(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
+            Self::Exec(_) | Self::Name(_) | Self::File(_) | Self::Port(_) | Self::Tool(_) => None,
         }
     }
 
@@ -124,7 +134,12 @@ impl Request {
     pub fn below(&self) -> Option<Below> {
         match self {
             Self::Http(r) => Below::around(r),
-            Self::Exec(_) | Self::Net(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
+            Self::Exec(_)
+            | Self::Net(_)
+            | Self::Name(_)
+            | Self::File(_)
+            | Self::Port(_)
+            | Self::Tool(_) => None,
         }
     }
 
@@ -132,7 +147,12 @@ impl Request {
     pub(crate) fn is_below(&self, below: &Below) -> bool {
         match self {
             Self::Http(r) => below.covers(r),
-            Self::Exec(_) | Self::Net(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => false,
+            Self::Exec(_)
+            | Self::Net(_)
+            | Self::Name(_)
+            | Self::File(_)
+            | Self::Port(_)
+            | Self::Tool(_) => false,
         }
     }
 
@@ -140,7 +160,12 @@ impl Request {
     pub fn is_known_by_meaning(&self) -> bool {
         match self {
             Self::Http(r) => r.bound().is_some(),
-            Self::Exec(_) | Self::Net(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => false,
+            Self::Exec(_)
+            | Self::Net(_)
+            | Self::Name(_)
+            | Self::File(_)
+            | Self::Port(_)
+            | Self::Tool(_) => false,
         }
     }
 
@@ -149,7 +174,12 @@ impl Request {
     pub fn twin(&self) -> Option<HostName> {
         match self {
             Self::Net(r) => twin_of(&r.host, r.port),
-            Self::Exec(_) | Self::Http(_) | Self::Name(_) | Self::File(_) | Self::Port(_) => None,
+            Self::Exec(_)
+            | Self::Http(_)
+            | Self::Name(_)
+            | Self::File(_)
+            | Self::Port(_)
+            | Self::Tool(_) => None,
         }
     }
 }

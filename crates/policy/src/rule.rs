@@ -48,7 +48,7 @@ impl Rule {
     pub(crate) const fn net(&self) -> Option<&NetBody> {
         match &self.body {
             Body::Net(body) => Some(body),
-            Body::Exec(_) | Body::File(_) | Body::Cedar(_) | Body::Control => None,
+            Body::Exec(_) | Body::File(_) | Body::Tool(_) | Body::Cedar(_) | Body::Control => None,
         }
     }
 
@@ -66,7 +66,7 @@ impl Rule {
         match &self.body {
             Body::Net(body) => !body.has_request_conditions(),
             Body::Cedar(body) => body.is_about(RequestKind::Net),
-            Body::Exec(_) | Body::File(_) | Body::Control => false,
+            Body::Exec(_) | Body::File(_) | Body::Tool(_) | Body::Control => false,
         }
     }
 

@@ -1,16 +1,16 @@
 //! `[tests.NAME]` of a policy, and the one-line form of a request that they and the command line
 //! share: `exec git push origin main`, `net POST https://host/path`, `net host:port`,
-//! `file write PATH`, `name host`.
+//! `file write PATH`, `name host`, `tool NAME argument=value`.
 
 use stockade_types::{Host, RequestKind, Verdict};
 
 use crate::{
     Approvals, Decision, ExecRequest, FileRequest, Origin, Policy, ProbeError, Problem, Request,
-    Sourced,
+    Sourced, ToolRequest,
     address::{is_localhost, is_special_name},
     controls::{Control, VIEW},
     fields::{Fields, File, shown},
-    kinds::{exec, file, net},
+    kinds::{exec, file, net, tool},
     read_network::LOCALHOST,
 };
 
@@ -48,7 +48,7 @@ impl Probe {
     pub fn guess(words: &[&str]) -> Result<Self, ProbeError> {
         match words.split_first() {
             Some((first, rest)) => match *first {
-                "exec" | "net" | "http" | "name" | "file" => Self::from_words(words),
+                "exec" | "net" | "http" | "name" | "file" | "tool" => Self::from_words(words),
                 url if url.contains("://") && rest.is_empty() => {
                     net::probe(words, &[url]).map(Self::from)
                 }
@@ -78,6 +78,7 @@ impl Probe {
             ["exec", command @ ..] => Ok(exec::probe(command).into()),
             ["net" | "http", rest @ ..] => net::probe(words, rest).map(Self::from),
             ["file", rest @ ..] => file::probe(words, rest).map(Self::from),
+            ["tool", rest @ ..] => tool::probe(words, rest).map(Self::from),
             ["name", name] => Ok(Self {
                 requests: vec![Request::Name(net::name_probe(name)?)],
                 sealed: false,
@@ -113,6 +114,15 @@ impl From<FileRequest> for Probe {
     fn from(request: FileRequest) -> Self {
         Self {
             requests: vec![Request::File(request)],
+            sealed: false,
+        }
+    }
+}
+
+impl From<ToolRequest> for Probe {
+    fn from(request: ToolRequest) -> Self {
+        Self {
+            requests: vec![Request::Tool(request)],
             sealed: false,
         }
     }
@@ -190,7 +200,11 @@ impl Policy {
         let (host, port) = match &mut seen {
             Request::Net(net) => (&mut net.host, net.port),
             Request::Http(http) => (&mut http.host, http.port),
-            Request::Name(_) | Request::Exec(_) | Request::File(_) | Request::Port(_) => {
+            Request::Name(_)
+            | Request::Exec(_)
+            | Request::File(_)
+            | Request::Port(_)
+            | Request::Tool(_) => {
                 return seen;
             }
         };
@@ -212,7 +226,9 @@ impl Policy {
             Request::Net(net) => (net.host.clone(), Some((&net.host, net.port))),
             Request::Http(http) => (http.host.clone(), Some((&http.host, http.port))),
             Request::Name(name) => (Host::Name(name.name.clone()), None),
-            Request::Exec(_) | Request::File(_) | Request::Port(_) => return None,
+            Request::Exec(_) | Request::File(_) | Request::Port(_) | Request::Tool(_) => {
+                return None;
+            }
         };
         if let Some((Host::Name(name), port)) = service
             && network.service(name, port).is_some()

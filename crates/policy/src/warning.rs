@@ -7,7 +7,7 @@ use crate::{
     AddressClass, EnvironmentSettings, FilesystemSettings, Origin, Policy, Settings, Sourced,
     Warning,
     address::{classify, is_localhost, is_metadata_name, is_special_name},
-    kinds::{Body, exec::ExecBody, file::FileBody, net::NetBody},
+    kinds::{Body, exec::ExecBody, file::FileBody, net::NetBody, tool::ToolBody},
     pattern::{HostPattern, PathPattern, host::last_address},
     protect::hides_secret,
     request_path::RequestPath,
@@ -46,6 +46,9 @@ impl Policy {
             asks_about_files: rules
                 .iter()
                 .any(|rule| rule.effect == Verdict::Ask && matches!(rule.body, Body::File(_))),
+            asks_about_tools: rules.iter().any(|rule| {
+                rule.effect == Verdict::Ask && matches!(rule.body, Body::Tool(_) | Body::Cedar(_))
+            }),
         };
         let own = |rule: &&Rule| rule.origin != Origin::Builtin;
         for rule in rules.iter().filter(own) {
@@ -59,6 +62,7 @@ impl Policy {
                 Body::Net(body) => net(rule, body, &context, &mut say),
                 Body::Exec(body) => exec(body, &mut say),
                 Body::File(body) => file(rule, body, &context, &mut say),
+                Body::Tool(body) => tool(rule, body, &context, &mut say),
                 Body::Cedar(_) | Body::Control => {}
             }
         }
@@ -74,6 +78,8 @@ struct Context<'p> {
     private: Vec<&'p NetBody>,
     /// Some rule asks about files.
     asks_about_files: bool,
+    /// Some rule asks about tools.
+    asks_about_tools: bool,
 }
 
 impl Context<'_> {
@@ -374,6 +380,21 @@ fn file(rule: &Rule, body: &FileBody, context: &Context<'_>, say: &mut impl FnMu
         say(
             "files of the workspace may be changed already; an [[allow]] about files only answers \
              an [[ask]], and there is none"
+                .to_owned(),
+        );
+    }
+}
+
+fn tool(rule: &Rule, body: &ToolBody, context: &Context<'_>, say: &mut impl FnMut(String)) {
+    for (tool, server) in body.impossible() {
+        say(format!(
+            "`{tool}` names a server that is none of `{server}`, so no call is both; leave `servers` out"
+        ));
+    }
+    if rule.effect == Verdict::Allow && !context.asks_about_tools {
+        say(
+            "tool calls are allowed already; an [[allow]] about tools only answers an [[ask]], and \
+             there is none"
                 .to_owned(),
         );
     }

@@ -118,7 +118,11 @@ fn durability(decided: &Decided, sync: RecordSync) -> Durability {
         && match &decided.request {
             Request::Net(_) => true,
             Request::Http(http) => !SAFE_METHODS.contains(&http.method.as_str()),
-            Request::Exec(_) | Request::Name(_) | Request::File(_) | Request::Port(_) => false,
+            Request::Exec(_)
+            | Request::Name(_)
+            | Request::File(_)
+            | Request::Port(_)
+            | Request::Tool(_) => false,
         };
     match (lets_out, sync) {
         (true, RecordSync::Each) => Durability::Synced,

@@ -142,6 +142,8 @@ fn shortened(decision: &DecisionRecord) -> (DecisionRecord, u64) {
             // They say the same again, in no fewer bytes.
             meant: Vec::new(),
             call: target.call.clone(),
+            tool: target.tool.as_ref().map(|tool| raw(tool, &mut cut)),
+            server: target.server.as_ref().map(|server| raw(server, &mut cut)),
         },
         rule: decision.rule.clone(),
         answered: decision.answered.clone(),

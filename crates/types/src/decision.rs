@@ -56,6 +56,8 @@ pub enum RequestKind {
     Port,
     /// A signature with a key that programs inside do not have.
     Credential,
+    /// An agent is about to use a tool. A tool call has no effect by itself.
+    Tool,
 }
 
 impl RequestKind {
@@ -70,6 +72,7 @@ impl RequestKind {
             Self::Call => "call",
             Self::Port => "port",
             Self::Credential => "credential",
+            Self::Tool => "tool",
         }
     }
 }
@@ -117,6 +120,12 @@ pub struct Target {
     /// asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
+    /// For `tool` the name by which the agent calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<RawText>,
+    /// For `tool` the MCP server that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<RawText>,
 }
 
 impl Target {
@@ -144,6 +153,11 @@ impl Target {
                 text = format!("{} ({text})", meaning.display());
             }
             return text;
+        }
+        if let Some(tool) = &self.tool {
+            let server = self.server.as_ref();
+            let server = server.map_or_else(String::new, |server| format!("{}/", server.display()));
+            return format!("{server}{}", tool.display());
         }
         let path = self.path.as_ref().map(RawText::display);
         path.or_else(|| self.call.clone()).unwrap_or_default()

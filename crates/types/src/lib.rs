@@ -32,6 +32,6 @@ pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
 pub use vocabulary::{
     Access, AskMode, CallEnd, Certainty, Circumstance, ClaimSource, GuaranteeName, LimitName,
-    ModelApi, ModelProvider, Severity, Tier, WordError, WorkspaceMode,
+    ModelApi, ModelProvider, Severity, Tier, ToolEffect, WordError, WorkspaceMode,
 };
 pub use words::Words;

@@ -211,6 +211,20 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// What a tool of an agent is for.
+    ToolEffect {
+        /// It looks at something.
+        Read = "read",
+        /// It changes something: a file, a list, something behind a server.
+        Write = "write",
+        /// It runs commands, or has another agent run them.
+        Execute = "execute",
+        /// Nobody said.
+        Unknown = "unknown",
+    }
+}
+
+vocabulary! {
     /// A limit that a session can reach.
     LimitName {
         /// Bytes of memory of the whole session.

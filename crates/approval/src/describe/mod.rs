@@ -2,7 +2,7 @@
 
 mod variables;
 
-use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request};
+use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, ToolRequest};
 use stockade_secrets::hide;
 use stockade_types::{Host, RawText};
 
@@ -16,6 +16,10 @@ use super::{
 
 /// Characters of a parent's command line: one line of a box of 80 columns. [?] shows all of it.
 const PARENT_CHARS_MAX: usize = 60;
+/// Arguments of a tool call in the box; [?] shows all of them.
+const ARGUMENTS_SHOWN_MAX: usize = 6;
+/// Characters of one of them in the box.
+const ARGUMENT_CHARS_MAX: usize = 400;
 /// Signs for a line end and a tab: both are ordinary in arguments, so they are no reason to warn.
 const LINE_END: char = '↵';
 const TAB: char = '⇥';
@@ -44,7 +48,8 @@ impl Question {
                 | Request::Net(_)
                 | Request::Http(_)
                 | Request::Name(_)
-                | Request::File(_) => format!("{agent} wants to"),
+                | Request::File(_)
+                | Request::Tool(_) => format!("{agent} wants to"),
             },
             rows: text.rows,
             details: text.details,
@@ -166,6 +171,7 @@ impl Builder {
             }
             Request::File(file) => self.file(file),
             Request::Port(wanted) => self.port(wanted.port.get()),
+            Request::Tool(tool) => self.tool(tool),
         }
     }
 
@@ -254,12 +260,46 @@ impl Builder {
         self.row("", whom.to_owned());
     }
 
+    /// Shows a tool call. The box has the beginnings of its first arguments, [?] all that is known.
+    fn tool(&mut self, tool: &ToolRequest) {
+        let name = self.raw("the tool's name", &tool.tool);
+        self.row("use tool", name);
+        if let Some(server) = &tool.server {
+            let server = self.raw("the server's name", server);
+            self.row("of", format!("MCP server {server}"));
+        }
+        let arguments = &tool.arguments;
+        let mut label = "with";
+        for (index, one) in arguments.values().iter().enumerate() {
+            let name = self.raw("an argument", &one.path);
+            let text = self.raw("an argument", &one.text);
+            let whole = format!("{name}={}", quoted(&text));
+            let short = cut(&whole, ARGUMENT_CHARS_MAX);
+            if index < ARGUMENTS_SHOWN_MAX {
+                self.row(std::mem::take(&mut label), short.clone());
+            }
+            let says_less = short != whole || index >= ARGUMENTS_SHOWN_MAX;
+            self.detail("argument", says_less.then_some(whole));
+        }
+        let more = arguments.values().len().saturating_sub(ARGUMENTS_SHOWN_MAX);
+        if more > 0 {
+            self.row("", format!("{more} more arguments; [?] lists all"));
+        }
+        if !arguments.is_whole() {
+            self.warn("not all arguments could be read, or one of them has two values".to_owned());
+        }
+    }
+
     /// Says which addresses of a host an answer opens, because they are looked up only afterwards.
     fn addresses(&mut self, request: &Request, private: bool) {
         let host = match request {
             Request::Net(net) => &net.host,
             Request::Http(http) => &http.host,
-            Request::Exec(_) | Request::Name(_) | Request::File(_) | Request::Port(_) => return,
+            Request::Exec(_)
+            | Request::Name(_)
+            | Request::File(_)
+            | Request::Port(_)
+            | Request::Tool(_) => return,
         };
         if matches!(host, Host::Name(_)) && !private {
             let text = "looked up after the answer; an allow opens no private address of it";
@@ -408,6 +448,9 @@ fn once(request: &Request) -> &'static str {
         }
         Request::File(_) => "one change of this kind to this path by this program",
         Request::Port(_) => "this port, until the session ends; whatever listens on it then",
+        Request::Tool(_) => {
+            "one call of this tool with exactly these arguments; what it does is judged by itself"
+        }
     }
 }
 
@@ -439,6 +482,10 @@ fn wide(request: &Request) -> String {
         Request::File(_) => "any program here, this kind of change to this path",
         // This answer has no wider form.
         Request::Port(_) => "this port",
+        Request::Tool(tool) if tool.server.is_some() => {
+            "this tool of this server, with any arguments that the same rules ask about"
+        }
+        Request::Tool(_) => "this tool, with any arguments that the same rules ask about",
     };
     text.to_owned()
 }

@@ -76,6 +76,10 @@ impl Decided {
             RequestKind::File => Event::FileDenied { decision: record },
             RequestKind::Call => Event::CallRefused { decision: record },
             RequestKind::Credential => Event::CredentialRefused { decision: record },
+            RequestKind::Tool => Event::ToolDecided {
+                decision: record,
+                id: None,
+            },
             // Of ports this process knows nothing; where it says so, it is a connection that it means.
             RequestKind::Net | RequestKind::Port => Event::ConnectionDecided {
                 decision: record,

@@ -404,7 +404,7 @@ fn usage() -> Usage {
     }
 }
 
-fn decided(text: &RawText) -> [Event; 8] {
+fn decided(text: &RawText) -> [Event; 9] {
     [
         Event::ExecUnconfirmed {
             process: subject(text),
@@ -435,6 +435,10 @@ fn decided(text: &RawText) -> [Event; 8] {
         },
         Event::HttpDecided {
             decision: decision(text, 5, Verdict::Deny),
+        },
+        Event::ToolDecided {
+            decision: decision(text, 7, Verdict::Deny),
+            id: Some(text.clone()),
         },
     ]
 }

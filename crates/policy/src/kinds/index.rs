@@ -5,7 +5,7 @@
 
 use stockade_types::Host;
 
-use super::{Body, Features, exec::CommandIndex, file::PathIndex, net::HostIndex};
+use super::{Body, Features, exec::CommandIndex, file::PathIndex, net::HostIndex, tool::ToolIndex};
 use crate::candidate::Candidate;
 
 /// All patterns of a policy, by their beginnings.
@@ -14,6 +14,7 @@ pub(crate) struct Index {
     hosts: HostIndex,
     commands: CommandIndex,
     paths: PathIndex,
+    tools: ToolIndex,
 }
 
 impl Index {
@@ -44,6 +45,11 @@ impl Index {
                     self.paths.add(path, candidate);
                 }
             }
+            Body::Tool(body) => {
+                if let Some(tool) = body.tools.get(candidate.pattern) {
+                    self.tools.add(tool, candidate);
+                }
+            }
             // Cedar evaluates all of its rules at once.
             Body::Cedar(_) | Body::Control => {}
         }
@@ -56,6 +62,7 @@ impl Index {
             Features::Net(net) => self.hosts.candidates(net.host, &mut found),
             Features::Exec(exec) => self.commands.candidates(exec, &mut found),
             Features::File(file) => self.paths.candidates(file, &mut found),
+            Features::Tool(tool) => self.tools.candidates(tool, &mut found),
         }
         found.sort_unstable();
         found.dedup();
@@ -72,7 +79,7 @@ impl Index {
                 }
             }
             Features::Exec(exec) => found.extend(self.commands.near(exec)),
-            Features::File(_) => {}
+            Features::File(_) | Features::Tool(_) => {}
         }
         found
     }

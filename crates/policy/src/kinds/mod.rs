@@ -21,6 +21,7 @@ pub(crate) mod file;
 pub(crate) mod index;
 pub(crate) mod net;
 pub(crate) mod port;
+pub(crate) mod tool;
 
 use std::fmt;
 
@@ -35,6 +36,7 @@ use cedar::CedarBody;
 use exec::{ExecBody, ExecFeatures};
 use file::{FileBody, FileFeatures};
 use net::{NetBody, NetFeatures, Topic};
+use tool::{ToolBody, ToolFeatures};
 
 /// The subject and conditions of a rule.
 #[derive(Clone, Debug)]
@@ -42,6 +44,7 @@ pub(crate) enum Body {
     Net(NetBody),
     Exec(ExecBody),
     File(FileBody),
+    Tool(ToolBody),
     /// Cedar text about any of these kinds.
     Cedar(Box<CedarBody>),
     /// A control that is not written in any file; the algorithm says when it applies.
@@ -54,6 +57,7 @@ pub(crate) enum Features<'r> {
     Net(NetFeatures<'r>),
     Exec(ExecFeatures<'r>),
     File(FileFeatures<'r>),
+    Tool(Box<ToolFeatures<'r>>),
 }
 
 /// When a rule matches a request.
@@ -72,14 +76,18 @@ pub(crate) enum Miss {
     Host,
     Path,
     Command,
+    Tool,
+    Server,
     Port,
     Access,
+    Effect,
     Directory,
     Environment,
     Program,
     Method,
     RequestPath,
     Meaning,
+    Argument,
 }
 
 impl Miss {
@@ -96,6 +104,10 @@ impl Miss {
             Self::Program => "program",
             Self::Method => "method",
             Self::Meaning => "meaning",
+            Self::Tool => "tool",
+            Self::Server => "server",
+            Self::Effect => "effect",
+            Self::Argument => "arguments",
         }
     }
 }
@@ -108,10 +120,11 @@ pub(crate) enum What {
     Service(Topic),
     Exec,
     File,
+    Tool,
 }
 
 impl What {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Net,
         Self::Service(Topic::Git),
         Self::Service(Topic::Package(None)),
@@ -119,6 +132,7 @@ impl What {
         Self::Service(Topic::Model),
         Self::Exec,
         Self::File,
+        Self::Tool,
     ];
 
     /// Returns the word of the key `what`.
@@ -128,6 +142,7 @@ impl What {
             Self::Service(topic) => topic.as_str(),
             Self::Exec => "exec",
             Self::File => "file",
+            Self::Tool => "tool",
         }
     }
 
@@ -138,6 +153,7 @@ impl What {
             Self::Service(topic) => (&net::SERVICE_FIELDS, topic.fields()),
             Self::Exec => (&exec::FIELDS, &[]),
             Self::File => (&file::FIELDS, &[]),
+            Self::Tool => (&tool::FIELDS, &[]),
         };
         shared.iter().chain(own).copied()
     }
@@ -157,6 +173,7 @@ impl What {
             }
             Self::Exec => exec::body(file, fields, effect).map(Body::Exec),
             Self::File => file::body(file, fields).map(Body::File),
+            Self::Tool => tool::body(file, fields).map(Body::Tool),
         }
     }
 }
@@ -169,7 +186,7 @@ pub(crate) const WORKSPACE: &str = "/workspace";
 pub enum ProbeError {
     /// The first word is not a kind.
     #[error(
-        "`{0}` is not a request; begin with exec, net, name or file, for example `exec git status`"
+        "`{0}` is not a request; begin with exec, net, name, file or tool, for example `exec git status`"
     )]
     Kind(String),
     /// A quote is not closed.
@@ -203,6 +220,7 @@ impl Features<'_> {
             Self::Net(_) => Miss::Host,
             Self::Exec(_) => Miss::Command,
             Self::File(_) => Miss::Path,
+            Self::Tool(_) => Miss::Tool,
         }
     }
 
@@ -212,6 +230,7 @@ impl Features<'_> {
             Self::Net(net) => net.suggestion(),
             Self::Exec(exec) => exec.suggestion(),
             Self::File(file) => file.suggestion(),
+            Self::Tool(tool) => tool.suggestion(),
         }
     }
 
@@ -219,7 +238,7 @@ impl Features<'_> {
     pub(crate) fn unmatched(&self, target: &str, miss: Miss) -> String {
         match self {
             Self::Net(net) => net.unmatched(target, miss),
-            Self::Exec(_) | Self::File(_) => {
+            Self::Exec(_) | Self::File(_) | Self::Tool(_) => {
                 format!("{target} fails the condition on {}", miss.as_str())
             }
         }
@@ -233,6 +252,7 @@ impl Body {
             Self::Net(_) => &[RequestKind::Net, RequestKind::Http],
             Self::Exec(_) => &[RequestKind::Exec],
             Self::File(_) => &[RequestKind::File],
+            Self::Tool(_) => &[RequestKind::Tool],
             // The text of a rule in Cedar contains its kinds.
             Self::Cedar(_) | Self::Control => &[],
         }
@@ -244,6 +264,7 @@ impl Body {
             Self::Net(body) => body.hosts.len(),
             Self::Exec(body) => body.commands.len(),
             Self::File(body) => body.paths.len(),
+            Self::Tool(body) => body.tools.len(),
             Self::Cedar(_) | Self::Control => 0,
         }
     }
@@ -259,9 +280,16 @@ impl Body {
             (Self::Net(body), Features::Net(net)) => body.fit(effect, pattern, net),
             (Self::Exec(body), Features::Exec(exec)) => body.fit(effect, pattern, exec),
             (Self::File(body), Features::File(file)) => body.fit(pattern, file),
-            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Cedar(_) | Self::Control, _) => {
-                Err(Miss::Kind)
-            }
+            (Self::Tool(body), Features::Tool(tool)) => body.fit(effect, pattern, tool),
+            (
+                Self::Net(_)
+                | Self::Exec(_)
+                | Self::File(_)
+                | Self::Tool(_)
+                | Self::Cedar(_)
+                | Self::Control,
+                _,
+            ) => Err(Miss::Kind),
         }
     }
 
@@ -271,6 +299,7 @@ impl Body {
             Self::Net(body) => body.is_explicit(pattern),
             Self::Exec(body) => body.is_explicit(pattern),
             Self::File(body) => body.is_explicit(pattern),
+            Self::Tool(body) => body.is_explicit(pattern),
             Self::Cedar(_) | Self::Control => false,
         }
     }
@@ -282,9 +311,16 @@ impl Body {
             (Self::Net(a), Self::Net(b)) => a.lies_within(pattern, b, outer_pattern),
             (Self::Exec(a), Self::Exec(b)) => a.lies_within(pattern, b, outer_pattern),
             (Self::File(a), Self::File(b)) => a.lies_within(pattern, b, outer_pattern),
-            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Cedar(_) | Self::Control, _) => {
-                false
-            }
+            (Self::Tool(a), Self::Tool(b)) => a.lies_within(pattern, b, outer_pattern),
+            (
+                Self::Net(_)
+                | Self::Exec(_)
+                | Self::File(_)
+                | Self::Tool(_)
+                | Self::Cedar(_)
+                | Self::Control,
+                _,
+            ) => false,
         }
     }
 
@@ -295,9 +331,16 @@ impl Body {
             (Self::Net(a), Self::Net(b)) => a.points_within(x, b, y),
             (Self::Exec(_), Self::Exec(b)) => b.unless.is_empty(),
             (Self::File(a), Self::File(b)) => a.points_within(b),
-            (Self::Net(_) | Self::Exec(_) | Self::File(_) | Self::Cedar(_) | Self::Control, _) => {
-                false
-            }
+            (Self::Tool(_), Self::Tool(_)) => true,
+            (
+                Self::Net(_)
+                | Self::Exec(_)
+                | Self::File(_)
+                | Self::Tool(_)
+                | Self::Cedar(_)
+                | Self::Control,
+                _,
+            ) => false,
         };
         let within = |x, y| points(x, y) && self.lies_within(x, outer, y);
         let mut own = 0..self.patterns();
@@ -310,6 +353,7 @@ impl Body {
             Self::Net(body) => body.example(pattern),
             Self::Exec(body) => body.example(pattern),
             Self::File(body) => body.example(pattern),
+            Self::Tool(body) => body.example(pattern),
             Self::Cedar(_) | Self::Control => None,
         }
     }
@@ -322,6 +366,7 @@ impl fmt::Display for Body {
             Self::Net(body) => body.fmt(f),
             Self::Exec(body) => body.fmt(f),
             Self::File(body) => body.fmt(f),
+            Self::Tool(body) => body.fmt(f),
             Self::Cedar(body) => body.fmt(f),
             Self::Control => f.write_str("built-in control"),
         }

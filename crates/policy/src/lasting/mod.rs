@@ -2,6 +2,7 @@
 
 mod draft;
 mod proposed;
+mod tool;
 
 use std::fmt::Write as _;
 
@@ -74,9 +75,12 @@ impl LastingRule {
             RequestKind::Net => host(target),
             RequestKind::File => file(target),
             RequestKind::Port => port(target),
-            RequestKind::Http | RequestKind::Name | RequestKind::Call | RequestKind::Credential => {
-                None
-            }
+            // Of a tool call the target does not say everything.
+            RequestKind::Http
+            | RequestKind::Name
+            | RequestKind::Call
+            | RequestKind::Credential
+            | RequestKind::Tool => None,
         }
     }
 
@@ -192,7 +196,7 @@ impl Request {
                 port: Port::new(WEB_PORTS[0])?,
                 subject: Subject::default(),
             })),
-            RequestKind::Call | RequestKind::Credential => None,
+            RequestKind::Call | RequestKind::Credential | RequestKind::Tool => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use stockade_types::{RequestKind, Target, Verdict};
 
 use super::PIN;
-use super::{LastingRule, Width, draft::Draft};
+use super::{LastingRule, Width, draft::Draft, tool};
 use crate::{Approvals, Policy, Request};
 
 /// Rules that are proposed at once: more than a person reads, and each is tried with the whole policy.
@@ -113,6 +113,7 @@ pub(super) fn candidates(request: &Request, width: Width) -> Vec<Open> {
             let drafts = Draft::of(&request.target(), http.shown_meaning(), width);
             drafts.into_iter().map(Open::Draft).collect()
         }
+        Request::Tool(tool) => tool::rule(tool).map(Open::Fixed).into_iter().collect(),
         Request::Exec(_)
         | Request::Net(_)
         | Request::Name(_)

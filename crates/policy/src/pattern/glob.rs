@@ -113,6 +113,23 @@ impl Glob {
             .collect()
     }
 
+    /// The same as [`Self::contains`], also for stars within stars: `git push*` covers `git push origin *`.
+    pub(crate) fn covers(&self, inner: &Self) -> bool {
+        let mut alternatives = inner.alternatives.iter();
+        self.contains(inner)
+            || alternatives.all(|pieces| self.matches(&with_marks(pieces), Case::Exact))
+    }
+
+    /// Returns whether every text that it matches begins with `text`.
+    pub(crate) fn begins_with(&self, text: &[u8]) -> bool {
+        self.alternatives
+            .iter()
+            .all(|alternative| match alternative.first() {
+                Some(Piece::Literal(own)) => own.starts_with(text),
+                Some(Piece::Many) | None => text.is_empty(),
+            })
+    }
+
     /// Returns whether everything that matches `inner` certainly matches this one.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         self.is_any()
@@ -121,6 +138,19 @@ impl Glob {
                 .literals()
                 .is_some_and(|texts| texts.iter().all(|text| self.matches(text, Case::Exact)))
     }
+}
+
+/// Writes a glob as a text that has a byte for each star which no text of a pattern has, because that is
+/// UTF-8: only a star can match it.
+fn with_marks(pieces: &[Piece]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(own) => text.extend_from_slice(own),
+            Piece::Many => text.push(0xff),
+        }
+    }
+    text
 }
 
 fn literal(alternative: &[Piece]) -> Option<&[u8]> {

@@ -121,6 +121,29 @@ impl PathPattern {
     }
 }
 
+/// Removes `.`, `..` and empty segments, as resolving the path in a run would; links are not
+/// examined. A path above its start keeps its `..`.
+pub(crate) fn without_dots(path: &[u8]) -> Vec<u8> {
+    let rooted = path.starts_with(b"/");
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for segment in path.split(|byte| *byte == b'/') {
+        match (segment, kept.last()) {
+            (b"" | b".", _) => {}
+            (b"..", Some(&last)) if last != b".." => {
+                kept.pop();
+            }
+            (b"..", None) if rooted => {}
+            (segment, _) => kept.push(segment),
+        }
+    }
+    let joined = kept.join(&b'/');
+    if rooted {
+        [b"/", joined.as_slice()].concat()
+    } else {
+        joined
+    }
+}
+
 /// Splits a path into its components, without empty ones.
 pub(crate) fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|b| *b == b'/').filter(|part| !part.is_empty())

@@ -83,6 +83,7 @@ pub(crate) fn decide(rules: &[Draft], request: &Request, given: &[Given]) -> Ans
             answer(&found, "", request, given)
         }
         Request::Port(_) => panic!("no rule is about ports"),
+        Request::Tool(_) => panic!("tools are compared in tests of their own"),
     }
 }
 

@@ -184,6 +184,7 @@ impl Timeline {
             | Event::CallRefused { decision }
             | Event::CredentialRefused { decision }
             | Event::NameDecided { decision }
+            | Event::ToolDecided { decision, .. }
             | Event::ConnectionDecided { decision, .. }
             | Event::HttpDecided { decision } => self.denied(run, time, decision),
             // The summary says which ports there were, and what an answer let through is shown.

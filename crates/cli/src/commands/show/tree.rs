@@ -125,6 +125,7 @@ impl Tree {
             | Event::CallRefused { decision }
             | Event::CredentialRefused { decision }
             | Event::NameDecided { decision }
+            | Event::ToolDecided { decision, .. }
             | Event::ConnectionDecided { decision, .. }
             | Event::HttpDecided { decision } => match self.decided(envelope, decision) {
                 Some(node) => node,

@@ -21,6 +21,10 @@ pub(crate) enum Attribute {
     Names,
     Subcommands,
     Argv,
+    Tool,
+    Server,
+    Effect,
+    Arguments,
 }
 
 impl Attribute {
@@ -33,6 +37,10 @@ impl Attribute {
             Self::Names => "names",
             Self::Subcommands => "subcommands",
             Self::Argv => "argv",
+            Self::Tool => "tool",
+            Self::Server => "server",
+            Self::Effect => "effect",
+            Self::Arguments => "arguments",
         }
     }
 }

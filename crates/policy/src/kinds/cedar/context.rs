@@ -1,14 +1,18 @@
 //! The schema of rules in Cedar, and requests as it types them.
 
 use cedar_policy::{Context, RestrictedExpression, Schema};
-use stockade_types::RequestKind;
+use stockade_types::{RequestKind, ToolEffect};
 
 use super::bounds::Attribute;
-use crate::kinds::{
-    Features,
-    exec::ExecFeatures,
-    file::FileFeatures,
-    net::{HttpFeatures, NetFeatures, Programs},
+use crate::{
+    Argument,
+    kinds::{
+        Features,
+        exec::ExecFeatures,
+        file::FileFeatures,
+        net::{HttpFeatures, NetFeatures, Programs},
+        tool::ToolFeatures,
+    },
 };
 
 /// The schema; `docs/policy.md` explains it.
@@ -37,14 +41,22 @@ action "file" appliesTo {
   principal: [Session], resource: [Effect],
   context: { agent: String, program: String, path: String, access: String }
 };
+action "tool" appliesTo {
+  principal: [Session], resource: [Effect],
+  context: {
+    agent: String, program: String, tool: String, server: String, effect: String,
+    arguments: Set<String>
+  }
+};
 "#;
 
 /// The kinds that rules in Cedar can be about.
-pub(crate) const KINDS: [RequestKind; 4] = [
+pub(crate) const KINDS: [RequestKind; 5] = [
     RequestKind::Net,
     RequestKind::Http,
     RequestKind::Exec,
     RequestKind::File,
+    RequestKind::Tool,
 ];
 
 /// Reads the schema. It is part of the program, so a failure is a bug in the program.
@@ -80,6 +92,7 @@ impl Seen {
             Features::Net(net) => Self::net(net),
             Features::Exec(exec) => Self::exec(exec),
             Features::File(file) => Self::file(file),
+            Features::Tool(tool) => Self::tool(tool),
         };
         seen.texts.push(("agent", agent.to_owned()));
         seen
@@ -179,6 +192,33 @@ impl Seen {
         seen.texts.push(("path", text(path.as_bytes())));
         seen.texts
             .push(("access", request.access.as_str().to_owned()));
+        seen
+    }
+
+    fn tool(tool: &ToolFeatures<'_>) -> Self {
+        let request = tool.request;
+        let mut seen = Self::empty(RequestKind::Tool);
+        seen.by(Programs::of(&request.subject.exe));
+        let named = tool.named();
+        if named.is_none() {
+            seen.unknown.extend([Attribute::Tool, Attribute::Server]);
+        }
+        let (name, server) = named.unwrap_or_default();
+        seen.texts.push(("tool", text(name)));
+        seen.texts.push(("server", text(server)));
+        seen.texts
+            .push(("effect", request.effect.as_str().to_owned()));
+        if request.effect == ToolEffect::Unknown {
+            seen.unknown.push(Attribute::Effect);
+        }
+        let values = request.arguments.values();
+        if !request.arguments.is_whole() || values.iter().any(Argument::is_cut) {
+            seen.unknown.push(Attribute::Arguments);
+        }
+        let written =
+            |one: &Argument| text(&[one.path.as_bytes(), b"=", one.text.as_bytes()].concat());
+        seen.sets
+            .push(("arguments", values.iter().map(written).collect()));
         seen
     }
 

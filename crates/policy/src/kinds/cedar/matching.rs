@@ -64,7 +64,7 @@ impl CedarRules {
     ) -> Result<Option<Self>, CedarError> {
         let cedar = |(number, body): (usize, &Body)| match body {
             Body::Cedar(body) => Some((number, body.as_ref().clone())),
-            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Control => None,
+            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Tool(_) | Body::Control => None,
         };
         let rules: Vec<_> = bodies.into_iter().enumerate().filter_map(cedar).collect();
         if rules.is_empty() {

@@ -205,7 +205,7 @@ fn validated(file: &mut File<'_>, at: &At<String>, policy: &Policy) -> Option<se
 fn is_enforceable(file: &mut File<'_>, at: &At<String>, body: &CedarBody) -> bool {
     let mut problems = Vec::new();
     if body.kinds.is_empty() {
-        problems.push("no action of it is known; one of net, http, exec, file".to_owned());
+        problems.push("no action of it is known; one of net, http, exec, file, tool".to_owned());
     }
     let requests = body.is_about(RequestKind::Http) && !body.is_about(RequestKind::Net);
     if requests && !body.looks_at(Attribute::Host) {
@@ -213,7 +213,12 @@ fn is_enforceable(file: &mut File<'_>, at: &At<String>, body: &CedarBody) -> boo
                        would refuse TLS to every host; compare `context.host` too";
         problems.push(message.to_owned());
     }
-    for attribute in [Attribute::Names, Attribute::Subcommands, Attribute::Argv] {
+    for attribute in [
+        Attribute::Names,
+        Attribute::Subcommands,
+        Attribute::Argv,
+        Attribute::Arguments,
+    ] {
         if bounds::could_exempt(&body.tree, attribute) {
             let message = format!(
                 "`context.{}` has words that a program chooses, in no order, so it can only make a \

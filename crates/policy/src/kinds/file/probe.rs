@@ -6,6 +6,7 @@ use super::{Access, FileRequest};
 use crate::{
     fields::shown,
     kinds::{ProbeError, WORKSPACE},
+    pattern::path::without_dots,
 };
 
 /// Reads an access and a path; a path without a root is below the workspace.
@@ -21,7 +22,8 @@ pub(crate) fn probe(words: &[&str], rest: &[&str]) -> Result<FileRequest, ProbeE
         .into_iter()
         .find(|own| own.as_str() == *access)
         .ok_or_else(|| ProbeError::Access(shown(access)))?;
-    let plain = without_dots(path);
+    let plain = without_dots(path.as_bytes());
+    let plain = String::from_utf8_lossy(&plain).into_owned();
     let in_workspace = |plain: &str| match plain.strip_prefix(WORKSPACE) {
         Some("") => Some(String::new()),
         Some(rest) => rest.strip_prefix('/').map(str::to_owned),
@@ -45,23 +47,4 @@ pub(crate) fn probe(words: &[&str], rest: &[&str]) -> Result<FileRequest, ProbeE
         content: None,
         subject: Subject::default(),
     })
-}
-
-/// Removes `.`, `..` and empty segments, as resolving the path in a run would; links are not
-/// examined. A path above the workspace keeps its `..`.
-fn without_dots(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match (segment, kept.last()) {
-            ("" | ".", _) => {}
-            ("..", Some(&last)) if last != ".." => {
-                kept.pop();
-            }
-            ("..", None) if rooted => {}
-            (segment, _) => kept.push(segment),
-        }
-    }
-    let joined = kept.join("/");
-    if rooted { format!("/{joined}") } else { joined }
 }

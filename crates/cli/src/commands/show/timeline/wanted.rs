@@ -59,6 +59,7 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::CallRefused { decision }
         | Event::CredentialRefused { decision }
         | Event::NameDecided { decision }
+        | Event::ToolDecided { decision, .. }
         | Event::HttpDecided { decision } => !matches!(decision.verdict, Verdict::Deny),
         Event::ConnectionDecided { decision, .. } => matches!(decision.verdict, Verdict::Ask),
         Event::SessionStarted { .. }
