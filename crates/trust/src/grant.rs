@@ -1,0 +1,369 @@
+//! The statement that people have allowed what was asked, and how the machine that asked checks it.
+
+use serde::{Deserialize, Serialize};
+use stockade_policy::Scope;
+use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
+
+use crate::{
+    envelope::{Envelope, EnvelopeError, Keys, Statement},
+    nonce::Nonce,
+    passkey::RelyingParty,
+    people::{Directory, User, UserId},
+    review::{Choice, Counted, Review, Standing, Strength},
+    vote::{Ballot, ProofError, Vote},
+};
+
+/// Votes of one grant; each is checked.
+const VOTES_MAX: usize = 64;
+/// How far the clock of who took a vote may be ahead, in milliseconds.
+const AHEAD_MAX_MS: u64 = 120_000;
+
+/// What the server says: these people have voted so about this question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The organisation.
+    pub org: String,
+    /// The machine that asked.
+    pub node: String,
+    /// Its session.
+    pub session: SessionId,
+    /// The question.
+    pub approval: ApprovalId,
+    /// What the machine drew for the question.
+    pub nonce: Nonce,
+    /// The exact request.
+    pub request: Digest,
+    /// The policy that asked.
+    pub revision: Digest,
+    /// The text that the voters saw.
+    pub rendered: Digest,
+    /// How far it reaches.
+    pub scope: Scope,
+    /// Until when it holds.
+    pub not_after: UnixMillis,
+    /// One person overrode the stages.
+    pub broken_glass: bool,
+    /// All votes, in the order in which they came.
+    pub votes: Vec<Vote>,
+}
+
+impl Statement for Grant {
+    const TYPE: &'static str = "application/vnd.stockade.grant.1+json";
+}
+
+/// A question of this machine, with everything by which it judges a grant. Nothing of it comes from
+/// whoever delivers the grant.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The organisation that the machine belongs to.
+    pub org: &'a str,
+    /// The machine.
+    pub node: &'a str,
+    /// The session.
+    pub session: &'a SessionId,
+    /// The question.
+    pub approval: &'a ApprovalId,
+    /// What was drawn for it.
+    pub nonce: Nonce,
+    /// The exact request.
+    pub request: Digest,
+    /// The policy in force.
+    pub revision: Digest,
+    /// The text of the question, which the machine made itself.
+    pub rendered: Digest,
+    /// Who has to say yes.
+    pub review: &'a Review,
+    /// People who have no vote: who owns the session, the machine or the pipeline.
+    pub requesters: &'a [UserId],
+    /// Whether it is known who they are. Where it is not, nobody can be excluded.
+    pub requesters_are_known: bool,
+    /// The people, as the machine has pinned them.
+    pub directory: &'a Directory,
+    /// Who may say that there is a grant.
+    pub servers: &'a Keys,
+    /// Where people vote.
+    pub party: &'a RelyingParty,
+    /// The time of this machine.
+    pub now: UnixMillis,
+}
+
+/// What a machine may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// How far the answer reaches.
+    pub scope: Scope,
+    /// Until when it holds.
+    pub not_after: UnixMillis,
+    /// Who said yes.
+    pub by: Vec<UserId>,
+    /// One person overrode the stages; somebody has to look at it afterwards.
+    pub broken_glass: bool,
+}
+
+/// Why a grant is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// It is not signed by the server.
+    #[error("the grant: {0}")]
+    Envelope(#[from] EnvelopeError),
+    /// It is about another question.
+    #[error("the grant is for another {0}")]
+    Other(&'static str),
+    /// It reaches further than the rule lets any answer reach.
+    #[error("the grant's scope {scope} is wider than {max}")]
+    Wide {
+        /// What it says.
+        scope: Scope,
+        /// What may be.
+        max: Scope,
+    },
+    /// It does not hold any more.
+    #[error("the grant has expired")]
+    Expired,
+    /// There are too many votes.
+    #[error("the grant has {count} votes; at most {VOTES_MAX} are checked")]
+    TooManyVotes {
+        /// How many there are.
+        count: usize,
+    },
+    /// The people that the machine knows may not be used any more.
+    #[error("the directory of people is of another organisation or has expired")]
+    Directory,
+    /// It is not known whose session it is.
+    #[error("it is not known who asks, so that nobody can be kept from answering his own question")]
+    Requester,
+    /// A vote is not valid.
+    #[error("the vote of {user}: {why}")]
+    Vote {
+        /// Whose it says it is.
+        user: String,
+        /// What is wrong.
+        why: VoteError,
+    },
+    /// Somebody has said no often enough.
+    #[error("stage `{0}` has denied it")]
+    Denied(String),
+    /// Not enough people have said yes.
+    #[error("stage `{0}` is not complete")]
+    Incomplete(String),
+    /// The rule lets nobody override.
+    #[error("the rule has no `break_glass`")]
+    NoGlass,
+}
+
+/// What is wrong with a vote.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VoteError {
+    /// Nobody of that name may vote.
+    #[error("nobody of that name is in the directory")]
+    Unknown,
+    /// The person asks.
+    #[error("the person asks, and cannot answer")]
+    Requester,
+    /// It is the second one.
+    #[error("the person has voted before")]
+    Twice,
+    /// There is no such stage.
+    #[error("there is no such stage")]
+    Stage,
+    /// The person is not asked there.
+    #[error("the person does not have the role")]
+    Role,
+    /// It has to say why.
+    #[error("it gives no reason")]
+    Reason,
+    /// It holds for less than the grant.
+    #[error("it reaches less far than the grant, or holds for a shorter time")]
+    Narrow,
+    /// It was given in the future.
+    #[error("it was given in the future")]
+    Time,
+    /// It is not known to be the person's.
+    #[error("{0}")]
+    Proof(#[from] ProofError),
+}
+
+impl Asked<'_> {
+    /// Checks a grant, and returns what it allows.
+    ///
+    /// # Errors
+    /// The first thing that does not fit; then it allows nothing.
+    pub fn verify(&self, envelope: &Envelope) -> Result<Granted, GrantError> {
+        let grant: Grant = envelope.open(self.servers)?;
+        self.is_about_this(&grant)?;
+        if !grant.scope.is_within(self.review.scope_max) {
+            return Err(GrantError::Wide {
+                scope: grant.scope,
+                max: self.review.scope_max,
+            });
+        }
+        if grant.not_after <= self.now {
+            return Err(GrantError::Expired);
+        }
+        if grant.votes.len() > VOTES_MAX {
+            let count = grant.votes.len();
+            return Err(GrantError::TooManyVotes { count });
+        }
+        if self.directory.org != self.org || self.directory.not_after <= self.now {
+            return Err(GrantError::Directory);
+        }
+        if !self.requesters_are_known {
+            return Err(GrantError::Requester);
+        }
+        let by = if grant.broken_glass {
+            self.overridden(&grant)?
+        } else {
+            self.voted(&grant)?
+        };
+        Ok(Granted {
+            scope: grant.scope,
+            not_after: grant.not_after,
+            by,
+            broken_glass: grant.broken_glass,
+        })
+    }
+
+    fn is_about_this(&self, grant: &Grant) -> Result<(), GrantError> {
+        for (is_equal, what) in [
+            (grant.org == self.org, "organisation"),
+            (grant.node == self.node, "machine"),
+            (grant.session == *self.session, "session"),
+            (grant.approval == *self.approval, "question"),
+            (grant.nonce == self.nonce, "asking of the question"),
+            (grant.request == self.request, "request"),
+            (grant.revision == self.revision, "policy"),
+            (grant.rendered == self.rendered, "text"),
+        ] {
+            if !is_equal {
+                return Err(GrantError::Other(what));
+            }
+        }
+        Ok(())
+    }
+
+    const fn ballot(&self) -> Ballot<'_> {
+        Ballot {
+            org: self.org,
+            node: self.node,
+            session: self.session,
+            approval: self.approval,
+            nonce: self.nonce,
+            request: self.request,
+            revision: self.revision,
+            rendered: self.rendered,
+        }
+    }
+
+    /// Checks all votes, and that they suffice; returns who said yes.
+    fn voted(&self, grant: &Grant) -> Result<Vec<UserId>, GrantError> {
+        let mut counted: Vec<Counted> = Vec::new();
+        for vote in &grant.votes {
+            let is_second = counted.iter().any(|one| one.user == vote.user);
+            let checked = if is_second {
+                Err(VoteError::Twice)
+            } else {
+                self.stage_vote(grant, vote)
+            };
+            checked.map_err(|why| wrong(vote, why))?;
+            counted.push(Counted {
+                user: vote.user.clone(),
+                stage: vote.stage.clone(),
+                choice: vote.choice,
+            });
+        }
+        match self.review.standing(&counted) {
+            Standing::Granted => {
+                let yes = counted.into_iter();
+                let yes = yes.filter(|vote| vote.choice == Choice::Allow);
+                Ok(yes.map(|vote| vote.user).collect())
+            }
+            Standing::Denied(stage) => Err(GrantError::Denied(stage.name.clone())),
+            Standing::Open(stages) => {
+                let first = stages.first().map(|stage| stage.name.clone());
+                Err(GrantError::Incomplete(first.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Checks the vote that overrides the stages: it is alone, and it holds for a short time.
+    fn overridden(&self, grant: &Grant) -> Result<Vec<UserId>, GrantError> {
+        let glass = self.review.break_glass.as_ref();
+        let glass = glass.ok_or(GrantError::NoGlass)?;
+        let [vote] = grant.votes.as_slice() else {
+            return Err(GrantError::Incomplete("break_glass".to_owned()));
+        };
+        let check = || {
+            let user = self.voter(vote)?;
+            if !vote.stage.is_empty() || vote.choice != Choice::Allow {
+                return Err(VoteError::Stage);
+            }
+            if !user.has(&glass.role) {
+                return Err(VoteError::Role);
+            }
+            if vote
+                .reason
+                .as_deref()
+                .is_none_or(|why| why.trim().is_empty())
+            {
+                return Err(VoteError::Reason);
+            }
+            let longest = vote.at.0.saturating_add(glass.max_ms);
+            if grant.not_after.0 > longest {
+                return Err(VoteError::Narrow);
+            }
+            self.content(grant, vote, user, glass.strength)
+        };
+        check().map_err(|why| wrong(vote, why))?;
+        Ok(vec![vote.user.clone()])
+    }
+
+    fn stage_vote(&self, grant: &Grant, vote: &Vote) -> Result<(), VoteError> {
+        let user = self.voter(vote)?;
+        let stage = self.review.stage(&vote.stage).ok_or(VoteError::Stage)?;
+        if !user.has(&stage.role) {
+            return Err(VoteError::Role);
+        }
+        let has_reason = vote
+            .reason
+            .as_deref()
+            .is_some_and(|why| !why.trim().is_empty());
+        if self.review.reason_required && !has_reason {
+            return Err(VoteError::Reason);
+        }
+        self.content(grant, vote, user, stage.strength)
+    }
+
+    /// Finds the person, who must not be one of those who ask.
+    fn voter(&self, vote: &Vote) -> Result<&User, VoteError> {
+        if self.requesters.contains(&vote.user) {
+            return Err(VoteError::Requester);
+        }
+        self.directory.user(&vote.user).ok_or(VoteError::Unknown)
+    }
+
+    /// Checks how far a vote reaches, and whose it is.
+    fn content(
+        &self,
+        grant: &Grant,
+        vote: &Vote,
+        user: &User,
+        strength: Strength,
+    ) -> Result<(), VoteError> {
+        let reaches = grant.scope.is_within(vote.scope) && grant.not_after <= vote.not_after;
+        if vote.choice == Choice::Allow && !reaches {
+            return Err(VoteError::Narrow);
+        }
+        if vote.at.0 > self.now.0.saturating_add(AHEAD_MAX_MS) {
+            return Err(VoteError::Time);
+        }
+        Ok(self.ballot().check(vote, user, strength, self.party)?)
+    }
+}
+
+fn wrong(vote: &Vote, why: VoteError) -> GrantError {
+    GrantError::Vote {
+        user: vote.user.0.chars().take(80).collect(),
+        why,
+    }
+}

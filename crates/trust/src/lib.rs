@@ -1,0 +1,39 @@
+//! What an organisation says under its signature, and how a machine checks it by itself.
+//!
+//! A rule can ask people in roles, in [`Review`]s of several stages. Their votes reach the machine that
+//! asked as one [`Grant`] in an [`Envelope`]. The machine believes none of those who carried it:
+//! [`Asked::verify`] compares the grant with the machine's own question, looks up each voter in the
+//! [`Directory`] that it pinned, and checks the strong votes against passkeys and keys there. So a server
+//! whose key is stolen can deny and delay, and cannot forge a strong yes.
+//!
+//! | module | what |
+//! |---|---|
+//! | `envelope` | signed bytes (DSSE), and which keys must have signed them |
+//! | `key` | public keys of Ed25519, and their ids |
+//! | `people` | who has which roles, passkeys and keys |
+//! | `passkey` | assertions of WebAuthn |
+//! | `review` | stages, and how votes stand |
+//! | `vote` | one vote, and what it binds |
+//! | `grant` | the statement about a question, and its check |
+//!
+//! There is no IO here, and no clock: times are given.
+#![forbid(unsafe_code)]
+
+mod base64url;
+mod envelope;
+mod grant;
+mod key;
+mod nonce;
+mod passkey;
+mod people;
+mod review;
+mod vote;
+
+pub use envelope::{Envelope, EnvelopeError, Keys, Statement};
+pub use grant::{Asked, Grant, GrantError, Granted, VoteError};
+pub use key::{KeyId, PublicKey, SecretKey};
+pub use nonce::Nonce;
+pub use passkey::{Algorithm, Assertion, Passkey, PasskeyError, RelyingParty};
+pub use people::{Directory, Role, User, UserId};
+pub use review::{BreakGlass, Choice, Counted, Review, ReviewError, Stage, Standing, Strength};
+pub use vote::{Ballot, Proof, ProofError, Vote};

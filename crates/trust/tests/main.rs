@@ -1,0 +1,7 @@
+//! Grants: what a machine believes, and every way we know to make it believe more.
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
+
+mod forged;
+mod lab;
+mod passkeys;
+mod standing;
