@@ -349,3 +349,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tool_calls_are_seen_by_name_server_effect_and_arguments() {
+    let rules = cedar(
+        "zone",
+        "forbid (principal, action == Action::\"tool\", resource)
+         when { context.tool == \"Deploy\" && context.arguments.contains(\"zone=prod\") };",
+    ) + &cedar(
+        "servers",
+        "@verdict(\"ask\") forbid (principal, action == Action::\"tool\", resource)
+         when { context.server != \"\" } unless { context.server == \"docs\" };",
+    ) + &cedar(
+        "runs",
+        "forbid (principal, action == Action::\"tool\", resource)
+         when { context.effect == \"execute\" && context.tool != \"Bash\" };",
+    );
+    let policy = policy(&[(Origin::User, &rules)]);
+    assert!(policy.restricts_tools());
+    for (text, expected) in [
+        ("tool Read file_path=x", Verdict::Allow),
+        ("tool Bash command=ls", Verdict::Allow),
+        ("tool Edit zone=prod", Verdict::Allow),
+        // Nobody says what it is for, so it could run something.
+        ("tool Deploy zone=test", Verdict::Deny),
+        ("tool Deploy zone=prod", Verdict::Deny),
+        ("tool deploy ZONE=prod", Verdict::Deny),
+        ("tool shell command=ls", Verdict::Deny),
+        // The same for what a server has; and the second question is about its name.
+        ("tool mcp:docs/read", Verdict::Deny),
+    ] {
+        assert_eq!(line(&policy, text), expected, "{text}");
+    }
+    let servers = cedar(
+        "servers",
+        "@verdict(\"ask\") forbid (principal, action == Action::\"tool\", resource)
+         when { context.server != \"\" } unless { context.server == \"docs\" };",
+    );
+    let policy = self::policy(&[(Origin::User, &servers)]);
+    for (text, expected) in [
+        ("tool Bash command=ls", Verdict::Allow),
+        ("tool mcp:docs/read", Verdict::Allow),
+        ("tool mcp:other/read", Verdict::Ask),
+        // Of `docs`, or of `docs__evil`: what cannot be known exempts nothing.
+        ("tool mcp__docs__evil__read", Verdict::Ask),
+    ] {
+        assert_eq!(line(&policy, text), expected, "{text}");
+    }
+    let found = problems(&cedar(
+        "no",
+        "forbid (principal, action == Action::\"tool\", resource)
+         unless { context.arguments.contains(\"safe=true\") };",
+    ));
+    assert!(found.contains("words that a program chooses"), "{found}");
+}

@@ -8,4 +8,5 @@ mod grants;
 mod oracle;
 mod problems;
 mod revisions;
+mod tools;
 mod warnings;

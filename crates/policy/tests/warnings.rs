@@ -144,6 +144,22 @@ const WITHOUT_EFFECT: &[(&str, u32, &str)] = &[
         2,
         "denies all",
     ),
+    (
+        "[[allow]]\nid = \"a\"\nwhat = \"tool\"\ntools = [\"Bash\"]",
+        2,
+        "tool calls are allowed already",
+    ),
+    (
+        "[[deny]]\nid = \"a\"\nwhat = \"tool\"\ntools = [\"mcp__git__x\"]\nservers = [\"docs\"]",
+        2,
+        "no call is both",
+    ),
+    (
+        "[[deny]]\nid = \"a\"\nwhat = \"tool\"\ntools = [\"B*\"]\n[[ask]]\nid = \"b\"\n\
+         what = \"tool\"\ntools = [\"Bash\"]\narguments = { command = [\"x\"] }",
+        6,
+        "denies all that it names",
+    ),
 ];
 
 #[test]

@@ -311,7 +311,7 @@ pub(crate) fn equal(a: &[u8], b: &[u8], case: Case) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
+    use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
     use super::{Case, Glob, pieces, unfold};
 
@@ -332,6 +332,26 @@ mod tests {
                 .map(|branch| pieces(branch).unwrap())
                 .collect();
             assert_eq!(glob.alternatives, unfolded, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn stars_within_stars_are_covered() {
+        let covers = |outer: &str, inner: &str| {
+            Glob::parse(outer)
+                .unwrap()
+                .covers(&Glob::parse(inner).unwrap())
+        };
+        for (outer, inner, expected) in [
+            ("git push*", "git push origin *", true),
+            ("*push*", "git push*x", true),
+            ("a*{b,c}", "a*x{b,c}", true),
+            ("git push *", "git push*", false),
+            ("a*b", "a*", false),
+            ("a*a", "a", false),
+            ("{a,b}*", "{a,c}*", false),
+        ] {
+            assert_eq!(covers(outer, inner), expected, "{outer} {inner}");
         }
     }
 
@@ -379,6 +399,16 @@ mod tests {
         #[test]
         fn it_agrees_with_the_definition(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
             prop_assert_eq!(matches(&pattern, &text), oracle(pattern.as_bytes(), text.as_bytes()));
+        }
+
+        #[test]
+        fn what_is_covered_matches_nothing_else(
+            outer in "[ab*{},]{0,8}", inner in "[ab*]{0,8}", text in "[ab]{0,8}",
+        ) {
+            if let (Ok(outer), Ok(inner)) = (Glob::parse(&outer), Glob::parse(&inner)) {
+                let is_in = |glob: &Glob| glob.matches(text.as_bytes(), Case::Exact);
+                prop_assert!(!outer.covers(&inner) || !is_in(&inner) || is_in(&outer));
+            }
         }
     }
 }

@@ -59,7 +59,7 @@ impl<'r> ToolFeatures<'r> {
             is_any,
             values,
         };
-        match (server, tool.strip_prefix(MCP)) {
+        match (server, after_mcp(tool)) {
             _ if is_any => {}
             (Some(server), _) => features.of_server(tool, server),
             (None, Some(rest)) => features.of_some_server(tool, rest),
@@ -73,7 +73,7 @@ impl<'r> ToolFeatures<'r> {
 
     /// Takes a tool whose server is known; its name may contain that.
     fn of_server(&mut self, tool: &'r [u8], server: &'r [u8]) {
-        let rest = tool.strip_prefix(MCP);
+        let rest = after_mcp(tool);
         let rest = rest.and_then(|rest| rest.strip_prefix(server)?.strip_prefix(BETWEEN));
         let short = rest.unwrap_or(tool);
         let whole = [MCP, server, BETWEEN, short].concat();
@@ -93,7 +93,7 @@ impl<'r> ToolFeatures<'r> {
             let short = short.strip_prefix(BETWEEN).unwrap_or(short);
             self.servers.push(server);
             self.names.push(Cow::Borrowed(short));
-            if places.len() == 1 {
+            if places.len() == 1 && tool.starts_with(MCP) {
                 self.short = Some(short);
                 self.whole = Some(Cow::Borrowed(tool));
             }
@@ -171,6 +171,12 @@ impl<'r> ToolFeatures<'r> {
         (is_workspace || self.below_workspace(cwd).is_some())
             .then(|| Cow::Owned([cwd, b"/", path].concat()))
     }
+}
+
+/// Returns what comes after the sign of a server's tool, in any letter case.
+fn after_mcp(tool: &[u8]) -> Option<&[u8]> {
+    let (sign, rest) = tool.split_at_checked(MCP.len())?;
+    sign.eq_ignore_ascii_case(MCP).then_some(rest)
 }
 
 /// Returns where a name can be split into server and tool.
