@@ -20,7 +20,8 @@ use crate::{
     after_help = "Examples:\n  stockade policy test -- exec git push origin main\n  \
     stockade policy test -- net POST https://paste.test/\n  \
     stockade policy test --profile codex -- net good.test:443\n  \
-    stockade policy test --policy team.toml -- file write .git/config\n\n\
+    stockade policy test --policy team.toml -- file write .git/config\n  \
+    stockade policy test --policy team.toml -- tool Bash command=\"git push\"\n\n\
     Exit code: 0 allowed or asked, 1 denied."
 )]
 pub(crate) struct Args {
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// exec, net, file or name with its arguments; or only a command, URL or path
+    /// exec, net, file, name or tool with its arguments; or only a command, URL or path
     #[arg(required = true, last = true, value_name = "KIND ARGS")]
     request: Vec<String>,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Argument,
-    features::{ToolFeatures, Value},
+    features::{PLACE_BYTES_MAX, ToolFeatures, Value},
     names::{folded, is_place},
 };
 use crate::{
@@ -159,10 +159,10 @@ impl ArgumentPattern {
     /// for nothing. A place is compared with every path that it could be.
     fn could_match(&self, value: &Value<'_>, features: &ToolFeatures<'_>) -> bool {
         let text = value.argument.text.as_bytes();
-        let words = value.words();
-        self.glob.matches(text, Case::Ignore)
-            || self.glob.matches(words, Case::Ignore)
-            || self.glob.matches(&[words, b" "].concat(), Case::Ignore)
+        let spaced = value.words();
+        let words = spaced.strip_suffix(b" ").unwrap_or(spaced);
+        let texts = [text, words, spaced];
+        (texts.iter()).any(|text| self.glob.matches(text, Case::Ignore))
             || (value.is_place && self.could_be_at(value, features))
     }
 
@@ -173,7 +173,7 @@ impl ArgumentPattern {
         let paths = value.paths(features);
         paths
             .iter()
-            .any(|path| place.matches_or_heads(path, Case::Ignore))
+            .any(|path| path.len() > PLACE_BYTES_MAX || place.matches_or_heads(path, Case::Ignore))
     }
 
     fn surely_matches(&self, value: &Value<'_>, features: &ToolFeatures<'_>) -> bool {

@@ -14,6 +14,9 @@ use crate::pattern::{Glob, glob::Case, path::without_dots};
 /// What agents write in front of the tools of MCP servers, and between a server and its tool.
 const MCP: &[u8] = b"mcp__";
 const BETWEEN: &[u8] = b"__";
+/// Most bytes of a path that is compared, without what dots take away: the kernel takes no more at a time
+/// (`PATH_MAX`). A longer one could be any.
+pub(super) const PLACE_BYTES_MAX: usize = 4096;
 /// Most ways to split a name into server and tool that are tried.
 const SPLITS_MAX: usize = 16;
 
@@ -203,7 +206,7 @@ impl<'r> Value<'r> {
         }
     }
 
-    /// Returns the text with one blank between its words.
+    /// Returns the text with one blank behind each of its words.
     pub(super) fn words(&self) -> &[u8] {
         self.words.get_or_init(|| {
             let text = self.argument.text.as_bytes();
@@ -211,7 +214,7 @@ impl<'r> Value<'r> {
                 .split(u8::is_ascii_whitespace)
                 .filter(|word| !word.is_empty())
                 .collect();
-            words.join(&b' ')
+            [words.join(&b' ').as_slice(), b" "].concat()
         })
     }
 
@@ -247,6 +250,6 @@ impl<'r> Value<'r> {
             .unwrap_or(text)
             .split(|byte| *byte == b'/');
         let is_plain = |segment: &[u8]| !matches!(segment, b"" | b"." | b".." | b"~");
-        segments.all(is_plain).then_some(text)
+        (text.len() <= PLACE_BYTES_MAX && segments.all(is_plain)).then_some(text)
     }
 }
