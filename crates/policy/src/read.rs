@@ -12,8 +12,6 @@ use crate::{
     rule::Rule,
 };
 
-/// Planned kinds: a rule about one gets a message that says so.
-const PLANNED: [&str; 1] = ["tool"];
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
 const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
 /// Known fields that this version does not enforce.
@@ -206,20 +204,12 @@ fn body(
         .into_iter()
         .find(|kind| kind.as_str() == what.value)
     else {
-        let message = if PLANNED.contains(&what.value.as_str()) {
-            format!(
-                "not enforceable on this backend: nothing judges `{}` yet",
-                what.value
-            )
-        } else {
-            let known: Vec<&str> = names.into_iter().chain(PLANNED).collect();
-            format!(
-                "`{}` is not one of {}{}",
-                shown(&what.value),
-                names.join(", "),
-                did_you_mean(&what.value, &known)
-            )
-        };
+        let message = format!(
+            "`{}` is not one of {}{}",
+            shown(&what.value),
+            names.join(", "),
+            did_you_mean(&what.value, &names)
+        );
         file.problem(&what.span, &what.field, message);
         return None;
     };

@@ -155,7 +155,7 @@ reason = "r"
             "team.toml:10:10  allow[0].hosts[0]: `*.co.uk` is a public suffix and would match \
              strangers; name the domain",
             "team.toml:14:6  deny[0].id: `x` is already used at line 8",
-            "team.toml:15:8  deny[0].what: `netz` is not one of net, git, package, forge, model, exec, file; did you mean \
+            "team.toml:15:8  deny[0].what: `netz` is not one of net, git, package, forge, model, exec, file, tool; did you mean \
              `net`?",
             "team.toml:21:11  ask[0].command: the list is empty; name the program",
         ]
@@ -262,7 +262,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "schema = 1\n[[allow]]\nid = \"a\"\nhosts = [\"a.test\"]",
-        "net, git, package, forge, model, exec, file",
+        "net, git, package, forge, model, exec, file, tool",
     ),
     (
         "schema = 1\n[[allow]]\nid = \"a b\"\nwhat = \"net\"\nhosts = [\"a.test\"]",
@@ -347,7 +347,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "schema = 1\n[[ask]]\nid = \"a\"\nwhat = \"tool\"",
-        "not enforceable on this backend",
+        "name tools, for example",
     ),
     (
         "schema = 1\n[[deny]]\nid = \"a\"\nwhat = \"file\"\npaths = [\"a\"]\naccess = [\"read\"]",

@@ -462,7 +462,7 @@ fn mistakes_name_what_to_write() {
         (
             "tools = [\"x\"]\nhosts = [\"a.test\"]",
             "deny[0].hosts",
-            "unknown",
+            "has no `hosts`",
         ),
     ] {
         let found = problem(&rule("deny", conditions));
