@@ -14,6 +14,7 @@
 //! | `events`, `frames`, `json`, `tree` | the forms of bodies, read as they come |
 //! | `hosted` | tools that providers run |
 //! | `intent` | what a tool call says that it will do |
+//! | [`otlp`] | what agents export about themselves |
 //!
 //! Everything that comes out is a claim of whoever sent the bytes: no decision rests on it.
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod hosted;
 mod intent;
 mod json;
 mod limits;
+pub mod otlp;
 mod place;
 mod tree;
 

@@ -49,6 +49,12 @@ pub(crate) const FRAME_BYTES_MAX: u32 = 16 << 20;
 /// Bytes of the headers of a frame: three short ones are usual.
 pub(crate) const FRAME_HEADER_BYTES_MAX: usize = 4096;
 
+/// Claims that are taken of one export; exporters send 512 records at a time.
+pub(crate) const EXPORT_CLAIMS_MAX: usize = 4096;
+
+/// Attributes of a record that are read; agents write about thirty.
+pub(crate) const ATTRIBUTES_MAX: usize = 128;
+
 const _: () = assert!(NAME_BYTES_MAX <= SHORT_BYTES_MAX);
 const _: () = assert!(SHORT_BYTES_MAX < TEXT_BYTES_MAX && TEXT_BYTES_MAX < TEXTS_BYTES_MAX);
 const _: () = assert!(NUMBER_BYTES_MAX < SHORT_BYTES_MAX);
