@@ -15,6 +15,7 @@
 //! | `hosted` | tools that providers run |
 //! | `intent` | what a tool call says that it will do |
 //! | [`otlp`] | what agents export about themselves |
+//! | `plan` | what a tool call says of the agent's plan |
 //!
 //! Everything that comes out is a claim of whoever sent the bytes: no decision rests on it.
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ mod json;
 mod limits;
 pub mod otlp;
 mod place;
+mod plan;
 mod tree;
 
 pub use call::{Request, Response};
@@ -40,3 +42,4 @@ pub use hosted::{RunBy, run_by};
 pub use intent::Intent;
 pub use limits::{BODY_BYTES_MAX, ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 pub use place::{Api, Place};
+pub use plan::{Plan, PlanStep};

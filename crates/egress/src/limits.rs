@@ -409,3 +409,9 @@ const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(STREAMS_MAX == STREAMS_MAX_SETTING as usize);
 const _: () = assert!(STREAM_WINDOW_BYTES <= STREAMS_WINDOW_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX < HEAD_LIST_BYTES_MAX as usize);
+
+/// Steps of a plan that an event has; what is beyond is counted. Agents keep a dozen.
+pub(crate) const PLAN_STEPS_MAX: usize = 64;
+
+/// Bytes of the words of one step that an event has. An agent says its whole plan again with each change.
+pub(crate) const PLAN_STEP_BYTES_MAX: usize = 512;

@@ -128,6 +128,24 @@ macro_rules! with_claims {
                 text: Said,
             }
             => format!("{id} returned {}", bytes(text.bytes));
+            /// An agent changed its plan, with a tool call. A claim, as in `model.called`.
+            "plan.changed" PlanChanged {
+                /// The agent.
+                @beside process: Subject,
+                /// Where it was learned.
+                learned_from: ClaimSource,
+                /// The decision that allowed the request whose answer asked for the call, if traffic did.
+                decision: Option<DecisionId>,
+                /// The id of the call.
+                id: RawText,
+                /// The `tool.called` that changes it.
+                call: Option<u64>,
+                /// `replaced` if the steps are the whole plan, `added` or `updated` if they are some of it.
+                change: PlanChange,
+                /// The steps, in their order.
+                steps: Listed<PlanStepSeen>,
+            }
+            => plan_line(*change, steps);
             /// A tool call started another agent: what the call says is what a model was told. A claim, as in
             /// `model.called`.
             "agent.started" AgentStarted {
@@ -192,6 +210,7 @@ impl Event {
         | Self::PromptSubmitted { learned_from, .. }
         | Self::ToolCalled { learned_from, .. }
         | Self::ToolReturned { learned_from, .. }
+        | Self::PlanChanged { learned_from, .. }
         | Self::AgentStarted { learned_from, .. }
         | Self::AgentEnded { learned_from, .. }
         | Self::ClaimRepeated { learned_from, .. } = self

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use stockade_types::{
     Access, Answerer, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId,
-    DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, RawText, RuleId, Severity, Subject,
-    Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, PlanChange, RawText, RuleId,
+    Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use crate::{
@@ -16,9 +16,11 @@ use crate::{
     claims::with_claims,
     declare::{FieldWriter, apply, events, server},
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
+    plan::{PlanStepSeen, plan_line},
     text::{
-        ModelCall, because, bytes, changed_line, connection_line, decided, guarantee_line,
-        limit_text, login_line, model_line, passed, prompt_line, safe, tool_line, words,
+        ModelCall, because, bytes, changed_line, connection_line, credential_line, decided,
+        guarantee_line, limit_text, login_line, model_line, passed, prompt_line, safe, secret_line,
+        tool_line, words,
     },
     totals::{Counts, LayerSeen, SessionOutcome},
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
@@ -262,11 +264,7 @@ with_claims! { events! {
         /// route to host`.
         failed: Option<String>,
     }
-    => format!(
-        "{decision} {}:{port}  {}",
-        safe(host),
-        passed(*bytes_out, *bytes_in, failed.as_deref())
-    );
+    => format!("{decision} {}:{port}  {}", safe(host), passed(*bytes_out, *bytes_in, failed.as_deref()));
     target server(host, *port);
     counts |counts| counts.connections += 1;
     closes true;
@@ -302,12 +300,7 @@ with_claims! { events! {
         /// Equal for equal secrets of one session; nothing can be computed from it.
         mark: String,
     }
-    => format!(
-        "{decision} {} ({form}, {bytes} bytes, mark {mark}) in the {} to {}:{port}",
-        safe(what),
-        safe(&place.display()),
-        safe(host)
-    );
+    => format!("{decision} {}", secret_line(what, (form, *bytes, mark), place, host, *port));
     /// A limit was hit.
     "limit.reached" LimitReached {
         /// Which limit, for example `memory`.
@@ -376,10 +369,8 @@ with_claims! { events! {
         user: Option<String>,
     }
     => format!(
-        "{credential} for {decision}: {} {}{}:{port}{path}",
-        safe(method),
-        user.as_ref().map_or_else(String::new, |user| format!("{}@", safe(user))),
-        safe(host)
+        "{credential} for {decision}: {}",
+        credential_line(method, user.as_deref(), host, *port, path)
     );
     target Target {
         method: Some(method.clone()),

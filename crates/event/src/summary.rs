@@ -280,6 +280,7 @@ impl Summary {
             | Event::ScopeEnded { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::ToolReturned { .. }
+            | Event::PlanChanged { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
             | Event::ClaimRepeated { .. }

@@ -242,8 +242,38 @@ pub(crate) fn passed(bytes_out: u64, bytes_in: u64, failed: Option<&str>) -> Str
     )
 }
 
+/// Says which secret was sent where; `form` is its form, its length and its mark.
+pub(crate) fn secret_line(
+    what: &str,
+    form: (&str, u64, &str),
+    place: &RawText,
+    host: &str,
+    port: u16,
+) -> String {
+    let (form, bytes, mark) = form;
+    let place = safe(&place.display());
+    format!(
+        "{} ({form}, {bytes} bytes, mark {mark}) in the {place} to {}:{port}",
+        safe(what),
+        safe(host)
+    )
+}
+
+/// Says what a credential was used for.
+pub(crate) fn credential_line(
+    method: &str,
+    user: Option<&str>,
+    host: &str,
+    port: u16,
+    path: &RawText,
+) -> String {
+    let user = user.map(|user| format!("{}@", safe(user)));
+    let user = user.unwrap_or_default();
+    format!("{} {user}{}:{port}{path}", safe(method), safe(host))
+}
+
 /// Returns the first line of a text that is not empty, cut.
-fn first_line(text: &RawText) -> String {
+pub(crate) fn first_line(text: &RawText) -> String {
     let mut lines = text.as_bytes().split(|byte| *byte == b'\n');
     let line = lines.find(|line| !line.trim_ascii().is_empty());
     let line = RawText::from_bytes(line.unwrap_or_default().trim_ascii());

@@ -200,6 +200,8 @@ pub struct HostFacts {
     pub redirect: bool,
     /// Whether connections are expected to be held until it is known whether they can be made.
     pub hold: bool,
+    /// Whether the kernel can keep the scope of a process with it.
+    pub scopes: bool,
     /// Counts that the session shares with the host.
     pub shared: SharedCounts,
     /// Cgroup hierarchies that can be used.

@@ -118,6 +118,7 @@ fn facts() -> HostFacts {
         landlock_abi: 7,
         redirect: true,
         hold: true,
+        scopes: true,
         shared: SharedCounts {
             inotify_instances: Some(128),
             inotify_watches: Some(65_536),

@@ -119,6 +119,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         landlock_abi: stockade_sys::landlock::abi(),
         redirect: true,
         hold: true,
+        scopes: stockade_sys::mark::is_possible(),
         shared: shared(),
         cgroups: cgroups(),
         system,

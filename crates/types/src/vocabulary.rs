@@ -83,6 +83,8 @@ vocabulary! {
         DiskQuota = "disk-quota",
         /// Every program is judged before it runs.
         ExecDecisions = "exec-decisions",
+        /// The kernel keeps with each process which command of the agent it belongs to.
+        Scopes = "scopes",
         /// Events are chained and signed; verdicts are written before their effect.
         Record = "record",
     }
@@ -131,6 +133,38 @@ vocabulary! {
         Hook = "hook",
         /// From the telemetry that the agent exports.
         Otlp = "otlp",
+    }
+}
+
+vocabulary! {
+    /// What a change of an agent's plan says.
+    PlanChange {
+        /// The whole plan.
+        Replaced = "replaced",
+        /// A step that is new.
+        Added = "added",
+        /// A step that was there.
+        Updated = "updated",
+    }
+}
+
+vocabulary! {
+    /// How far a step of an agent's plan is, as the agent says.
+    StepState {
+        /// Not begun.
+        Pending = "pending",
+        /// Worked on now.
+        Active = "active",
+        /// Finished.
+        Done = "done",
+        /// Not to be done any more.
+        Cancelled = "cancelled",
+        /// Waits for something else.
+        Blocked = "blocked",
+        /// Taken out of the plan.
+        Removed = "removed",
+        /// In a word that is not known here.
+        Unknown = "unknown",
     }
 }
 

@@ -126,7 +126,9 @@ fn line(envelope: &Envelope, zone: &TimeZone) -> Played {
     let is_asked = matches!(event, Event::ApprovalRequested { .. });
     let is_said = matches!(
         event,
-        Event::PromptSubmitted { aside: false, .. } | Event::ToolCalled { .. }
+        Event::PromptSubmitted { aside: false, .. }
+            | Event::ToolCalled { .. }
+            | Event::PlanChanged { .. }
     );
     let (mark, style) = match (is_refused, is_asked, is_said) {
         (true, _, _) => ("✖", AnsiColor::Red.on_default()),

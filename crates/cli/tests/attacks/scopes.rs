@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use stockade_testkit::{events, wait};
+use stockade_testkit::{
+    events::{self, Event},
+    run::require_tool,
+    wait,
+};
 
 use crate::attacks::{build, for_each_user};
 
@@ -54,5 +58,47 @@ fn t02_a_process_stays_in_the_scope_of_its_command() {
             assert_eq!(change.field("scope"), own, "{change:#?}");
         }
         assert_eq!(scope_of("echo x > later"), own);
+    });
+}
+
+/// Where the kernel cannot keep scopes the session says so, and does not start if they are required. The
+/// control is the same session without the lowered limit.
+#[test]
+fn t02_a_session_without_scopes_says_so() {
+    for_each_user(|env| {
+        require_tool("prlimit");
+        let repo = env.repo();
+        for (lowered, is_stated) in [(true, true), (false, false)] {
+            let run = |more: &[&str]| {
+                let mut words = vec![env.binary().display().to_string()];
+                if lowered {
+                    words.insert(0, "prlimit --rttime=1000000000000:1000000000000".to_owned());
+                }
+                words.push("run --ask deny".to_owned());
+                words.extend(more.iter().map(|word| (*word).to_owned()));
+                words.push("-- /bin/true".to_owned());
+                env.shell(repo.path(), &words.join(" "))
+            };
+            let output = run(&[]);
+            output.assert_code(0);
+            assert_eq!(
+                output.stderr.contains("scopes (RLIMIT_RTTIME is lowered"),
+                is_stated,
+                "{output:?}"
+            );
+            let shown = env.stockade().args(["events", "last", "--json"]).success();
+            let stated = Event::parse_lines(&shown.stdout);
+            let stated = stated
+                .iter()
+                .filter(|event| event.field("guarantee") == "scopes");
+            let holds: Vec<_> = stated.map(|event| event.json.get("holds")).collect();
+            assert_eq!(holds, [Some(&serde_json::Value::Bool(!is_stated))]);
+            let required = run(&["--require", "scopes"]);
+            if is_stated {
+                required.assert_stderr("`scopes` is required");
+            } else {
+                required.assert_code(0);
+            }
+        }
     });
 }

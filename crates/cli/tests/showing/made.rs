@@ -3,7 +3,9 @@
 
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _};
 
-use stockade_event::{Cause, Counts, Durability, Event, Listed, Said, SessionOutcome, Stamp};
+use stockade_event::{
+    Cause, Counts, Durability, Event, Listed, PlanStepSeen, Said, SessionOutcome, Stamp,
+};
 use stockade_journal::{
     Entry, Journal, SigningKey,
     layout::{KEY_FILE, SESSIONS_DIR, session_dir},
@@ -11,14 +13,14 @@ use stockade_journal::{
 use stockade_testkit::TestEnv;
 use stockade_types::{
     Access, ApprovalId, AskMode, Certainty, ClaimSource, DecisionId, DecisionRecord, Digest,
-    Person, ProcessId, RawText, RequestKind, SessionId, Subject, Target, Tier, UnixMillis, Verdict,
-    WorkspaceMode,
+    Person, PlanChange, ProcessId, RawText, RequestKind, SessionId, StepState, Subject, Target,
+    Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 /// 2026-01-31T10:00:00Z.
 const BEGUN_NS: u64 = 1_769_853_600_000_000_000;
 /// Events of one turn in which everything happens once.
-pub(crate) const TURN_EVENTS: u64 = 25;
+pub(crate) const TURN_EVENTS: u64 = 27;
 
 /// Writes the record of a session of so many turns whose foreign text is `text`; returns its id.
 pub(crate) fn record(env: &TestEnv, turns: u64, text: &RawText) -> String {
@@ -118,8 +120,8 @@ impl Writer {
         self.journal.checkpoint(stamp).expect("the disk has room");
     }
 
-    /// A prompt, a tool call whose command does everything, one that edits a file itself, and a
-    /// command of the agent's own.
+    /// A prompt, a tool call whose command does everything, one that edits a file itself, one that changes
+    /// the plan, and a command of the agent's own.
     fn turn(&mut self, turn: u64) {
         let said = |text: &RawText| Said {
             bytes: crate::showing::size(text.as_bytes()),
@@ -157,6 +159,8 @@ impl Writer {
         let patch = joined("*** Begin Patch\n*** Update File: ", &self.text);
         let patch = self.add(None, in_turn, &called("apply_patch", patch));
         self.edit(turn, prompt, patch);
+        let plan = self.add(None, in_turn, &called("update_plan", "{}".into()));
+        self.plan(turn, prompt, plan);
         let git = subject(pid(turn, 9), &["git", "status"], &["codex exec"]);
         let own = format!("c-{turn}-own");
         for _ in 0..2 {
@@ -263,6 +267,41 @@ impl Writer {
         });
         let path = joined(&format!("/home/u/src/shop/src/cart-{turn}-"), &self.text);
         self.add(None, cause, &changed(&path, &agent));
+    }
+
+    fn plan(&mut self, turn: u64, prompt: u64, call: u64) {
+        let step = |text: &RawText, state: StepState| PlanStepSeen {
+            id: None,
+            text: Some(Said {
+                bytes: crate::showing::size(text.as_bytes()),
+                digest: None,
+                text: Some(text.clone()),
+            }),
+            state: Some(state),
+        };
+        let steps = vec![
+            step(&joined("read about ", &self.text), StepState::Done),
+            step(&joined("handle ", &self.text), StepState::Active),
+            step(&"test it".into(), StepState::Pending),
+        ];
+        let changed = Event::PlanChanged {
+            process: subject(7, &["codex", "exec"], &[]),
+            learned_from: ClaimSource::Traffic,
+            decision: Some(DecisionId::new(1)),
+            id: format!("call-{turn}").as_str().into(),
+            call: Some(call),
+            change: PlanChange::Replaced,
+            steps: Listed {
+                count: 3,
+                first: steps,
+            },
+        };
+        let cause = Some(Cause {
+            turn: Some(prompt),
+            call: Some(call),
+            certainty: Certainty::Exact,
+        });
+        self.add(None, cause, &changed);
     }
 
     fn decided(&self, number: u64, verdict: Verdict, host: &str, by: Subject) -> Event {

@@ -43,7 +43,7 @@ fn a_page_is_read_with_keys_in_both_sizes_and_colours() {
     let chosen = "document.querySelector('[aria-selected=true].row .text').textContent";
     assert_eq!(
         browser.eval(chosen),
-        "codex exec in /home/u/src/shop (native)"
+        "codex exec in /home/u/src/shop (native, profile codex)"
     );
     browser.keys(&["j", "j", "j"]);
     assert_eq!(browser.eval(chosen), "shell: cargo test --package cart-0");

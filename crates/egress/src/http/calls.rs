@@ -283,6 +283,10 @@ impl Passing {
             let event = self.sayings.called(call);
             let recorded = self.closings.claim(event, call.intent());
             self.unrecorded.push(recorded);
+            if let Some(event) = self.sayings.planned(call) {
+                let recorded = self.closings.claim(event, Intent::default());
+                self.unrecorded.push(recorded);
+            }
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use stockade_agents::{Asked, Bounded, Call, Content, Returned};
-use stockade_event::{Event, Listed, Said};
+use stockade_agents::{Asked, Bounded, Call, Content, PlanStep, Returned};
+use stockade_event::{Event, Listed, PlanStepSeen, Said};
 use stockade_policy::RecordContent;
 use stockade_types::{ClaimSource, DecisionId, RawText, Subject};
 
 use super::Contents;
-use crate::limits::{SAID_BYTES_MAX, SAID_PARTS_MAX};
+use crate::limits::{PLAN_STEP_BYTES_MAX, PLAN_STEPS_MAX, SAID_BYTES_MAX, SAID_PARTS_MAX};
 
 /// Makes the events about one call.
 pub(super) struct Sayings {
@@ -51,6 +51,33 @@ impl Sayings {
         }
     }
 
+    /// Says how a tool call changes the agent's plan, if it does.
+    pub(super) fn planned(&self, call: &Call) -> Option<Event> {
+        let plan = call.plan()?;
+        let steps = plan.steps.entries().iter().take(PLAN_STEPS_MAX);
+        Some(Event::PlanChanged {
+            process: self.subject.clone(),
+            learned_from: ClaimSource::Traffic,
+            decision: Some(self.decision),
+            id: self.shown(&call.id),
+            call: None,
+            change: plan.change,
+            steps: Listed {
+                count: plan.steps.count(),
+                first: steps.map(|step| self.step(step)).collect(),
+            },
+        })
+    }
+
+    fn step(&self, step: &PlanStep) -> PlanStepSeen {
+        let text = step.text.as_ref();
+        PlanStepSeen {
+            id: step.id.as_ref().map(|id| self.shown(id)),
+            text: text.map(|text| self.said_within(text, PLAN_STEP_BYTES_MAX)),
+            state: step.state,
+        }
+    }
+
     fn returned(&self, result: &Returned) -> Event {
         Event::ToolReturned {
             process: self.subject.clone(),
@@ -80,8 +107,13 @@ impl Sayings {
     }
 
     fn said(&self, content: &Content) -> Said {
+        self.said_within(content, SAID_BYTES_MAX)
+    }
+
+    /// Returns the first `bytes_max` bytes of a text, as far as policy lets them into the record.
+    fn said_within(&self, content: &Content, bytes_max: usize) -> Said {
         let text = content.text().map(|text| {
-            let text = text.get(..SAID_BYTES_MAX).unwrap_or(text);
+            let text = text.get(..bytes_max).unwrap_or(text);
             match self.kept {
                 RecordContent::Full => Some(RawText::from_bytes(text)),
                 RecordContent::Redacted => Some(self.shown(&RawText::from_bytes(text))),

@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "not every test file uses every sample")]
 
 use stockade_event::{
-    Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage, Said, SessionOutcome,
-    Stamp, TextSeen, ToolCallSeen, ToolResultSeen, Usage,
+    Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage, PlanStepSeen, Said,
+    SessionOutcome, Stamp, TextSeen, ToolCallSeen, ToolResultSeen, Usage,
 };
 use stockade_types::{
     Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
-    Digest, LimitName, ModelApi, ModelProvider, Person, ProcessId, RawText, RequestKind, SessionId,
-    Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    Digest, LimitName, ModelApi, ModelProvider, Person, PlanChange, ProcessId, RawText,
+    RequestKind, SessionId, Severity, StepState, Subject, Target, Tier, UnixMillis, Verdict,
+    WorkspaceMode,
 };
 
 /// Every byte, then texts that break out of JSON, terminals, CSV and pages.
@@ -265,7 +266,26 @@ fn said(text: &RawText) -> [Event; 7] {
             decision,
             id: text.clone(),
             call: Some(u64::MAX),
-            text: said,
+            text: said.clone(),
+        },
+        Event::PlanChanged {
+            process: subject(text),
+            learned_from,
+            decision,
+            id: text.clone(),
+            call: Some(u64::MAX),
+            change: PlanChange::Replaced,
+            steps: Listed {
+                count: u64::MAX,
+                first: vec![
+                    PlanStepSeen {
+                        id: Some(text.clone()),
+                        text: Some(said),
+                        state: Some(StepState::Active),
+                    },
+                    PlanStepSeen::default(),
+                ],
+            },
         },
         Event::AgentStarted {
             process: subject(text),

@@ -214,9 +214,23 @@ fn guarantees(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Guarant
         GuaranteeName::ExecDecisions,
         "seccomp notifier on execve and execveat",
     ));
+    stated.push(scopes(facts));
     stated.push(holds(
         GuaranteeName::Record,
         "journal, hash-chained and signed",
     ));
     stated
+}
+
+/// Says whether each process keeps the scope of its command, whatever becomes of its parents.
+fn scopes(facts: &HostFacts) -> Guarantee {
+    let lacks = "RLIMIT_RTTIME is lowered already (ulimit -R), so nothing says which command a process \
+                 belongs to whose parent has ended";
+    Guarantee {
+        name: GuaranteeName::Scopes,
+        holds: facts.scopes,
+        how: "the kernel keeps the number of a command with each process".to_owned(),
+        missing: (!facts.scopes).then(|| lacks.to_owned()),
+        waiver: None,
+    }
 }

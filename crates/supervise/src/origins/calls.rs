@@ -205,6 +205,11 @@ impl Region {
             } => self
                 .sources
                 .model(response_id.as_ref(), usage, *learned_from),
+            Event::PlanChanged { id, call, .. } => {
+                let mut open = self.open.iter().rev();
+                *call = open.find(|open| open.id == *id).map(|open| open.number);
+                Admitted::New
+            }
             _ => Admitted::New,
         }
     }
@@ -481,6 +486,13 @@ impl Region {
             Event::ToolReturned { call, decision, .. } => Some(Cause {
                 turn: self.conversation(self.place(*decision)).turn,
                 call: *call,
+                certainty: Certainty::Exact,
+            }),
+            Event::PlanChanged {
+                call: Some(call), ..
+            } => Some(Cause {
+                turn: self.open.iter().find(|open| open.number == *call)?.turn,
+                call: Some(*call),
                 certainty: Certainty::Exact,
             }),
             Event::PromptSubmitted { decision, .. }

@@ -5,7 +5,7 @@ mod sources;
 use stockade_agents::Intent;
 use stockade_event::{Cause, Event, Listed, Said};
 use stockade_types::{
-    Access, Certainty, ClaimSource, DecisionId, Digest, ProcessId, RawText, Subject,
+    Access, Certainty, ClaimSource, DecisionId, Digest, PlanChange, ProcessId, RawText, Subject,
 };
 
 use super::{Admitted, Bound, Execution, Learned, Origins, SubAgent};
@@ -368,4 +368,38 @@ fn what_a_sub_agent_says_is_of_the_call_that_started_it() {
     // A request that is made again is of the same conversation, although nothing in it is new.
     assert!(claim(&origins, 14, by(5, returned(AGENT, "c")), Intent::default()).is_none());
     assert_eq!(cause(&by(5, called(AGENT, "f"))), Some((Some(8), Some(6))));
+}
+
+/// A change of a plan is told for the call that makes it; an id that no open call has gives it none.
+#[test]
+fn a_plan_belongs_to_the_call_that_changes_it() {
+    let origins = session();
+    claim(&origins, 5, prompt(AGENT, "do it"), Intent::default());
+    claim(&origins, 6, called(AGENT, "same"), Intent::default());
+    claim(&origins, 7, called(AGENT, "same"), Intent::default());
+    let plan = |id: &str| {
+        let mut event = Event::PlanChanged {
+            process: subject(AGENT),
+            learned_from: ClaimSource::Traffic,
+            decision: Some(DecisionId::new(1)),
+            id: id.into(),
+            // What is claimed of it counts for nothing.
+            call: Some(6),
+            change: PlanChange::Replaced,
+            steps: Listed::default(),
+        };
+        let admitted = origins.admits(&mut event, &Intent::default());
+        assert_eq!(admitted, Admitted::New);
+        let Event::PlanChanged { call, .. } = &event else {
+            unreachable!()
+        };
+        (*call, origins.of(&event).1)
+    };
+    // Ids can collide: it is told with the last call of its name, right after it.
+    let (call, cause) = plan("same");
+    assert_eq!(call, Some(7));
+    let cause = cause.unwrap();
+    assert_eq!((cause.turn, cause.call), (Some(5), Some(7)));
+    let (call, cause) = plan("never");
+    assert_eq!((call, cause.unwrap().call), (None, None));
 }

@@ -111,6 +111,7 @@ const fn mark(sort: Sort, paint: Paint) -> (&'static str, anstyle::Style) {
         Sort::Changed => ("✎ ", plain),
         Sort::Connected => ("→ ", plain),
         Sort::Called => ("◇ ", paint.quiet),
+        Sort::Plan => ("☰ ", plain),
         Sort::Refused => ("✖ ", paint.refused),
         Sort::Asked => ("? ", paint.asked),
         Sort::Note => ("! ", plain),

@@ -233,7 +233,9 @@ impl Filter {
         }
         let scope = || self.scopes.get(envelope.scope.as_ref()?).copied();
         let own = || {
-            if let Event::ToolReturned { call, .. } = &envelope.event {
+            if let Event::ToolReturned { call, .. } | Event::PlanChanged { call, .. } =
+                &envelope.event
+            {
                 return *call;
             }
             if let Event::ScopeBound { call, .. } = &envelope.event {

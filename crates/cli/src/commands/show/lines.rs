@@ -2,14 +2,15 @@
 
 use serde::Serialize;
 use stockade_event::{
-    Event,
+    Event, Listed, PlanStepSeen, step_line,
     summary::{Traffic, is_kept_by_git},
 };
-use stockade_types::{Access, Answerer, DecisionRecord, RawText, Subject, Verdict};
+use stockade_types::{Access, Answerer, DecisionRecord, RawText, StepState, Subject, Verdict};
 
 use crate::{
+    archive::count,
     commands::run::summary::in_workspace,
-    human::{cut, safe, span, words},
+    human::{cut, number, safe, span, words},
 };
 
 /// Characters of a command line within a sentence.
@@ -17,6 +18,8 @@ const TITLE_CHARS_MAX: usize = 60;
 /// How many programs of the chain behind a refusal are named, and how much of each.
 const CHAIN_MAX: usize = 3;
 const CHAIN_CHARS_MAX: usize = 24;
+/// Characters of a step of a plan.
+const STEP_CHARS_MAX: usize = 80;
 
 /// What sort of line it is, which gives its mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +30,7 @@ pub(super) enum Mark {
     Changed,
     Connected,
     Called,
+    Plan,
     Refused,
     Asked,
     Note,
@@ -166,6 +170,31 @@ pub(super) fn noted(time: u64, event: &Event) -> Line {
         detail,
         ..Line::new(time, Mark::Note, text)
     }
+}
+
+/// Names the steps of a plan, each with a sign of how far it is.
+pub(super) fn steps(steps: &Listed<PlanStepSeen>) -> Vec<String> {
+    let one = |step: &PlanStepSeen| {
+        let sign = match step.state {
+            Some(StepState::Done) => "✓",
+            Some(StepState::Active) => "▸",
+            Some(StepState::Cancelled | StepState::Removed) => "✗",
+            Some(StepState::Blocked) => "‖",
+            Some(StepState::Pending | StepState::Unknown) | None => "·",
+        };
+        // The sign says it already.
+        let words = PlanStepSeen {
+            state: None,
+            ..step.clone()
+        };
+        format!("{sign} {}", cut(&step_line(&words), STEP_CHARS_MAX))
+    };
+    let mut lines: Vec<String> = steps.first.iter().map(one).collect();
+    let more = steps.count.saturating_sub(count(lines.len()));
+    if more > 0 {
+        lines.push(format!("and {} more", number(more)));
+    }
+    lines
 }
 
 /// Returns the command line of the agent's own child that `subject` is or comes from: the last but

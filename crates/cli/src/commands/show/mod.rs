@@ -4,6 +4,7 @@
 
 mod branches;
 mod filter;
+mod life;
 mod lines;
 mod page;
 mod timeline;
@@ -196,7 +197,7 @@ fn render(timeline: &Timeline, zone: &TimeZone, paint: Paint, width: Option<usiz
                     lines.push(format!(
                         "{}   ▸ {}'s own: {} in {}",
                         painted(&time_of_day(run.time_unix_ns, zone), paint.quiet),
-                        timeline.agent,
+                        timeline.life.agent,
                         plural(own_processes, "process", "processes"),
                         plural(own_commands, "command", "commands"),
                     ));
@@ -263,6 +264,7 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
         Mark::Changed => ("✎", Style::new()),
         Mark::Connected => ("→", Style::new()),
         Mark::Called => ("◇", Style::new()),
+        Mark::Plan => ("☰", Style::new()),
         Mark::Refused => ("✖", paint.refused),
         Mark::Asked => ("?", Style::new()),
         Mark::Note => ("!", Style::new()),
@@ -289,6 +291,7 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
         | Mark::Prompt
         | Mark::Changed
         | Mark::Connected
+        | Mark::Plan
         | Mark::Refused
         | Mark::Asked
         | Mark::Note

@@ -34,7 +34,7 @@ const TITLE_CHARS_MAX: usize = 200;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// The sorts in the order of their numbers on the page.
-const SORTS: [Sort; 12] = [
+const SORTS: [Sort; 13] = [
     Sort::Session,
     Sort::Prompt,
     Sort::Tool,
@@ -43,6 +43,7 @@ const SORTS: [Sort; 12] = [
     Sort::Changed,
     Sort::Connected,
     Sort::Called,
+    Sort::Plan,
     Sort::Refused,
     Sort::Asked,
     Sort::Note,

@@ -3,21 +3,17 @@
 pub(super) mod claims;
 pub(super) mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Envelope, Event, HostedToolSeen};
-use stockade_types::{
-    Access, ApprovalId, DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict,
-};
+use stockade_types::{Access, ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 
 use super::{
     filter::Wanted,
-    lines::{
-        Line, Mark, agent, answer, asked, changed, first_level, not_held, noted, reach, refused,
-        target,
-    },
+    life::{Life, Moment},
+    lines::{Line, Mark, answer, asked, changed, first_level, noted, reach, refused, target},
 };
 use crate::human::{cut, safe, words};
 
@@ -40,7 +36,7 @@ pub(super) struct Timeline {
     /// Entries that were not kept.
     pub(super) more: u64,
     #[serde(skip)]
-    workspace: RawText,
+    pub(super) life: Life,
     /// Where the block of a command is.
     #[serde(skip)]
     runs: HashMap<String, usize>,
@@ -53,17 +49,9 @@ pub(super) struct Timeline {
     /// Where the lines of refusals are that may be said to have come again.
     #[serde(skip)]
     refusals: HashMap<DecisionId, (usize, usize)>,
-    #[serde(skip)]
-    policies: u64,
-    /// Rules whose refusals are counted in the summary alone.
-    #[serde(skip)]
-    quiet_rules: BTreeSet<RuleId>,
     /// The tools that the provider of the last call may run.
     #[serde(skip)]
     declared: Vec<HostedToolSeen>,
-    /// What the agent is called.
-    #[serde(skip)]
-    pub(super) agent: String,
     /// Which block the command lines of tool calls belong to.
     #[serde(skip)]
     tools: HashMap<String, usize>,
@@ -176,6 +164,7 @@ impl Timeline {
                 self.line(run, noted(time, event));
             }
             Event::ModelCalled { .. } => self.called(time, event),
+            Event::PlanChanged { steps, .. } => self.planned(envelope, steps),
             Event::RefusalRepeated { decision, count } => {
                 self.refused_again(*decision, *count, time);
             }
@@ -219,58 +208,22 @@ impl Timeline {
 
     /// Adds an event of the session's own life.
     fn lived(&mut self, envelope: &Envelope) {
-        let event = &envelope.event;
-        let (mark, text) = if let Event::SessionStarted {
-            command,
-            workspace,
-            tier,
-            preset,
-            ..
-        } = event
-        {
-            self.workspace.clone_from(workspace);
-            self.agent = agent(preset);
-            let profile = if preset.is_empty() { "generic" } else { preset };
-            let text = format!(
-                "session {}: {} in {workspace} ({}, profile {})",
-                envelope.session,
-                cut(&words(command), TITLE_CHARS_MAX),
-                tier.as_str(),
-                safe(profile)
-            );
-            (Mark::Started, text)
-        } else if let Event::SessionEnded { outcome, .. } = event {
-            (Mark::Ended, outcome.text("the command"))
-        } else if let Event::GuaranteeStated {
-            guarantee,
-            holds: false,
-            missing,
-            waiver,
-            ..
-        } = event
-        {
-            let text = not_held(guarantee, waiver.as_deref().or(missing.as_deref()));
-            (Mark::Note, text)
-        } else if let Event::PolicyLoaded {
-            revision, quiet, ..
-        } = event
-        {
-            self.policies += 1;
-            self.quiet_rules = quiet.iter().flatten().cloned().collect();
-            if self.policies == 1 {
-                return;
-            }
-            let text = format!("policy replaced by {}", revision.short());
-            (Mark::Note, text)
-        } else {
+        let Some((moment, text)) = self.life.take(&envelope.event, TITLE_CHARS_MAX) else {
             return;
         };
-        let line = Line::new(envelope.time_unix_ns, mark, text);
-        // What a session is is said in any case.
-        if matches!(event, Event::SessionStarted { .. }) {
-            self.push(Entry::Line(line));
-        } else {
-            self.line(None, line);
+        let time = envelope.time_unix_ns;
+        match moment {
+            // What a session is is said in any case.
+            Moment::Started => {
+                let text = format!("session {}: {text}", envelope.session);
+                self.push(Entry::Line(Line::new(time, Mark::Started, text)));
+            }
+            Moment::Noted => {
+                self.line(None, Line::new(time, Mark::Note, text));
+            }
+            Moment::Ended => {
+                self.line(None, Line::new(time, Mark::Ended, text));
+            }
         }
     }
 
@@ -285,7 +238,7 @@ impl Timeline {
 
     /// Adds a change of a file.
     fn wrote(&mut self, run: Option<usize>, time: u64, path: &RawText, access: Access) {
-        let text = changed(path, access, &self.workspace);
+        let text = changed(path, access, &self.life.workspace);
         self.line(run, Line::new(time, Mark::Changed, text));
     }
 
@@ -353,10 +306,7 @@ impl Timeline {
 
     /// Adds a line for a decision that is a refusal.
     fn denied(&mut self, run: Option<usize>, time: u64, decision: &DecisionRecord) {
-        let rule = decision.rule.as_ref();
-        if decision.verdict != Verdict::Deny
-            || rule.is_some_and(|rule| self.quiet_rules.contains(rule))
-        {
+        if decision.verdict != Verdict::Deny || self.life.is_quiet(decision.rule.as_ref()) {
             return;
         }
         let place = self.line(run, refused(time, decision));

@@ -5,17 +5,18 @@
 //! process that runs no program of its own; of two parents with the same command line it is the later
 //! one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::Serialize;
 use stockade_event::{Envelope, Event};
 use stockade_types::{
-    ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, RuleId, Subject, Verdict,
+    ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
 };
 
 use super::{
     filter::Wanted,
-    lines::{agent, answer, asked, changed, denied, first_level, not_held, noted, reach, target},
+    life::{Life, Moment},
+    lines::{answer, asked, changed, denied, first_level, noted, reach, steps, target},
     timeline::{claims, wanted::folds},
 };
 use crate::{
@@ -56,8 +57,7 @@ struct Command {
 pub(super) struct Tree {
     nodes: Vec<Node>,
     more: u64,
-    workspace: RawText,
-    agent: String,
+    life: Life,
     turns: HashMap<u64, usize>,
     calls: HashMap<u64, usize>,
     commands: HashMap<String, Command>,
@@ -66,7 +66,6 @@ pub(super) struct Tree {
     leaves: HashMap<(usize, Sort, String), usize>,
     decisions: HashMap<DecisionId, usize>,
     asks: HashMap<ApprovalId, usize>,
-    quiet_rules: HashSet<RuleId>,
 }
 
 /// A session as it was read: parents before what came of them.
@@ -110,8 +109,8 @@ impl Tree {
             | Event::RefusalRepeated { .. } => return self.ended(envelope, wanted),
             Event::ToolReturned { call, text, .. } => return self.returned(*call, text.bytes),
             Event::FileChanged { path, access, .. } => {
-                let text = changed(path, *access, &self.workspace);
-                let name = in_workspace(path, &self.workspace);
+                let text = changed(path, *access, &self.life.workspace);
+                let name = in_workspace(path, &self.life.workspace);
                 Node::new(Sort::Changed, envelope, &text).about(Some(name))
             }
             Event::ApprovalRequested { decision, .. } => {
@@ -134,6 +133,10 @@ impl Tree {
             Event::ModelCalled { host, port, .. } => {
                 Node::new(Sort::Called, envelope, &format!("model  {}", event.line()))
                     .about(Some(format!("{}:{port}", safe(host))))
+            }
+            Event::PlanChanged { steps: plan, .. } => {
+                Node::new(Sort::Plan, envelope, &format!("plan  {}", event.line()))
+                    .explained(&steps(plan).join("\n"))
             }
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
@@ -178,8 +181,7 @@ impl Tree {
     /// Makes a leaf of a decision that a person wants to know of.
     fn decided(&mut self, envelope: &Envelope, decision: &DecisionRecord) -> Option<Node> {
         if decision.verdict == Verdict::Deny {
-            let is_quiet =
-                (decision.rule.as_ref()).is_some_and(|rule| self.quiet_rules.contains(rule));
+            let is_quiet = self.life.is_quiet(decision.rule.as_ref());
             return (!is_quiet).then(|| {
                 Node::new(Sort::Refused, envelope, &denied(decision))
                     .explained(&safe(&decision.reason))
@@ -210,45 +212,24 @@ impl Tree {
         Some(node)
     }
 
+    /// Adds an event of the session's own life.
     fn lived(&mut self, envelope: &Envelope, wanted: Wanted) {
-        let event = &envelope.event;
-        let node = if let Event::SessionStarted {
-            command,
-            workspace,
-            tier,
-            preset,
-            ..
-        } = event
-        {
-            self.workspace.clone_from(workspace);
-            self.agent = agent(preset);
-            let text = format!("{} in {workspace} ({})", words(command), tier.as_str());
-            if self.nodes.is_empty() {
+        let Some((moment, text)) = self.life.take(&envelope.event, TEXT_CHARS_MAX) else {
+            return;
+        };
+        let sort = match moment {
+            Moment::Started if self.nodes.is_empty() => {
                 self.nodes.push(Node {
                     wanted: true,
                     ..Node::new(Sort::Session, envelope, &text)
                 });
+                return;
             }
-            return;
-        } else if let Event::SessionEnded { outcome, .. } = event {
-            Node::new(Sort::Ended, envelope, &outcome.text("the command"))
-        } else if let Event::GuaranteeStated {
-            guarantee,
-            holds: false,
-            missing,
-            waiver,
-            ..
-        } = event
-        {
-            let text = not_held(guarantee, waiver.as_deref().or(missing.as_deref()));
-            Node::new(Sort::Note, envelope, &text)
-        } else {
-            if let Event::PolicyLoaded { quiet, .. } = event {
-                self.quiet_rules = quiet.iter().flatten().cloned().collect();
-            }
-            return;
+            Moment::Started => return,
+            Moment::Noted => Sort::Note,
+            Moment::Ended => Sort::Ended,
         };
-        self.leaf(envelope, node, wanted);
+        self.leaf(envelope, Node::new(sort, envelope, &text), wanted);
     }
 
     fn claimed(&mut self, envelope: &Envelope) {

@@ -14,7 +14,7 @@
   const SORTS = data.sorts;
   const MARKS = {
     session: "■", prompt: "▸", tool: "▸", process: "$", own: "▸", changed: "✎", connected: "→",
-    called: "◇", refused: "✖", asked: "?", note: "!", ended: "■",
+    called: "◇", plan: "☰", refused: "✖", asked: "?", note: "!", ended: "■",
   };
   const VERDICTS = ["", "allow", "ask", "deny"];
   const nodes = data.rows.map((row, index) => ({
@@ -79,7 +79,7 @@
 
   const SHOWN = [
     ["", "Everything"], ["judged", "Refusals and questions"], ["prompt", "Prompts"], ["tool", "Tool calls"],
-    ["process", "Processes"], ["changed", "Files"], ["connected", "Connections"], ["called", "Models"], ["note", "Notes"],
+    ["process", "Processes"], ["changed", "Files"], ["connected", "Connections"], ["called", "Models"], ["plan", "Plans"], ["note", "Notes"],
   ];
   const isShown = (node, sort) =>
     !sort || node.sort === sort || (sort === "judged" && (node.sort === "refused" || node.sort === "asked"));

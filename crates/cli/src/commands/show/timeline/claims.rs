@@ -1,11 +1,11 @@
 //! What agents said, as lines of the timeline.
 
 use serde_json::Value;
-use stockade_event::{Envelope, Event, Listed, Said};
+use stockade_event::{Envelope, Event, Listed, PlanStepSeen, Said};
 use stockade_types::RawText;
 
 use super::{
-    super::lines::{Line, Mark},
+    super::lines::{Line, Mark, steps},
     Entry, Run, TITLE_CHARS_MAX, Timeline,
 };
 use crate::human::{bytes, cut, safe};
@@ -69,6 +69,19 @@ impl Timeline {
         }
     }
 
+    /// Adds a change of the agent's plan to the block of its call.
+    pub(super) fn planned(&mut self, envelope: &Envelope, plan: &Listed<PlanStepSeen>) {
+        let call = envelope.cause.and_then(|cause| cause.call);
+        let run = call.and_then(|call| self.calls.get(&call)).copied();
+        let text = format!("plan  {}", envelope.event.line());
+        let steps = steps(plan).join("  ");
+        let line = Line {
+            detail: (plan.count > 1).then_some(steps),
+            ..Line::new(envelope.time_unix_ns, Mark::Plan, text)
+        };
+        self.line(run, line);
+    }
+
     /// Moves what a block has into that of the call that it turned out to be for.
     fn merge(&mut self, from: Option<usize>, to: usize) {
         let Some(Entry::Run(run)) = from
@@ -100,6 +113,7 @@ pub(super) const fn is_claim(event: &Event) -> bool {
         Event::PromptSubmitted { .. }
             | Event::ToolCalled { .. }
             | Event::ToolReturned { .. }
+            | Event::PlanChanged { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
             | Event::ScopeBound { .. }

@@ -72,6 +72,7 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::ApprovalRequested { .. }
         | Event::ModelCalled { .. }
         | Event::ToolCalled { .. }
+        | Event::PlanChanged { .. }
         | Event::EventsLost { .. }
         | Event::OperatorActed { .. }
         | Event::FindingRaised { .. } => false,

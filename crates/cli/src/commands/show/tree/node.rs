@@ -20,6 +20,7 @@ pub(in super::super) enum Sort {
     Changed,
     Connected,
     Called,
+    Plan,
     Refused,
     Asked,
     Note,

@@ -103,7 +103,7 @@ impl Tree {
             };
             let text = format!(
                 "{}'s own: {} in {}",
-                self.agent,
+                self.life.agent,
                 plural(crate::archive::count(all), "process", "processes"),
                 plural(crate::archive::count(list.len()), "command", "commands"),
             );
