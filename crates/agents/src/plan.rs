@@ -87,7 +87,7 @@ fn created(arguments: &Tree) -> Option<Plan> {
         PlanChange::Added,
         PlanStep {
             id: None,
-            text: Some(words.content()),
+            text: Some(Growing::content(words)),
             state: Some(StepState::Pending),
         },
     ))

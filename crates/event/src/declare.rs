@@ -1,7 +1,7 @@
 //! How the set of events is written down.
 
 use serde::Serialize;
-use stockade_types::Target;
+use stockade_types::{RawText, Target};
 
 use crate::totals::Counts;
 
@@ -23,6 +23,15 @@ pub(crate) fn server(host: &str, port: u16) -> Target {
         host: Some(host.to_owned()),
         port: Some(port),
         ..Target::default()
+    }
+}
+
+/// Returns the target of an event about a request to a server.
+pub(crate) fn request(method: &str, path: &RawText, server: Target) -> Target {
+    Target {
+        method: Some(method.to_owned()),
+        path: Some(path.clone()),
+        ..server
     }
 }
 

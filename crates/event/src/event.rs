@@ -14,7 +14,7 @@ use crate::{
     catalogue::{FieldDoc, KindDoc},
     cause::Said,
     claims::with_claims,
-    declare::{FieldWriter, apply, events, server},
+    declare::{FieldWriter, apply, events, request, server},
     model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen},
     plan::{PlanStepSeen, plan_line},
     text::{
@@ -59,6 +59,8 @@ with_claims! { events! {
         duration_ms: u64,
         /// Totals.
         counts: Counts,
+        /// What the supervisor and the egress process used.
+        own_usage: Option<Usage>,
     }
     => outcome.text("the command");
     closes true;
@@ -372,11 +374,7 @@ with_claims! { events! {
         "{credential} for {decision}: {}",
         credential_line(method, user.as_deref(), host, *port, path)
     );
-    target Target {
-        method: Some(method.clone()),
-        path: Some(path.clone()),
-        ..server(host, *port)
-    };
+    target request(method, path, server(host, *port));
     /// A signature with a key that programs inside do not have was refused.
     "credential.refused" CredentialRefused {
         /// The decision.

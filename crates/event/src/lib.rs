@@ -15,6 +15,7 @@ mod model;
 mod otel;
 mod plan;
 pub mod spool;
+pub mod stats;
 pub mod summary;
 mod tally;
 pub mod text;

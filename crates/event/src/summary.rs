@@ -557,7 +557,8 @@ impl Summary {
 }
 
 impl Traffic {
-    fn add(&mut self, other: Self) {
+    /// Adds the traffic of others.
+    pub(crate) fn add(&mut self, other: Self) {
         self.connections = self.connections.saturating_add(other.connections);
         self.failed = self.failed.saturating_add(other.failed);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);

@@ -172,6 +172,7 @@ fn only_commands_that_ran_are_counted() {
                 commands: 70,
                 ..Default::default()
             },
+            own_usage: None,
         },
     ));
     assert_eq!((summary.processes, summary.commands), (2, 1));

@@ -50,6 +50,7 @@ fn end(journal: &mut Journal) {
             outcome: SessionOutcome::Exited { code: 0 },
             duration_ms: 1,
             counts: Counts::default(),
+            own_usage: None,
         },
     );
 }

@@ -12,7 +12,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    process::Pid,
+};
 use serde::{Deserialize, Serialize};
 use stockade_egress::{
     Config, Datagram, Datagrams, HeldCredential, Knowledge, ListenerKind, ProxyVariables, Sockets,
@@ -21,7 +24,11 @@ use stockade_egress::{
 use stockade_journal::SPOOL_BYTES_MAX;
 use stockade_plan::{LaunchPlan, Step};
 use stockade_policy::{HostSets, Outside, Source};
-use stockade_sys::{Outcome, SysError, capability, fd, identity, landlock, net, pass, process};
+use stockade_sys::{
+    Outcome, SysError, capability,
+    end::{self, CpuTime},
+    fd, identity, landlock, net, pass, process,
+};
 use stockade_types::{AskMode, Digest, HostName, RuleId, Secret, ignored};
 
 use crate::RunError;
@@ -134,6 +141,11 @@ impl EgressProcess {
         // Its end of the hand-over closes with it.
         let ended = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&FINISH_WAIT)));
         ended.is_ok_and(|count| count > 0)
+    }
+
+    /// Returns the processor time that it used so far; `None` if it is gone.
+    pub(crate) fn cpu_time(&self) -> Option<CpuTime> {
+        end::cpu_time(Pid::from_child(&self.child))
     }
 
     /// Tells whether the process is gone; while a session runs it must not be.

@@ -87,14 +87,13 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let readable = shares(caller, not_written(caller, files), launch.relocated);
     let own = own_executable()?;
     let metadata = metadata(workspace)?;
-    let hidden = hidden(caller, policy, launch.relocated, mounts);
     let mut places = Places {
         homes: mounts.names(&caller.home),
         secrets: secrets(&caller.home, mounts),
         ours: state_names(launch.state_dir, mounts),
         own_names: mounts.names(&own),
         workspaces: mounts.names(workspace),
-        hidden,
+        hidden: hidden(caller, policy, launch.relocated, mounts),
     };
     places.ours.extend(launch.policies.ours.iter().cloned());
     let system = system();
@@ -103,8 +102,8 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let ground = places.ground(caller, &system, visible, &writable, mounts);
     let program = program(&launch, &ground)?;
     // Whoever the command runs as, the kernel keeps from it what is another's.
-    let closed =
-        (caller.uid == 0).then(|| closed::find(&named(&program, workspace, &readable, &writable)));
+    let find = || closed::find(&named(&program, workspace, &readable, &writable));
+    let closed = (caller.uid == 0).then(find);
     Ok(HostFacts {
         caller_uid,
         caller_gid,

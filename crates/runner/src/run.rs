@@ -586,6 +586,7 @@ fn give_up(recorder: &Recorder, directory: &SessionDir, error: &RunError) {
         outcome,
         duration_ms: 0,
         counts: recorder.counts(),
+        own_usage: None,
     };
     ignored(
         recorder.write(&event, Durability::Synced),

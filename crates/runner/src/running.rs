@@ -10,9 +10,10 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_egress::wire::FromSupervisor;
-use stockade_event::{Durability, Event, SessionOutcome};
+use stockade_event::{Durability, Event, SessionOutcome, Usage};
 use stockade_plan::{Interfaces, LaunchPlan, Streams};
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
+use stockade_sys::end::{self, CpuTime};
 use stockade_types::{AbsPath, LimitName, RawText, SessionId, chain, ignored};
 
 use crate::{
@@ -402,6 +403,8 @@ impl Running {
         join(Some(ends));
         drop(inbox);
         let mut egress = parts.egress.map(|(process, _)| process);
+        // It is asked while it is there: it ends by itself.
+        let egress_cpu = egress.as_ref().and_then(EgressProcess::cpu_time);
         if !told || !egress.as_ref().is_some_and(EgressProcess::finishes_in_time) {
             // The drop kills it; what it did not report is lost.
             egress = None;
@@ -413,6 +416,7 @@ impl Running {
             outcome: ending.outcome(),
             duration_ms,
             counts: recorder.counts(),
+            own_usage: Some(own_usage(egress_cpu)),
         });
         let mut unrecorded = None;
         for event in events {
@@ -491,4 +495,18 @@ fn limit_events(session: &Session) -> Vec<Event> {
         },
     };
     session.limit_hits().into_iter().map(event).collect()
+}
+
+/// Returns what this process used, and the egress process so far.
+fn own_usage(egress: Option<CpuTime>) -> Usage {
+    let mut usage = Usage::default();
+    let supervisor = end::cpu_time(rustix::process::getpid());
+    for cpu in [supervisor, egress].into_iter().flatten() {
+        usage.add(&Usage {
+            cpu_user_us: Some(cpu.user_us),
+            cpu_system_us: Some(cpu.system_us),
+            ..Usage::default()
+        });
+    }
+    usage
 }

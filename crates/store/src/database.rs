@@ -10,13 +10,13 @@ use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
-use stockade_event::Summary;
+use stockade_event::{Summary, stats::Stats};
 use stockade_types::SessionId;
 
 use crate::row::SessionRow;
 
 /// Version of the table; if the file has another one, the table is built again.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 /// How long to wait for another process that writes: reading a large journal takes seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kibibytes of the index that are kept in memory, as SQLite counts them: a few ten thousand sessions.
@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS sessions (
     ended       INTEGER NOT NULL,
     started_ns  INTEGER NOT NULL,
     line        TEXT    NOT NULL,
-    summary     TEXT    NOT NULL
+    summary     TEXT    NOT NULL,
+    stats       TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (started_ns);
 ";
@@ -44,6 +45,8 @@ pub(crate) struct Indexed {
     pub(crate) unreadable: u64,
     /// The summary of the lines.
     pub(crate) summary: Summary,
+    /// What the session came to.
+    pub(crate) stats: Stats,
 }
 
 /// How far the journal of a session was read.
@@ -123,7 +126,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     get(&mut connection, "").await?;
     if found != SCHEMA {
         // Statements cannot take the version as a parameter; it is `SCHEMA`.
-        sqlx::query("PRAGMA user_version = 2")
+        sqlx::query("PRAGMA user_version = 3")
             .execute(&mut connection)
             .await?;
     }
@@ -164,7 +167,8 @@ async fn read_only(path: &Path) -> Result<Vec<Raw>, sqlx::Error> {
     if version != SCHEMA || check != "ok" {
         return Ok(Vec::new());
     }
-    let sql = "SELECT id, position, unreadable, ended, started_ns, line, summary FROM sessions";
+    let sql =
+        "SELECT id, position, unreadable, ended, started_ns, line, summary, stats FROM sessions";
     let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
     let raw = |row: &SqliteRow| {
         Ok(Raw {
@@ -177,6 +181,7 @@ async fn read_only(path: &Path) -> Result<Vec<Raw>, sqlx::Error> {
             ],
             line: row.try_get(5)?,
             summary: row.try_get(6)?,
+            stats: row.try_get(7)?,
         })
     };
     rows.iter().map(raw).collect()
@@ -189,11 +194,12 @@ struct Raw {
     numbers: [i64; 4],
     line: String,
     summary: String,
+    stats: String,
 }
 
 async fn insert(connection: &mut SqliteConnection, raw: Raw) -> Result<(), sqlx::Error> {
     let [position, unreadable, ended, started] = raw.numbers;
-    sqlx::query("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)")
+    sqlx::query("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
         .bind(raw.id)
         .bind(position)
         .bind(unreadable)
@@ -201,6 +207,7 @@ async fn insert(connection: &mut SqliteConnection, raw: Raw) -> Result<(), sqlx:
         .bind(started)
         .bind(raw.line)
         .bind(raw.summary)
+        .bind(raw.stats)
         .execute(connection)
         .await?;
     Ok(())
@@ -232,7 +239,7 @@ pub(crate) async fn get(
     connection: &mut SqliteConnection,
     id: &str,
 ) -> Result<Indexed, sqlx::Error> {
-    let row = sqlx::query("SELECT position, unreadable, summary FROM sessions WHERE id = ?")
+    let row = sqlx::query("SELECT position, unreadable, summary, stats FROM sessions WHERE id = ?")
         .bind(id)
         .fetch_optional(connection)
         .await?;
@@ -245,14 +252,16 @@ pub(crate) async fn get(
 fn indexed(row: &SqliteRow) -> Result<Option<Indexed>, sqlx::Error> {
     let position: i64 = row.try_get(0)?;
     let unreadable: i64 = row.try_get(1)?;
-    let summary: &str = row.try_get(2)?;
-    let Ok(summary) = serde_json::from_str(summary) else {
+    let (summary, stats): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+    let (Ok(summary), Ok(stats)) = (serde_json::from_str(summary), serde_json::from_str(stats))
+    else {
         return Ok(None);
     };
     Ok(Some(Indexed {
         position: u64::try_from(position).unwrap_or_default(),
         unreadable: u64::try_from(unreadable).unwrap_or_default(),
         summary,
+        stats,
     }))
 }
 
@@ -291,6 +300,19 @@ pub(crate) async fn lines(
     };
     let text = in_one_row(connection, sql).await?;
     Ok(text.split('\n').filter_map(line).collect())
+}
+
+/// Returns what each session came to; one that is unreadable is not there.
+pub(crate) async fn stats(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(String, Stats)>, sqlx::Error> {
+    let sql = "SELECT group_concat(id || ' ' || stats, char(10)) FROM sessions";
+    let stats = |text: &str| {
+        let (id, stats) = text.split_once(' ')?;
+        Some((id.to_owned(), serde_json::from_str(stats).ok()?))
+    };
+    let text = in_one_row(connection, sql).await?;
+    Ok(text.split('\n').filter_map(stats).collect())
 }
 
 /// Returns the one text of a statement, empty if it has none.
@@ -346,6 +368,7 @@ pub(crate) async fn put(
         } else {
             serde_json::to_string(summary).map_err(failed)?
         },
+        stats: serde_json::to_string(&indexed.stats).map_err(failed)?,
     };
     insert(connection, raw).await
 }

@@ -1,7 +1,7 @@
 //! The index, which is filled only from the journals.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
     io,
     os::fd::AsFd,
@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 use sqlx::SqliteConnection;
-use stockade_event::Summary;
+use stockade_event::{Summary, stats::Stats};
 use stockade_journal::{
     ReadError,
     layout::{INDEX_FILE, JOURNAL_FILE, PACKED_FILE, SESSIONS_DIR, session_dir},
@@ -266,6 +266,24 @@ impl Store {
             ..SessionRow::new(id, &Summary::default(), 0)
         }));
         Ok(rows)
+    }
+
+    /// Returns what each session that was read came to.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn stats(&mut self) -> Result<HashMap<SessionId, Stats>, StoreError> {
+        let Self {
+            runtime,
+            connection,
+            path,
+            ..
+        } = self;
+        let all = runtime
+            .block_on(database::stats(connection))
+            .map_err(|source| failed(path, source))?;
+        let named = |(id, stats): (String, Stats)| Some((id.parse().ok()?, stats));
+        Ok(all.into_iter().filter_map(named).collect())
     }
 
     /// Resolves `text` to a session: an id, the beginning of one, `last`, or a name, which means
@@ -530,7 +548,10 @@ fn advance(dir: &Path, session: &SessionId, known: Indexed) -> Result<Indexed, S
     let mut reader = read_from(dir, indexed.position).map_err(failed)?;
     for event in &mut reader {
         match event {
-            Ok(envelope) => indexed.summary.add(&envelope),
+            Ok(envelope) => {
+                indexed.summary.add(&envelope);
+                indexed.stats.add(&envelope);
+            }
             Err(ReadError::Line { .. }) => indexed.unreadable += 1,
             // It may still be written to; the next ingest begins there.
             Err(ReadError::Torn { .. }) => break,

@@ -87,6 +87,7 @@ fn end(mut journal: Journal, second: u64) {
             outcome: SessionOutcome::Exited { code: 7 },
             duration_ms: 1000,
             counts: Counts::default(),
+            own_usage: None,
         },
     );
     journal.finish(stamp(second)).unwrap();

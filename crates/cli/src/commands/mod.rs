@@ -17,6 +17,7 @@ pub(crate) mod run;
 mod sessions;
 mod show;
 mod state;
+mod stats;
 
 use clap::{Parser, Subcommand};
 
@@ -49,6 +50,8 @@ enum Command {
     Show(show::Args),
     /// Play one session in its own time
     Replay(replay::Args),
+    /// Say what sessions came to: questions, refusals, tools, models and cost
+    Stats(stats::Args),
     /// Print or follow events
     Events(events::Args),
     /// Check the record
@@ -114,6 +117,7 @@ impl Cli {
             Command::Sessions(args) => sessions::run(args, out),
             Command::Show(args) => show::run(args, out),
             Command::Replay(args) => replay::run(args, out),
+            Command::Stats(args) => stats::run(args, out),
             Command::Events(args) => events::run(args, out),
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),

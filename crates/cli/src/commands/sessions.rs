@@ -1,6 +1,9 @@
 //! `stockade sessions`: the sessions, with the newest last, next to the prompt.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -73,15 +76,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     if let Some(mut archive) = Archive::open(out)? {
         let mut rows = archive.store.sessions()?;
         if let Some(directory) = &args.workspace {
-            // A directory that is gone is compared by the name that it had.
-            let directory =
-                std::fs::canonicalize(directory).or_else(|_| std::path::absolute(directory))?;
-            rows.retain(|row| {
-                row.workspace
-                    .to_os()
-                    .to_str()
-                    .is_some_and(|path| std::path::Path::new(path).starts_with(&directory))
-            });
+            keep_below(&mut rows, directory)?;
         }
         let limit = match (args.limit, args.all || args.json) {
             (Some(limit), _) => limit,
@@ -119,6 +114,20 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         ));
     }
     Ok(Exit::Yes)
+}
+
+/// Keeps the sessions that worked on a directory, or on one below it.
+///
+/// # Errors
+/// When the directory is gone and the current one is too.
+pub(super) fn keep_below(rows: &mut Vec<SessionRow>, directory: &Path) -> io::Result<()> {
+    // A directory that is gone is compared by the name that it had.
+    let directory = std::fs::canonicalize(directory).or_else(|_| std::path::absolute(directory))?;
+    rows.retain(|row| {
+        let workspace = row.workspace.to_os();
+        (workspace.to_str()).is_some_and(|path| Path::new(path).starts_with(&directory))
+    });
+    Ok(())
 }
 
 /// Renders the list; `width` is that of the terminal, if there is one.

@@ -4,7 +4,7 @@
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _};
 
 use stockade_event::{
-    Cause, Counts, Durability, Event, Listed, PlanStepSeen, Said, SessionOutcome, Stamp,
+    Cause, Counts, Durability, Event, Listed, ModelUsage, PlanStepSeen, Said, SessionOutcome, Stamp,
 };
 use stockade_journal::{
     Entry, Journal, SigningKey,
@@ -12,9 +12,9 @@ use stockade_journal::{
 };
 use stockade_testkit::TestEnv;
 use stockade_types::{
-    Access, ApprovalId, AskMode, Certainty, ClaimSource, DecisionId, DecisionRecord, Digest,
-    Person, PlanChange, ProcessId, RawText, RequestKind, SessionId, StepState, Subject, Target,
-    Tier, UnixMillis, Verdict, WorkspaceMode,
+    Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
+    Digest, ModelApi, ModelProvider, Person, PlanChange, ProcessId, RawText, RequestKind,
+    SessionId, StepState, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 /// 2026-01-31T10:00:00Z.
@@ -24,27 +24,31 @@ pub(crate) const TURN_EVENTS: u64 = 27;
 
 /// Writes the record of a session of so many turns whose foreign text is `text`; returns its id.
 pub(crate) fn record(env: &TestEnv, turns: u64, text: &RawText) -> String {
-    let session = SessionId::from_random(0x3f2a_0000_0000_0000 + turns);
-    let dir = session_dir(&env.state(), &session);
-    let sessions = env.state().join(SESSIONS_DIR);
-    for dir in [&sessions, &dir] {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.expect("the state is ours");
-    }
-    let key = SigningKey::load_or_create(&env.state().join(KEY_FILE)).expect("a key");
-    let mut writer = Writer {
-        journal: Journal::create(&dir, session.clone(), key).expect("a new session"),
-        session: session.clone(),
-        at_ns: BEGUN_NS,
-        seq: 0,
-        text: text.clone(),
-    };
-    writer.begin();
+    let mut writer = Writer::new(env, turns, text);
     for turn in 0..turns {
         writer.turn(turn);
     }
-    writer.end(turns);
-    session.as_str().to_owned()
+    writer.end(turns)
+}
+
+/// Writes the records of so many sessions of so many turns each.
+pub(crate) fn many(env: &TestEnv, sessions: u64, turns: u64) {
+    for number in 0..sessions {
+        let mut writer = Writer::new(env, 1_000 + number, &"baskets".into());
+        for turn in 0..turns {
+            writer.turn(turn);
+        }
+        writer.end(turns);
+    }
+}
+
+/// Writes the record of a session that called each of these models once.
+pub(crate) fn models(env: &TestEnv, names: &[&str]) {
+    let mut writer = Writer::new(env, 1, &"x".into());
+    for name in names {
+        writer.add(None, None, &model_called(name));
+    }
+    writer.end(1);
 }
 
 struct Writer {
@@ -56,6 +60,27 @@ struct Writer {
 }
 
 impl Writer {
+    /// Begins the record of a session; its number gives its id.
+    fn new(env: &TestEnv, number: u64, text: &RawText) -> Self {
+        let session = SessionId::from_random(0x3f2a_0000_0000_0000 + number);
+        let dir = session_dir(&env.state(), &session);
+        let sessions = env.state().join(SESSIONS_DIR);
+        for dir in [&sessions, &dir] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.expect("the state is ours");
+        }
+        let key = SigningKey::load_or_create(&env.state().join(KEY_FILE)).expect("a key");
+        let mut writer = Self {
+            journal: Journal::create(&dir, session.clone(), key).expect("a new session"),
+            session,
+            at_ns: BEGUN_NS,
+            seq: 0,
+            text: text.clone(),
+        };
+        writer.begin();
+        writer
+    }
+
     fn add(&mut self, scope: Option<&str>, cause: Option<Cause>, event: &Event) -> u64 {
         self.at_ns += 140_000_000;
         let entry = Entry {
@@ -103,7 +128,7 @@ impl Writer {
         );
     }
 
-    fn end(&mut self, turns: u64) {
+    fn end(&mut self, turns: u64) -> String {
         self.add(
             None,
             None,
@@ -111,6 +136,7 @@ impl Writer {
                 outcome: SessionOutcome::Exited { code: 0 },
                 duration_ms: turns * TURN_EVENTS * 140,
                 counts: Counts::default(),
+                own_usage: None,
             },
         );
         let stamp = Stamp {
@@ -118,6 +144,7 @@ impl Writer {
             mono_ns: self.at_ns - BEGUN_NS,
         };
         self.journal.checkpoint(stamp).expect("the disk has room");
+        self.session.as_str().to_owned()
     }
 
     /// A prompt, a tool call whose command does everything, one that edits a file itself, one that changes
@@ -332,6 +359,44 @@ impl Writer {
             sni: None,
             detail: None,
         }
+    }
+}
+
+fn model_called(name: &str) -> Event {
+    Event::ModelCalled {
+        process: subject(7, &["codex", "exec"], &[]),
+        learned_from: ClaimSource::Traffic,
+        decision: DecisionId::new(1),
+        host: "model.test".to_owned(),
+        port: 443,
+        provider: ModelProvider::Anthropic,
+        api: ModelApi::Messages,
+        model_asked: None,
+        model: Some(name.into()),
+        response_id: None,
+        status: Some(200),
+        streaming: true,
+        usage: ModelUsage {
+            input: Some(3_000_000),
+            cached: Some(1_000_000),
+            output: Some(1_000_000),
+            ..ModelUsage::default()
+        },
+        finish: None,
+        error: None,
+        hosted_declared: vec![],
+        hosted_used: vec![],
+        functions: Listed::default(),
+        prompts: Listed::default(),
+        results: Listed::default(),
+        calls: Listed::default(),
+        said: None,
+        bytes_out: 1,
+        bytes_in: 1,
+        duration_ms: 1,
+        first_byte_ms: None,
+        ended: CallEnd::Whole,
+        unread: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod browser;
 pub(crate) mod made;
 mod page;
 mod replay;
+mod stats;
 
 use serde_json::Value;
 use stockade_testkit::{TestEnv, env::under_test};

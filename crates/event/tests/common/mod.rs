@@ -382,6 +382,7 @@ fn watched(text: &RawText) -> [Event; 4] {
                 processes: 1,
                 ..Counts::default()
             },
+            own_usage: None,
         },
     ]
 }

@@ -83,6 +83,7 @@ impl Kept {
             | Event::PlanChanged { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
+            | Event::ClaimRepeated { .. }
             | Event::ScopeBound { .. }
             | Event::EventsLost { .. }
             | Event::OperatorActed { .. }

@@ -169,6 +169,7 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
                 outcome: SessionOutcome::Exited { code: 0 },
                 duration_ms: 14_000,
                 counts: Counts::default(),
+                own_usage: None,
             },
         ),
     ]);

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use stockade_event::{Envelope, Event};
+use stockade_event::{Envelope, Event, Listed, PlanStepSeen};
 use stockade_types::{
     ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
 };
@@ -134,10 +134,7 @@ impl Tree {
                 Node::new(Sort::Called, envelope, &format!("model  {}", event.line()))
                     .about(Some(format!("{}:{port}", safe(host))))
             }
-            Event::PlanChanged { steps: plan, .. } => {
-                Node::new(Sort::Plan, envelope, &format!("plan  {}", event.line()))
-                    .explained(&steps(plan).join("\n"))
-            }
+            Event::PlanChanged { steps: plan, .. } => planned(envelope, plan),
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
             | Event::OperatorActed { .. }
@@ -445,6 +442,12 @@ impl Tree {
         self.nodes.push(node);
         Some(self.nodes.len() - 1)
     }
+}
+
+/// Makes a leaf of a change of the agent's plan.
+fn planned(envelope: &Envelope, plan: &Listed<PlanStepSeen>) -> Node {
+    let text = format!("plan  {}", envelope.event.line());
+    Node::new(Sort::Plan, envelope, &text).explained(&steps(plan).join("\n"))
 }
 
 /// Says what names the command that an event belongs to; nothing for the agent itself.
