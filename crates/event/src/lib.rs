@@ -11,6 +11,7 @@ mod declare;
 mod durability;
 mod envelope;
 mod event;
+mod learned;
 mod model;
 mod otel;
 mod plan;

@@ -1,8 +1,5 @@
 //! The fold behind `stats`.
 
-mod common;
-
-use common::{decision, every_kind, hostile, session, subject};
 use stockade_event::{
     Cause, Envelope, Event, Listed, ModelUsage, SCHEMA_VERSION, Usage,
     stats::{OTHERS, Stats},
@@ -11,6 +8,8 @@ use stockade_types::{
     ApprovalId, Certainty, Circumstance, ClaimSource, DecisionId, Digest, Person, UnixMillis,
     Verdict,
 };
+
+use super::common::{decision, every_kind, hostile, session, subject};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -58,7 +57,7 @@ fn called(name: &str) -> Event {
     Event::ToolCalled {
         process: subject(&"x".into()),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(1),
+        decision: Some(DecisionId::new(1)),
         id: "a".into(),
         name: name.into(),
         arguments: None,

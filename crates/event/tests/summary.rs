@@ -1,14 +1,13 @@
 //! The fold behind `show`, `sessions` and the end of a run.
 
-mod common;
-
-use common::{decision, every_kind, hostile, session, stamp, subject};
 use std::collections::BTreeSet;
 
 use stockade_event::{Envelope, Event, SCHEMA_VERSION, SessionOutcome, Summary, Tally, catalogue};
 use stockade_types::{
     Access, Answerer, ApprovalId, Circumstance, Digest, Person, UnixMillis, Verdict,
 };
+
+use super::common::{decision, every_kind, hostile, session, stamp, subject};
 
 fn envelope(seq: u64, event: Event) -> Envelope {
     Envelope {

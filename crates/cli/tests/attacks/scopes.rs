@@ -79,13 +79,7 @@ fn t02_a_session_without_scopes_says_so() {
                 words.push("-- /bin/true".to_owned());
                 env.shell(repo.path(), &words.join(" "))
             };
-            let output = run(&[]);
-            output.assert_code(0);
-            assert_eq!(
-                output.stderr.contains("scopes (RLIMIT_RTTIME is lowered"),
-                is_stated,
-                "{output:?}"
-            );
+            run(&[]).assert_code(0);
             let shown = env.stockade().args(["events", "last", "--json"]).success();
             let stated = Event::parse_lines(&shown.stdout);
             let stated = stated

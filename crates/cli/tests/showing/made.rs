@@ -20,7 +20,7 @@ use stockade_types::{
 /// 2026-01-31T10:00:00Z.
 const BEGUN_NS: u64 = 1_769_853_600_000_000_000;
 /// Events of one turn in which everything happens once.
-pub(crate) const TURN_EVENTS: u64 = 27;
+pub(crate) const TURN_EVENTS: u64 = 25;
 
 /// Writes the record of a session of so many turns whose foreign text is `text`; returns its id.
 pub(crate) fn record(env: &TestEnv, turns: u64, text: &RawText) -> String {
@@ -366,7 +366,7 @@ fn model_called(name: &str) -> Event {
     Event::ModelCalled {
         process: subject(7, &["codex", "exec"], &[]),
         learned_from: ClaimSource::Traffic,
-        decision: DecisionId::new(1),
+        decision: Some(DecisionId::new(1)),
         host: "model.test".to_owned(),
         port: 443,
         provider: ModelProvider::Anthropic,

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 mod browser;
+mod looks;
 pub(crate) mod made;
 mod page;
 mod replay;

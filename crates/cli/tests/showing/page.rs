@@ -15,7 +15,7 @@ use stockade_types::RawText;
 use super::{browser::Browser, made};
 
 /// Where pictures stay, so that a person can look at them.
-fn pictures() -> PathBuf {
+pub(super) fn pictures() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_TMPDIR").map(PathBuf::from);
     let user = rustix::process::getuid().as_raw();
     let dir = target
@@ -25,7 +25,7 @@ fn pictures() -> PathBuf {
     dir
 }
 
-fn page(env: &TestEnv, id: &str, words: &[&str]) -> PathBuf {
+pub(super) fn page(env: &TestEnv, id: &str, words: &[&str]) -> PathBuf {
     let file = env.root().join(format!("{id}.html"));
     let shown = env.stockade().args(["show", id, "--html"]).arg(&file);
     shown.args(words).success().assert_stdout("");

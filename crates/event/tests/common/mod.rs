@@ -234,7 +234,7 @@ fn called(text: &RawText) -> Event {
     }
 }
 
-fn said(text: &RawText) -> [Event; 7] {
+fn said(text: &RawText) -> [Event; 8] {
     let said = Said {
         bytes: u64::MAX,
         digest: Some(Digest::of(b"said")),

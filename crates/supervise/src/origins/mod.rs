@@ -12,6 +12,7 @@
 mod calls;
 mod kept;
 mod mismatch;
+mod paths;
 mod sources;
 
 use std::{
@@ -463,7 +464,7 @@ impl State {
             return;
         };
         let named = &scope.only_files;
-        let is_named = |path: &RawText| calls::names(named, path.as_bytes());
+        let is_named = |path: &RawText| paths::names(named, path.as_bytes());
         if let Some(first) = named.first().filter(|_| !path.is_some_and(is_named)) {
             self.mismatches.more_than_said(call, first, event);
         }

@@ -155,7 +155,7 @@ fn facts(summary: &Summary, session: &SessionId, is_filtered: bool) -> Vec<Strin
         number(refused + summary.refused_more)
     ));
     if summary.asked > 0 {
-        let (yes, no) = (summary.asks_allowed, summary.asks_denied);
+        let (yes, no) = (number(summary.asks_allowed), number(summary.asks_denied));
         let asked = number(summary.asked);
         facts.push(format!("{asked} asked ({yes} allowed, {no} denied)"));
     }

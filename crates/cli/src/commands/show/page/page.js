@@ -100,7 +100,7 @@
   const mark = (value, className) => value ? [number(value), className] : ["–", "none"];
   const VIEWS = [
     { name: "Story" },
-    { name: "Refusals and questions", flat: (node) => node.sort === "refused" || node.sort === "asked",
+    { name: "Refusals and questions", short: "Refused, asked", flat: (node) => node.sort === "refused" || node.sort === "asked",
       none: "Nothing was refused, and nobody was asked." },
     { name: "Files", none: "No file was changed.",
       ...table((node) => node.sort === "changed" || (node.about[0] === "/" && node.verdict === "deny"),
@@ -117,7 +117,7 @@
         },
         [["Host", "wide", (row) => [row.name]], ["allowed", "", (row) => mark(row.made, "")],
          ["failed", "minor", (row) => mark(row.failed, "open")], ["refused", "", (row) => mark(row.refused, "bad")],
-         ["asked", "minor", (row) => mark(row.asked, "open")], ["sent", "minor", (row) => row.out ? [bytes(row.out)] : ["–", "none"]],
+         ["asked", "", (row) => mark(row.asked, "open")], ["sent", "minor", (row) => row.out ? [bytes(row.out)] : ["–", "none"]],
          ["received", "minor", (row) => row.into ? [bytes(row.into)] : ["–", "none"]]]) },
   ];
 
@@ -277,7 +277,10 @@
     if (which !== view) { chosen = 0; list.scrollTop = 0; }
     view = which;
     const now = VIEWS[view];
-    for (const [at, tab] of [...el("tabs").children].entries()) tab.setAttribute("aria-selected", at === view ? "true" : "false");
+    for (const [at, tab] of [...el("tabs").children].entries()) {
+      tab.setAttribute("aria-selected", at === view ? "true" : "false");
+      if (at === view) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
     el("heads").className = now.rows ? "shown" : "";
     el("heads").replaceChildren(...(now.columns || []).map(([name, className]) => make("span", `cell ${className}`, name)));
     el("sort").disabled = view !== 0;
@@ -293,7 +296,10 @@
   VIEWS.forEach((now, at) => {
     const judged = nodes.filter((node) => node.sort === "refused" || node.sort === "asked").length;
     const count = now.rows ? now.rows.length : now.flat ? judged : null;
-    const tab = make("button", "", count === null ? now.name : `${now.name} ${number(count)}`);
+    const tab = make("button");
+    tab.append(make("span", now.short ? "long" : "", now.name));
+    if (now.short) tab.append(make("span", "short", now.short));
+    if (count !== null) tab.append(` ${number(count)}`);
     tab.type = "button";
     tab.setAttribute("role", "tab");
     tab.addEventListener("click", () => { show(at); list.focus(); });
