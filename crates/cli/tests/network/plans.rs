@@ -1,4 +1,9 @@
 //! Plans of agents in the record, as far as policy lets their words into it.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken fixture must end the test"
+)]
 
 use std::time::Duration;
 
@@ -85,7 +90,7 @@ fn check(record: &[Event], has_text: bool, content: &str) {
     assert_eq!(one.field("change"), "updated");
     for (plan, id) in [(whole, "c-1"), (one, "c-2")] {
         let mut calls = of_kind("tool.called");
-        let call = calls.find(|call| call.field("id") == id).unwrap();
+        let call = calls.find(|call| call.field("id") == id).expect("the call");
         let seq = number(call, "/seq");
         assert!(seq.is_some() && number(plan, "/call") == seq, "{plan:?}");
         assert_eq!(number(plan, "/cause/call"), seq, "{plan:?}");

@@ -1,6 +1,5 @@
 //! How a session looks: the page in both sizes and colours, measured, and the screens of a terminal. The
 //! pictures stay, so that a person can look at them; fonts differ, so no test compares pixels.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::time::Duration;
 
@@ -75,7 +74,10 @@ fn each_view_is_readable_in_both_sizes_and_colours() {
     browser.open(&file, 1280, 800);
     browser.eval("document.getElementById('facts').style.color = '#999'; 1");
     let faint = browser.eval(FAINT);
-    assert!(faint.as_array().is_some_and(|all| !all.is_empty()), "{faint}");
+    assert!(
+        faint.as_array().is_some_and(|all| !all.is_empty()),
+        "{faint}"
+    );
     let rows = "document.querySelectorAll('.row').length";
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
@@ -109,7 +111,10 @@ fn many_events_are_readable_too() {
             browser.keys(&keys);
             measure(&mut browser, &format!("many-{size}-{view}"));
             let drawn = browser.eval("document.querySelectorAll('.row').length");
-            assert!(drawn.as_u64().is_some_and(|rows| (10..100).contains(&rows)), "{drawn}");
+            assert!(
+                drawn.as_u64().is_some_and(|rows| (10..100).contains(&rows)),
+                "{drawn}"
+            );
         }
     }
     assert_eq!(browser.complaints, Vec::<String>::new());
@@ -154,5 +159,9 @@ fn a_control_of_the_measures() {
     .expect("the directory is ours");
     browser.open(&file, 390, 844);
     let wide = browser.eval(WIDE);
-    assert_eq!(wide.as_array().map(|all| all.contains(&Value::from("chosen view"))), Some(true));
+    assert_eq!(
+        wide.as_array()
+            .map(|all| all.contains(&Value::from("chosen view"))),
+        Some(true)
+    );
 }

@@ -65,6 +65,7 @@ impl Kept {
             | Event::ScopeEnded { .. }
             | Event::ResourcesSampled { .. }
             | Event::ExecDecided { .. }
+            | Event::ToolDecided { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::FileDenied { .. }
             | Event::FileChanged { .. }

@@ -286,7 +286,9 @@ fn push_line(lines: &mut Vec<String>, line: &Line, indent: &str, zone: &TimeZone
         format!(", {sent} out, {received} in")
     });
     let said = match line.mark {
-        Mark::Called | Mark::Started => wrapped(&line.text, DETAIL_INDENT + indent.len(), paint.columns),
+        Mark::Called | Mark::Started => {
+            wrapped(&line.text, DETAIL_INDENT + indent.len(), paint.columns)
+        }
         Mark::Prompt
         | Mark::Changed
         | Mark::Connected

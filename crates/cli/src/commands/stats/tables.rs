@@ -214,7 +214,7 @@ fn overhead(lines: &mut Lines, stats: &Stats) {
         lines.push("used", &text);
     }
     if let Some(own) = stats.own_usage.cpu_us() {
-        let of = used.filter(|used| *used > 0).map(|used| {
+        let of = used.filter(|used| *used >= own.max(1)).map(|used| {
             let tenths = u128::from(own) * 1_000 / u128::from(used);
             format!(", {}.{} % of that", tenths / 10, tenths % 10)
         });
