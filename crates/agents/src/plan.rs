@@ -133,7 +133,7 @@ fn state(step: &Tree) -> Option<StepState> {
 
 #[cfg(test)]
 mod tests {
-    use stockade_types::{PlanChange, StepState};
+    use stockade_types::{PlanChange, RawText, StepState};
 
     use super::{Call, Content};
     use crate::limits::ENTRIES_MAX;
@@ -151,7 +151,7 @@ mod tests {
         let plan = call(tool, arguments).plan()?;
         let mut text = plan.change.to_string();
         for step in plan.steps.entries() {
-            let id = step.id.as_ref().map_or("-".to_owned(), |id| id.display());
+            let id = step.id.as_ref().map_or("-".to_owned(), RawText::display);
             let words = step.text.as_ref().and_then(Content::text);
             let words = words.map(String::from_utf8_lossy).unwrap_or_default();
             let state = step.state.map(|state| state.to_string());

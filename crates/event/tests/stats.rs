@@ -222,7 +222,7 @@ fn tokens_are_summed_as_they_are_said() {
     let call = events.find(|event| matches!(event, Event::ModelCalled { .. }));
     let mut call = call.unwrap();
     let Event::ModelCalled { usage, calls, .. } = &mut call else {
-        unreachable!()
+        panic!("it is a call of a model")
     };
     *usage = ModelUsage {
         input: Some(10),

@@ -268,25 +268,7 @@ fn said(text: &RawText) -> [Event; 8] {
             call: Some(u64::MAX),
             text: said.clone(),
         },
-        Event::PlanChanged {
-            process: subject(text),
-            learned_from,
-            decision,
-            id: text.clone(),
-            call: Some(u64::MAX),
-            change: PlanChange::Replaced,
-            steps: Listed {
-                count: u64::MAX,
-                first: vec![
-                    PlanStepSeen {
-                        id: Some(text.clone()),
-                        text: Some(said),
-                        state: Some(StepState::Active),
-                    },
-                    PlanStepSeen::default(),
-                ],
-            },
-        },
+        plan_changed(text, said),
         Event::AgentStarted {
             process: subject(text),
             learned_from,
@@ -311,6 +293,29 @@ fn said(text: &RawText) -> [Event; 8] {
             certainty: Certainty::Inferred,
         },
     ]
+}
+
+fn plan_changed(text: &RawText, said: Said) -> Event {
+    let (decision, learned_from) = (Some(DecisionId::new(7)), ClaimSource::Traffic);
+    Event::PlanChanged {
+        process: subject(text),
+        learned_from,
+        decision,
+        id: text.clone(),
+        call: Some(u64::MAX),
+        change: PlanChange::Replaced,
+        steps: Listed {
+            count: u64::MAX,
+            first: vec![
+                PlanStepSeen {
+                    id: Some(text.clone()),
+                    text: Some(said),
+                    state: Some(StepState::Active),
+                },
+                PlanStepSeen::default(),
+            ],
+        },
+    }
 }
 
 fn approved(text: &RawText) -> [Event; 6] {

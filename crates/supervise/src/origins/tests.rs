@@ -391,7 +391,7 @@ fn a_plan_belongs_to_the_call_that_changes_it() {
         let admitted = origins.admits(&mut event, &Intent::default());
         assert_eq!(admitted, Admitted::New);
         let Event::PlanChanged { call, .. } = &event else {
-            unreachable!()
+            panic!("it is a change of a plan")
         };
         (*call, origins.of(&event).1)
     };
