@@ -131,6 +131,20 @@ macro_rules! events {
                 }
             }
 
+            /// Puts in what a journal keeps beside the event; `false` if there is no decision for one
+            /// that needs it.
+            #[allow(unused_variables, reason = "a journal keeps most fields within the event")]
+            pub fn put_beside(
+                &mut self,
+                process: Option<&Subject>,
+                mut decision: Option<DecisionRecord>,
+            ) -> bool {
+                match self {
+                    $(Self::$name { $($field),+ } => true
+                        $($(&& events!(@fill $beside $field, process, &mut decision))?)+,)+
+                }
+            }
+
             /// Passes to `put` the fields that a journal keeps within the event, in their order.
             ///
             /// # Errors
@@ -148,10 +162,11 @@ macro_rules! events {
             }
         }
 
-        /// Returns the fields of a kind that a journal keeps beside the event.
-        pub fn fields_beside(kind: &str) -> &'static [&'static str] {
+        /// Returns the fields of a kind that a journal keeps beside the event, each with JSON in its
+        /// place, so that the others can be read before [`Event::put_beside`].
+        pub fn placeholders(kind: &str) -> &'static [(&'static str, &'static str)] {
             match kind {
-                $($kind => const { &[$($(events!(@name $beside $field),)?)+] },)+
+                $($kind => const { &[$($(events!(@placeholder $beside $field: $type),)?)+] },)+
                 _ => &[],
             }
         }
@@ -177,7 +192,12 @@ macro_rules! events {
     };
     (@put $put:ident beside, $field:ident) => { let _: &_ = $field; };
     (@put $put:ident , $field:ident) => { $put.field(stringify!($field), $field)?; };
-    (@name beside $field:ident) => { stringify!($field) };
+    (@placeholder beside $field:ident: $type:ty) => {
+        (stringify!($field), <$type as Beside>::PLACEHOLDER)
+    };
+    (@fill beside $field:ident, $process:expr, $decision:expr) => {
+        Beside::fill($field, $process, $decision)
+    };
     (@some $value:expr) => { Some($value) };
     (@some) => { None };
     (@decision beside $field:ident) => { Beside::decision($field) };

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
-use stockade_event::{Cause, Envelope, Event, SCHEMA_VERSION, Truncated, fields_beside};
+use stockade_event::{Cause, Envelope, SCHEMA_VERSION, Truncated};
 use stockade_types::{
-    Answerer, DecisionId, DecisionRecord, Digest, ProcessId, RawText, RequestKind, RuleId,
-    SessionId, Subject, Target, UnixMillis, Verdict, Words,
+    DecisionRecord, Digest, ProcessId, RawText, SessionId, Subject, UnixMillis, Words,
 };
 
-use crate::compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE};
+use crate::{
+    compact::{NANOS_PER_MILLI, Part, Place, USUAL_SOURCE},
+    record::{Decision, Description, Grounds, Listed, Process, Reason, Record, Stays},
+};
 
 /// The journal's content so far, as its readers know it.
 #[derive(Default)]
@@ -23,7 +23,6 @@ pub(super) struct Expander {
     seq: u64,
 }
 
-#[derive(Clone)]
 struct Known {
     exe: RawText,
     cwd: RawText,
@@ -38,109 +37,6 @@ struct Known {
 struct List {
     words: Words,
     cuts: Vec<Truncated>,
-}
-
-/// One record, as it is written.
-#[derive(Deserialize)]
-struct Record {
-    seq: u64,
-    at: (u64, u64),
-    #[serde(default)]
-    source: Option<String>,
-    #[serde(default)]
-    fresh: bool,
-    #[serde(default)]
-    process: Option<Process>,
-    #[serde(default)]
-    scope: Stays<String>,
-    #[serde(default)]
-    cause: Stays<Cause>,
-    #[serde(default)]
-    truncated: Vec<Truncated>,
-    #[serde(default)]
-    decision: Option<Decision>,
-    kind: String,
-    data: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Process {
-    Known(String),
-    Described(Description),
-}
-
-#[derive(Deserialize)]
-struct Description {
-    id: Option<String>,
-    exe: Option<RawText>,
-    cwd: Option<RawText>,
-    argv: Option<Listed>,
-    ancestry: Option<Listed>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Listed {
-    Whole(Vec<RawText>),
-    Like { like: Place },
-    Behind { first: RawText, then: Place },
-}
-
-#[derive(Deserialize)]
-struct Decision {
-    id: DecisionId,
-    verdict: Verdict,
-    kind: RequestKind,
-    subject: Option<Subject>,
-    revision: Option<Digest>,
-    session: Option<SessionId>,
-    time: Option<UnixMillis>,
-    target: Map<String, Value>,
-    grounds: Reason,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Reason {
-    As(u64),
-    Given(Grounds),
-}
-
-#[derive(Clone, Deserialize)]
-struct Grounds {
-    rule: Option<RuleId>,
-    #[serde(default)]
-    answered: Option<Answerer>,
-    reason: String,
-    failed_condition: Option<String>,
-    nearest_allow: Option<String>,
-    remedy: String,
-}
-
-/// The first-level command or the cause of a record.
-#[derive(Default)]
-enum Stays<T> {
-    /// There is no such field: it is unchanged for this process.
-    #[default]
-    Same,
-    Now(Option<T>),
-}
-
-impl<T> Stays<T> {
-    /// Returns the value, given the one before.
-    fn after(self, before: Option<T>) -> Option<T> {
-        match self {
-            Self::Same => before,
-            Self::Now(value) => value,
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Stays<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Option::deserialize(deserializer).map(Self::Now)
-    }
 }
 
 impl Expander {
@@ -163,18 +59,9 @@ impl Expander {
             None => (None, record.scope.after(None), record.cause.after(None)),
             Some(process) => {
                 let origin = (record.scope, record.cause);
-                let (id, known) = self.process(seq, process, &cuts, origin)?;
-                for (part, list) in [(Part::Argv, &known.argv), (Part::Ancestry, &known.ancestry)] {
-                    list.tell(part, &mut truncated);
-                }
-                let subject = Subject {
-                    id,
-                    exe: known.exe,
-                    argv: known.argv.words,
-                    cwd: known.cwd,
-                    ancestry: known.ancestry.words,
-                };
-                (Some(subject), known.scope, known.cause)
+                let (subject, scope, cause) =
+                    self.process(seq, process, (&cuts, &mut truncated), origin);
+                (Some(subject), scope, cause)
             }
         };
         let decision = record
@@ -191,12 +78,10 @@ impl Expander {
                 )
             })
             .transpose()?;
-        let event = event(
-            &record.kind,
-            record.data,
-            process.as_ref(),
-            decision.as_ref(),
-        )?;
+        let mut event = record.event;
+        if !event.put_beside(process.as_ref(), decision) {
+            return Err("the decision that it is about is missing".to_owned());
+        }
         Ok(Envelope {
             v: SCHEMA_VERSION,
             session: session.clone(),
@@ -212,18 +97,20 @@ impl Expander {
         })
     }
 
+    /// Returns the process of a record and its origin, with the cuts of its lists among `truncated`.
     fn process(
         &mut self,
         seq: u64,
         process: Process,
-        cuts: &[Truncated],
+        (cuts, truncated): (&[Truncated], &mut Vec<Truncated>),
         origin: (Stays<String>, Stays<Cause>),
-    ) -> Result<(Option<ProcessId>, Known), String> {
+    ) -> (Subject, Option<String>, Option<Cause>) {
         let (id, description) = match process {
-            Process::Known(id) => (Some(process_id(&id)?), None),
-            Process::Described(one) => (one.id.as_deref().map(process_id).transpose()?, Some(one)),
+            Process::Known(id) => (Some(id), None),
+            Process::Described(one) => (one.id, Some(one)),
         };
-        let known = id.and_then(|id| self.processes.get(&id).cloned());
+        // Removed from the map, so that the lists can be read meanwhile.
+        let known = id.and_then(|id| self.processes.remove(&id));
         let mut known = known.unwrap_or_else(Known::lost);
         if let Some(Description {
             exe,
@@ -244,10 +131,21 @@ impl Expander {
         }
         known.scope = origin.0.after(known.scope);
         known.cause = origin.1.after(known.cause);
-        if let Some(id) = id {
-            self.processes.insert(id, known.clone());
+        for (part, list) in [(Part::Argv, &known.argv), (Part::Ancestry, &known.ancestry)] {
+            list.tell(part, truncated);
         }
-        Ok((id, known))
+        let subject = Subject {
+            id,
+            exe: known.exe.clone(),
+            argv: known.argv.words.clone(),
+            cwd: known.cwd.clone(),
+            ancestry: known.ancestry.words.clone(),
+        };
+        let (scope, cause) = (known.scope.clone(), known.cause);
+        if let Some(id) = id {
+            self.processes.insert(id, known);
+        }
+        (subject, scope, cause)
     }
 
     fn list(&mut self, place: Place, listed: Listed, cuts: &[Truncated]) -> List {
@@ -256,8 +154,8 @@ impl Expander {
                 words: words.into(),
                 cuts: own_cuts(place.1, cuts),
             },
-            Listed::Like { like } => return self.at(like),
-            Listed::Behind { first, then } => {
+            Listed::Like(like) => return self.at(like),
+            Listed::Behind(first, then) => {
                 let rest = self.at(then);
                 List {
                     words: std::iter::once(first)
@@ -284,11 +182,9 @@ impl Expander {
         cuts: &[Truncated],
         truncated: &mut Vec<Truncated>,
     ) -> Result<DecisionRecord, String> {
-        let mut target = decision.target;
-        let listed = target.remove("argv");
-        let mut target: Target = from_value(Value::Object(target))?;
-        if let Some(listed) = listed {
-            let list = self.list((seq, Part::Target), from_value(listed)?, cuts);
+        let mut target = decision.target.target;
+        if let Some(listed) = decision.target.argv {
+            let list = self.list((seq, Part::Target), listed, cuts);
             list.tell(Part::Target, truncated);
             target.argv = list.words.to_vec();
         }
@@ -382,43 +278,4 @@ fn own_cuts(part: Part, cuts: &[Truncated]) -> Vec<Truncated> {
         })
     };
     cuts.iter().filter_map(own).collect()
-}
-
-/// Makes the event with its fields from beside it.
-fn event(
-    kind: &str,
-    mut data: Map<String, Value>,
-    process: Option<&Subject>,
-    decision: Option<&DecisionRecord>,
-) -> Result<Event, String> {
-    for name in fields_beside(kind) {
-        let value = match *name {
-            "decision" => to_value(&decision)?,
-            _ => to_value(&process.cloned().unwrap_or_default())?,
-        };
-        data.insert((*name).to_owned(), value);
-    }
-    let mut whole = Map::new();
-    whole.insert("kind".to_owned(), kind.into());
-    whole.insert("data".to_owned(), data.into());
-    from_value(Value::Object(whole))
-}
-
-fn to_value(value: &impl serde::Serialize) -> Result<Value, String> {
-    serde_json::to_value(value).map_err(|error| error.to_string())
-}
-
-fn from_value<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|error| error.to_string())
-}
-
-fn process_id(text: &str) -> Result<ProcessId, String> {
-    text.split_once('.')
-        .and_then(|(pid, start)| {
-            Some(ProcessId {
-                pid: pid.parse().ok()?,
-                start: start.parse().ok()?,
-            })
-        })
-        .ok_or_else(|| format!("`{}` is no process", text.escape_debug()))
 }

@@ -30,6 +30,7 @@ pub mod layout;
 mod left;
 mod pack;
 mod read;
+mod record;
 mod report;
 mod shared;
 mod sink;

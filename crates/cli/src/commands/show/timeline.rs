@@ -388,8 +388,8 @@ impl Timeline {
             return Some(index);
         }
         let subject = envelope.event.subject().or(envelope.process.as_ref());
-        let first = subject.and_then(first_level);
-        let key = envelope.scope.clone().or_else(|| first.clone())?;
+        let first = || subject.and_then(first_level);
+        let key = envelope.scope.clone().or_else(first)?;
         let index = if let Some(index) = self.runs.get(&key) {
             *index
         } else if let Some(index) = subject.and_then(|subject| self.tool_of(subject)) {
@@ -424,7 +424,7 @@ impl Timeline {
     }
 
     /// Names a block by the first event that knows its command line.
-    fn title(&mut self, index: usize, wanted: &[RawText], first: Option<String>) {
+    fn title(&mut self, index: usize, wanted: &[RawText], first: impl FnOnce() -> Option<String>) {
         let Some(Entry::Run(run)) = self.entries.get_mut(index) else {
             return;
         };
@@ -445,7 +445,7 @@ impl Timeline {
             Meaning::Program if !wanted.is_empty() => Some(words(wanted)),
             // Its process is still the script around the command.
             Meaning::Program if run.tool => None,
-            Meaning::Program => first,
+            Meaning::Program => first(),
         };
         if let Some(title) = known {
             run.command = cut(&title, COMMAND_CHARS_MAX);
