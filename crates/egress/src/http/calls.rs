@@ -5,10 +5,7 @@
 //! written. It changes and holds up nothing, and no decision rests on it.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -30,13 +27,10 @@ use super::{
     unpack::{Take, Unpack},
 };
 use crate::{
-    closings::Closings,
+    closings::{Closings, Slot},
     gate::count,
-    limits::{CALL_ENTRIES_MAX, CALLS_READ_MAX, CLAIM_WAIT},
+    limits::{CALL_ENTRIES_MAX, CLAIM_WAIT},
 };
-
-/// Calls that are read now.
-static READ: AtomicUsize = AtomicUsize::new(0);
 
 /// A call while it passes, or nothing.
 #[derive(Clone, Default)]
@@ -46,6 +40,8 @@ pub(crate) struct Tap(Option<Arc<Mutex<Passing>>>);
 struct Passing {
     about: About,
     closings: Closings,
+    /// Its place among those that are read.
+    slot: Option<Arc<Slot>>,
     sayings: Sayings,
     started: Instant,
     first_byte: Option<Instant>,
@@ -127,7 +123,8 @@ impl Tap {
             return Self(None);
         };
         let api = place.api;
-        let has_room = READ.fetch_add(1, Ordering::Relaxed) < CALLS_READ_MAX;
+        let slot = Slot::take();
+        let has_room = slot.is_some();
         let codings = head
             .fields
             .iter()
@@ -149,6 +146,7 @@ impl Tap {
                 decision,
             },
             closings: carrier.proxy.closings.clone(),
+            slot,
             sayings: Sayings {
                 contents: Arc::clone(&carrier.proxy.contents),
                 kept: carrier.proxy.judge.record_content(),
@@ -242,11 +240,11 @@ impl Tap {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        READ.fetch_sub(1, Ordering::Relaxed);
         if !self.is_refused
             && let Some(event) = self.event()
         {
-            drop(self.closings.claim(event, Intent::default()));
+            let slot = self.slot.take();
+            drop(self.closings.claim(event, Intent::default(), slot.as_ref()));
         }
     }
 }
@@ -264,7 +262,7 @@ impl Passing {
                 Event::PromptSubmitted { .. } => Intent::of_prompts(&asked.prompts),
                 _ => Intent::default(),
             };
-            let recorded = self.closings.claim(event, intent);
+            let recorded = self.closings.claim(event, intent, self.slot.as_ref());
             self.unrecorded.push(recorded);
         }
         self.asked = Some(asked);
@@ -281,7 +279,9 @@ impl Passing {
         self.told += calls.len();
         for call in calls {
             let event = self.sayings.called(call);
-            let recorded = self.closings.claim(event, call.intent());
+            let recorded = self
+                .closings
+                .claim(event, call.intent(), self.slot.as_ref());
             self.unrecorded.push(recorded);
             if let Some(event) = self.sayings.planned(call) {
                 let recorded = self.closings.claim(event, Intent::default());

@@ -116,6 +116,11 @@ impl Open {
         }
     }
 
+    fn says(&self, line: &[u8]) -> bool {
+        let mut commands = self.intent.commands.iter();
+        commands.any(|command| command.as_bytes().trim_ascii() == line)
+    }
+
     /// Returns the command that it names, if nothing ran for it and the agent did not do it by itself.
     fn unmet(&self) -> Option<(u64, RawText)> {
         let command = self.intent.commands.first()?;
@@ -442,13 +447,14 @@ impl Region {
         Some(SubAgent::Ended { call })
     }
 
+    /// Tells whether the last call names a command line: those before it were asked when they were made.
+    pub(super) fn last_says(&self, line: &[u8]) -> bool {
+        self.open.back().is_some_and(|open| open.says(line))
+    }
+
     /// Finds the call that names a command line.
     pub(super) fn for_command(&mut self, line: &[u8]) -> Option<Found> {
-        let is_it = |open: &&Open| {
-            let mut commands = open.intent.commands.iter();
-            commands.any(|command| command.as_bytes().trim_ascii() == line)
-        };
-        let named = self.open.iter().filter(is_it);
+        let named = self.open.iter().filter(|open| open.says(line));
         let free = named.clone().filter(|open| open.scopes == 0);
         let certainty = match named.clone().count() {
             1 => Certainty::Exact,

@@ -398,19 +398,30 @@ impl State {
         self.bind(at, true)
     }
 
-    /// Looks for the calls of all scopes of a region.
+    /// Looks for the scopes of a region that are for its last call.
     fn bind_all(&mut self, region: Number) -> Vec<Bound> {
         let mut bound = Vec::new();
         let mut at = 0;
         while let Some(unbound) = self.unbound.get(at) {
             let scope = self.scopes.get(&unbound.number);
             let is_own = scope.is_some_and(|scope| scope.region == region);
-            match is_own.then(|| self.bind(at, false)).flatten() {
+            let can_be = is_own && self.last_says(region, unbound);
+            match can_be.then(|| self.bind(at, false)).flatten() {
                 Some(one) => bound.push(one),
                 None => at += 1,
             }
         }
         bound
+    }
+
+    fn last_says(&self, region: Number, unbound: &Unbound) -> bool {
+        let region = self.regions.get(&region);
+        match &unbound.command {
+            Command::Text(line) | Command::Program(line) => {
+                region.is_some_and(|region| region.last_says(line))
+            }
+            Command::ToCome | Command::Own => false,
+        }
     }
 
     /// Looks for the call of a scope; one that began `now` can be for a call that does not name it.
