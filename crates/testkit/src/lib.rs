@@ -19,6 +19,7 @@ pub mod env;
 pub mod escape;
 pub mod events;
 pub mod http;
+pub mod invented;
 pub mod kernel;
 pub mod lab;
 pub mod model;

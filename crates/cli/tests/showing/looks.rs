@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stockade_testkit::{TestEnv, env::under_test, tmux::Tmux};
+use stockade_testkit::{TestEnv, env::under_test, invented, tmux::Tmux};
 
 use super::{
     browser::Browser,
-    made,
     page::{page, pictures},
 };
 
@@ -67,7 +66,7 @@ fn measure(browser: &mut Browser, name: &str) {
 #[test]
 fn each_view_is_readable_in_both_sizes_and_colours() {
     let env = TestEnv::new(under_test());
-    let id = made::record(&env, 6, &"empty baskets".into());
+    let id = invented::record(&env.state(), 6, &"empty baskets".into());
     let file = page(&env, &id, &[]);
     let mut browser = Browser::start();
     // A control: faint text is found.
@@ -99,7 +98,11 @@ fn each_view_is_readable_in_both_sizes_and_colours() {
 fn many_events_are_readable_too() {
     let env = TestEnv::new(under_test());
     let text = format!("{} 空のかご سلة فارغة", "a-very-long-name".repeat(20));
-    let id = made::record(&env, 50_000 / made::TURN_EVENTS, &text.as_str().into());
+    let id = invented::record(
+        &env.state(),
+        50_000 / invented::TURN_EVENTS,
+        &text.as_str().into(),
+    );
     let file = page(&env, &id, &[]);
     let mut browser = Browser::start();
     for (size, width, height) in [("wide", 1280, 800), ("narrow", 390, 844)] {
@@ -124,7 +127,7 @@ fn many_events_are_readable_too() {
 #[test]
 fn screens_fit_the_terminal() {
     let env = TestEnv::new(under_test());
-    let id = made::record(&env, 1, &"empty baskets".into());
+    let id = invented::record(&env.state(), 1, &"empty baskets".into());
     for columns in [80_u16, 120] {
         for (name, words) in [
             ("show", format!("show {id}")),

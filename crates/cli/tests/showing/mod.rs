@@ -3,23 +3,17 @@
 
 mod browser;
 mod looks;
-pub(crate) mod made;
 mod page;
 mod replay;
 mod stats;
 
 use serde_json::Value;
-use stockade_testkit::{TestEnv, env::under_test};
-
-/// Writes a length as records do.
-pub(crate) fn size(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).expect("a length fits")
-}
+use stockade_testkit::{TestEnv, env::under_test, invented};
 
 #[test]
 fn a_tree_says_what_came_of_what() {
     let env = TestEnv::new(under_test());
-    let id = made::record(&env, 2, &"empty baskets".into());
+    let id = invented::record(&env.state(), 2, &"empty baskets".into());
     let shown = |words: &[&str]| {
         let run = env.stockade().env("TZ", "UTC").args(["show", &id]);
         run.args(words).success().stdout.clone()

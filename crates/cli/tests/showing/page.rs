@@ -9,10 +9,10 @@ use std::{
 };
 
 use serde_json::Value;
-use stockade_testkit::{TestEnv, env::under_test};
+use stockade_testkit::{TestEnv, env::under_test, invented};
 use stockade_types::RawText;
 
-use super::{browser::Browser, made};
+use super::browser::Browser;
 
 /// Where pictures stay, so that a person can look at them.
 pub(super) fn pictures() -> PathBuf {
@@ -35,7 +35,7 @@ pub(super) fn page(env: &TestEnv, id: &str, words: &[&str]) -> PathBuf {
 #[test]
 fn a_page_is_read_with_keys_in_both_sizes_and_colours() {
     let env = TestEnv::new(under_test());
-    let id = made::record(&env, 6, &"empty baskets".into());
+    let id = invented::record(&env.state(), 6, &"empty baskets".into());
     let file = page(&env, &id, &[]);
     let mut browser = Browser::start();
     browser.prefer("light");
@@ -112,7 +112,7 @@ fn text_of_a_session_stays_text() {
     let hostile: &[u8] =
         b"<script>window.ran=1</script></script><!--<img src=x onerror=window.ran=1>\
         \x00\xe2\x80\xae\xff'\"&lt;@SCRIPT@ https://leak.test/ ]]>";
-    let id = made::record(&env, 2, &RawText::from_bytes(hostile));
+    let id = invented::record(&env.state(), 2, &RawText::from_bytes(hostile));
     let file = page(&env, &id, &[]);
     let text = fs::read_to_string(&file).expect("UTF-8");
     assert_eq!(text.matches("</script").count(), 2, "our own two scripts");
@@ -155,10 +155,14 @@ fn text_of_a_session_stays_text() {
 fn a_large_session_stays_usable() {
     let env = TestEnv::new(under_test());
     let long = RawText::from_bytes(vec![b'<'; 1_000_000]);
-    let id = made::record(&env, 1, &long);
+    let id = invented::record(&env.state(), 1, &long);
     let file = page(&env, &id, &[]);
     assert!(fs::metadata(&file).expect("it is there").len() < 200_000);
-    let id = made::record(&env, 100_000 / made::TURN_EVENTS, &"baskets".into());
+    let id = invented::record(
+        &env.state(),
+        100_000 / invented::TURN_EVENTS,
+        &"baskets".into(),
+    );
     let begun = Instant::now();
     let file = page(&env, &id, &[]);
     let written = begun.elapsed();
@@ -191,7 +195,7 @@ fn a_large_session_stays_usable() {
 #[test]
 fn a_page_is_written_where_it_is_named_and_nowhere_else() {
     let env = TestEnv::new(under_test());
-    let id = made::record(&env, 1, &"x".into());
+    let id = invented::record(&env.state(), 1, &"x".into());
     let file = env.root().join("page.html");
     let written = |file: &Path| {
         env.stockade()

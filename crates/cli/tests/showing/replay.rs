@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use stockade_testkit::{TestEnv, env::under_test, tmux::Tmux};
-
-use super::made;
+use stockade_testkit::{TestEnv, env::under_test, invented, tmux::Tmux};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_session_plays_and_stops_at_what_was_refused() {
     let env = TestEnv::new(under_test());
-    let id = made::record(&env, 2, &"empty\u{1b}[2J baskets".into());
+    let id = invented::record(&env.state(), 2, &"empty\u{1b}[2J baskets".into());
     let plain = env.stockade().args(["replay", &id]).success();
     let lines: Vec<&str> = plain.stdout.lines().collect();
     assert!(lines.len() > 40, "{plain:?}");

@@ -11,9 +11,8 @@ use serde_json::Value;
 use stockade_testkit::{
     TestEnv,
     env::{User, under_test},
+    invented,
 };
-
-use super::made;
 
 fn json(env: &TestEnv, words: &[&str]) -> Value {
     let run = env
@@ -35,8 +34,8 @@ fn sessions_are_added_up() {
     let none = env.stockade().arg("stats").success();
     none.assert_stdout("");
     none.assert_stderr("no sessions yet; `stockade run -- CMD` makes one");
-    made::record(&env, 2, &"empty\u{1b}[2J baskets".into());
-    made::record(&env, 3, &"other".into());
+    invented::record(&env.state(), 2, &"empty\u{1b}[2J baskets".into());
+    invented::record(&env.state(), 3, &"other".into());
     let shown = env.stockade().env("TZ", "UTC").arg("stats").success();
     assert!(shown.stdout.lines().all(|line| line.chars().count() <= 80));
     assert!(!shown.stdout.contains('\u{1b}'));
@@ -84,7 +83,7 @@ fn sessions_are_added_up() {
 #[test]
 fn calls_of_models_have_a_price_or_none() {
     let env = TestEnv::new(under_test());
-    made::models(&env, &["claude-sonnet-4-5-20250929", "lab-1"]);
+    invented::models(&env.state(), &["claude-sonnet-4-5-20250929", "lab-1"]);
     let all = json(&env, &[]);
     // 3,000,000 tokens at 3 dollars less what was cached, and 1,000,000 at 15.
     assert_eq!(number(&all, "/bill/total_micro_usd"), 21_300_000);
@@ -117,7 +116,7 @@ fn calls_of_models_have_a_price_or_none() {
 #[test]
 fn many_sessions_are_added_up_at_once() {
     let env = TestEnv::new(under_test());
-    made::many(&env, 200, 4);
+    invented::many(&env.state(), 200, 4);
     assert_eq!(number(&json(&env, &[]), "/sessions"), 200);
     let begun = Instant::now();
     assert_eq!(number(&json(&env, &[]), "/prompts"), 800);

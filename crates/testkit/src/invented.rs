@@ -1,7 +1,6 @@
-//! Records of sessions that nobody ran, as long as a test needs them.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
+//! Records of sessions that nobody ran, as long as a test or a measurement needs them.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use stockade_event::{
     Cause, Counts, Durability, Event, Listed, ModelUsage, PlanStepSeen, Said, SessionOutcome, Stamp,
@@ -10,7 +9,6 @@ use stockade_journal::{
     Entry, Journal, SigningKey,
     layout::{KEY_FILE, SESSIONS_DIR, session_dir},
 };
-use stockade_testkit::TestEnv;
 use stockade_types::{
     Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
     Digest, ModelApi, ModelProvider, Person, PlanChange, ProcessId, RawText, RequestKind,
@@ -20,11 +18,12 @@ use stockade_types::{
 /// 2026-01-31T10:00:00Z.
 const BEGUN_NS: u64 = 1_769_853_600_000_000_000;
 /// Events of one turn in which everything happens once.
-pub(crate) const TURN_EVENTS: u64 = 25;
+pub const TURN_EVENTS: u64 = 25;
 
-/// Writes the record of a session of so many turns whose foreign text is `text`; returns its id.
-pub(crate) fn record(env: &TestEnv, turns: u64, text: &RawText) -> String {
-    let mut writer = Writer::new(env, turns, text);
+/// Writes the record of a session of so many turns whose foreign text is `text` into a state
+/// directory; returns its id.
+pub fn record(state: &Path, turns: u64, text: &RawText) -> String {
+    let mut writer = Writer::new(state, turns, text);
     for turn in 0..turns {
         writer.turn(turn);
     }
@@ -32,9 +31,9 @@ pub(crate) fn record(env: &TestEnv, turns: u64, text: &RawText) -> String {
 }
 
 /// Writes the records of so many sessions of so many turns each.
-pub(crate) fn many(env: &TestEnv, sessions: u64, turns: u64) {
+pub fn many(state: &Path, sessions: u64, turns: u64) {
     for number in 0..sessions {
-        let mut writer = Writer::new(env, 1_000 + number, &"baskets".into());
+        let mut writer = Writer::new(state, 1_000 + number, &"baskets".into());
         for turn in 0..turns {
             writer.turn(turn);
         }
@@ -43,8 +42,8 @@ pub(crate) fn many(env: &TestEnv, sessions: u64, turns: u64) {
 }
 
 /// Writes the record of a session that called each of these models once.
-pub(crate) fn models(env: &TestEnv, names: &[&str]) {
-    let mut writer = Writer::new(env, 1, &"x".into());
+pub fn models(state: &Path, names: &[&str]) {
+    let mut writer = Writer::new(state, 1, &"x".into());
     for name in names {
         writer.add(None, None, &model_called(name));
     }
@@ -61,15 +60,15 @@ struct Writer {
 
 impl Writer {
     /// Begins the record of a session; its number gives its id.
-    fn new(env: &TestEnv, number: u64, text: &RawText) -> Self {
+    fn new(state: &Path, number: u64, text: &RawText) -> Self {
         let session = SessionId::from_random(0x3f2a_0000_0000_0000 + number);
-        let dir = session_dir(&env.state(), &session);
-        let sessions = env.state().join(SESSIONS_DIR);
+        let dir = session_dir(state, &session);
+        let sessions = state.join(SESSIONS_DIR);
         for dir in [&sessions, &dir] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.expect("the state is ours");
         }
-        let key = SigningKey::load_or_create(&env.state().join(KEY_FILE)).expect("a key");
+        let key = SigningKey::load_or_create(&state.join(KEY_FILE)).expect("a key");
         let mut writer = Self {
             journal: Journal::create(&dir, session.clone(), key).expect("a new session"),
             session,
@@ -151,7 +150,7 @@ impl Writer {
     /// the plan, and a command of the agent's own.
     fn turn(&mut self, turn: u64) {
         let said = |text: &RawText| Said {
-            bytes: crate::showing::size(text.as_bytes()),
+            bytes: u64::try_from(text.as_bytes().len()).expect("a length fits"),
             digest: None,
             text: Some(text.clone()),
         };
@@ -300,7 +299,7 @@ impl Writer {
         let step = |text: &RawText, state: StepState| PlanStepSeen {
             id: None,
             text: Some(Said {
-                bytes: crate::showing::size(text.as_bytes()),
+                bytes: u64::try_from(text.as_bytes().len()).expect("a length fits"),
                 digest: None,
                 text: Some(text.clone()),
             }),
