@@ -22,7 +22,15 @@ pub(super) const SAMPLE_LONGEST: Duration = Duration::from_mins(1);
 /// If it cannot be started, fails, or does not end within [`SAMPLE_LONGEST`]; its process group is
 /// then killed.
 pub(super) fn run(command: &mut Command) -> Result<(String, Duration)> {
-    let (output, took) = within(command, SAMPLE_LONGEST)?;
+    run_within(command, SAMPLE_LONGEST)
+}
+
+/// The same with another longest time.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_within(command: &mut Command, longest: Duration) -> Result<(String, Duration)> {
+    let (output, took) = within(command, longest)?;
     if !output.status.success() {
         bail!(
             "`{}` ended with {}: {}",

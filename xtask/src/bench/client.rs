@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::figures::{float, median};
+use super::{
+    agent,
+    figures::{float, median},
+};
 use crate::out;
 
 /// Longest wait for a byte.
@@ -25,15 +28,21 @@ pub(crate) enum Exchange {
     Request,
     /// Times one connection that brings many bytes.
     Relay,
+    /// Times the first byte of a streamed answer of a model, on one connection.
+    FirstByte,
+    /// Compares turns of an agent whose model is read with those of one whose is not.
+    Turns,
+    /// Compares starts and changes during a flood of claims with those without; takes seconds.
+    Flood,
 }
 
-/// Prints one number: microseconds of the median exchange, or megabytes per second.
+/// Prints one number: microseconds of the median exchange, megabytes per second, or a ratio.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     exchange: Exchange,
     /// Host and port; the name is looked up once
     server: String,
-    /// Connections, requests or bytes
+    /// Connections, requests, bytes, turns or seconds
     count: usize,
 }
 
@@ -58,10 +67,13 @@ pub(super) fn measure(exchange: Exchange, name: &str, count: usize) -> Result<f6
         }),
         Exchange::Request => requests(server, name, count),
         Exchange::Relay => throughput(server, count),
+        Exchange::FirstByte => first_bytes(server, name, count),
+        Exchange::Turns => agent::turns(server, name, count),
+        Exchange::Flood => agent::flooded(server, name, count),
     }
 }
 
-fn open(server: SocketAddr) -> Result<TcpStream> {
+pub(super) fn open(server: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(server).with_context(|| format!("{server} is not reached"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -116,6 +128,38 @@ fn requests(server: SocketAddr, host: &str, count: usize) -> Result<f64> {
         reader.read_exact(&mut vec![0; body])?;
         Ok(())
     })
+}
+
+/// Times from a request to the first byte of its body, which the server sends at once, before the others.
+fn first_bytes(server: SocketAddr, host: &str, count: usize) -> Result<f64> {
+    let stream = open(server)?;
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let body = "{\"model\":\"bench-1\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
+    let request = format!(
+        "POST /v1/messages?pieces HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut times = Vec::with_capacity(count);
+    for round in 0..count + WARM_UP {
+        let start = Instant::now();
+        writer.write_all(request.as_bytes())?;
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            ensure!(reader.read_line(&mut line)? > 0, "the server hung up");
+        }
+        reader.read_line(&mut line)?;
+        if round >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        while !line.ends_with("\r\n0\r\n\r\n") {
+            ensure!(reader.read_line(&mut line)? > 0, "the server hung up");
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(median(&times))
 }
 
 fn throughput(server: SocketAddr, bytes: usize) -> Result<f64> {

@@ -4,6 +4,7 @@
 //! the median of each is compared. A row ends when it has its samples or its time is over; what it
 //! has is written at once.
 
+mod agent;
 mod bounded;
 mod build;
 mod busy;
@@ -20,6 +21,7 @@ mod network;
 mod records;
 mod report;
 mod rows;
+mod story;
 mod terminal;
 mod turns;
 mod workload;
@@ -45,6 +47,7 @@ use self::{
     records::Archive,
     report::{Report, Row},
     rows::{ROWS, RowPlan, Work},
+    story::Story,
     turns::{Rounds, take_turns},
 };
 use crate::{Outcome, agents, dist, out, process, test::packages, user, workspace};
@@ -136,6 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         agents,
         server: OnceCell::new(),
         archive: Archive::default(),
+        story: Story::default(),
         measured: format!("{day}, {which}"),
         runs: args.runs,
     };
@@ -259,6 +263,7 @@ struct Bench {
     agents: PathBuf,
     server: OnceCell<Server>,
     archive: Archive,
+    story: Story,
     /// Day and program.
     measured: String,
     runs: u16,
@@ -324,6 +329,7 @@ impl Bench {
             Work::TreeRecord => lab.ground(Ground::Archive).map(drop),
             Work::Archive(_) => self.archive.state(&program, lab).map(drop),
             Work::AgentRecord => records::build_agent().map(drop),
+            Work::Story(_) => self.story.made(lab).map(drop),
             Work::Decide { .. } | Work::Crates | Work::Build => Ok(()),
         }
     }
@@ -339,6 +345,7 @@ impl Bench {
             Work::Network(exchange) => self.server()?.sample(exchange, contender, lab),
             Work::Terminal => terminal::sample(contender, lab),
             Work::Archive(question) => self.archive.sample(question, &program, lab),
+            Work::Story(form) => self.story.sample(form, &program, lab),
             Work::TreeRecord => records::of_tree_kb(contender, lab),
             Work::AgentRecord => records::of_agent_kb(&program, &self.agents),
             Work::Decide { rules, cedar } => decide::microseconds(&program, rules, cedar),

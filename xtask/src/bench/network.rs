@@ -2,22 +2,33 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     thread,
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::{bounded, client::Exchange, contender, contender::Contender, ground::Ground, lab::Lab};
+use super::{
+    agent, bounded, client::Exchange, contender, contender::Contender, ground::Ground, lab::Lab,
+};
 
 /// Exchanges of which each sample is the median.
 const CONNECTIONS: usize = 100;
 const REQUESTS: usize = 1000;
 /// Bytes of one sample of the relay.
 const RELAYED: usize = 400_000_000;
+/// Streamed answers, and turns of an agent.
+const ANSWERS: usize = 200;
+const TURNS: usize = 150;
+/// Seconds of a flood of claims; with the pauses it takes twice as long.
+const FLOOD_SECONDS: usize = 60;
+const FLOOD_LONGEST: Duration = Duration::from_mins(4);
+/// The kind of event that a flood is made of.
+const CLAIM: &str = "tool.called";
 /// What the server is called inside.
 const NAME: &str = "server.bench.test";
 /// The program of the client, in its workspace.
@@ -77,9 +88,23 @@ impl Server {
             Exchange::Connect => ("connect", CONNECTIONS),
             Exchange::Request => ("request", REQUESTS),
             Exchange::Relay => ("relay", RELAYED),
+            Exchange::FirstByte => ("first-byte", ANSWERS),
+            Exchange::Turns => ("turns", TURNS),
+            Exchange::Flood => ("flood", FLOOD_SECONDS),
+        };
+        let longest = match exchange {
+            Exchange::Flood => FLOOD_LONGEST,
+            Exchange::Connect
+            | Exchange::Request
+            | Exchange::Relay
+            | Exchange::FirstByte
+            | Exchange::Turns => bounded::SAMPLE_LONGEST,
         };
         let command = self.command(contender, &folder, word, count)?;
-        let (text, _) = bounded::run(&mut lab.prepare(command, &folder))?;
+        let (text, _) = bounded::run_within(&mut lab.prepare(command, &folder), longest)?;
+        if let (Exchange::Flood, Contender::Stockade { program }) = (exchange, contender) {
+            all_recorded(&text, program, lab)?;
+        }
         let last = text.lines().last().unwrap_or_default();
         last.parse()
             .with_context(|| format!("`{last}` is not a number"))
@@ -116,6 +141,20 @@ impl Server {
     }
 }
 
+/// Fails unless the record of the last session has as many claims as the client says in its first line.
+fn all_recorded(text: &str, program: &Path, lab: &Lab) -> Result<()> {
+    let made = text.lines().next().unwrap_or_default();
+    let mut events = Command::new(program);
+    events.args(["events", "last", "--kind", CLAIM, "--json"]);
+    let (record, _) = bounded::run(&mut lab.prepare(events, &lab.home))?;
+    let recorded = record.lines().count().to_string();
+    ensure!(
+        made == recorded,
+        "{made} claims were made and {recorded} are in the record"
+    );
+    Ok(())
+}
+
 /// Answers lines: `send N` with N bytes, the head of a request with a response, others with
 /// themselves.
 fn serve(stream: TcpStream) -> Result<()> {
@@ -132,15 +171,43 @@ fn serve(stream: TcpStream) -> Result<()> {
             return send(&mut writer, bytes.trim().parse()?);
         }
         if line.ends_with(" HTTP/1.1\r\n") {
+            let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            let mut length = 0;
             while line.trim() != "" {
                 line.clear();
                 reader.read_line(&mut line)?;
+                if let Some(bytes) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = bytes.trim().parse()?;
+                }
             }
-            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")?;
+            reader.read_exact(&mut vec![0; length])?;
+            if path.ends_with("?pieces") {
+                pieces(&mut writer)?;
+            } else {
+                let body = agent::answer(&path).unwrap_or_else(|| "ok\n".to_owned());
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                writer.write_all((head + &body).as_bytes())?;
+            }
         } else {
             writer.write_all(line.as_bytes())?;
         }
     }
+}
+
+/// Sends an answer of a model in two pieces.
+fn pieces(writer: &mut TcpStream) -> Result<()> {
+    writer.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
+    for text in ["one", "two"] {
+        let piece = format!(
+            "data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\
+             \"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        );
+        write!(writer, "{:x}\r\n{piece}\r\n", piece.len())?;
+    }
+    writer.write_all(b"0\r\n\r\n")?;
+    Ok(())
 }
 
 fn send(writer: &mut TcpStream, bytes: usize) -> Result<()> {

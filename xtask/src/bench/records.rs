@@ -25,7 +25,7 @@ const SESSIONS: u32 = 10_000;
 /// Where a state directory has its sessions.
 const SESSIONS_FOLDER: &str = "sessions";
 /// Names the state directory to the program.
-const STATE_VARIABLE: &str = "STOCKADE_STATE_DIR";
+pub(super) const STATE_VARIABLE: &str = "STOCKADE_STATE_DIR";
 /// A session of the middle kind: a few programs, a repository, a refusal.
 const TYPICAL: &str = "git status --porcelain | head -3; ls > /dev/null; for i in 1 2 3 4 5; do \
     echo $i > made; rm made; done; cat /etc/shadow 2> /dev/null; true";
@@ -66,9 +66,7 @@ impl Archive {
             Question::Verify => &["log", "verify", "--all"],
         };
         if question == Question::First {
-            for name in ["index.db", "index.db-wal", "index.db-shm"] {
-                remove(&state.join(name))?;
-            }
+            forget_index(state)?;
         }
         let mut command = Command::new(program);
         command.args(words).env(STATE_VARIABLE, state);
@@ -76,6 +74,12 @@ impl Archive {
         ensure!(!text.is_empty(), "`{}` printed nothing", words.join(" "));
         Ok(took.as_secs_f64() * 1e3)
     }
+}
+
+/// Removes the index of a state directory.
+pub(super) fn forget_index(state: &Path) -> Result<()> {
+    let names = ["index.db", "index.db-wal", "index.db-shm"];
+    names.iter().try_for_each(|name| remove(&state.join(name)))
 }
 
 fn remove(file: &Path) -> Result<()> {
@@ -105,14 +109,14 @@ fn make(program: &Path, lab: &Lab) -> Result<PathBuf> {
 }
 
 /// Gives a state directory to the measuring user, who lets nobody else look.
-fn hand_over_alone(state: &Path, lab: &Lab) -> Result<()> {
+pub(super) fn hand_over_alone(state: &Path, lab: &Lab) -> Result<()> {
     fs::set_permissions(state, Permissions::from_mode(0o700))
         .context("a state directory cannot be closed to others")?;
     lab.hand_over(state)
 }
 
 /// Builds an example of a crate of ours and returns its program.
-fn example(package: &str, name: &str) -> Result<PathBuf> {
+pub(super) fn example(package: &str, name: &str) -> Result<PathBuf> {
     let root = workspace::root()?;
     let mut build = workspace::cargo();
     build.args(["build", "--quiet", "--package", package, "--example", name]);

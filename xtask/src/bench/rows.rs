@@ -9,6 +9,7 @@ use super::{
     crowd::Asked,
     ground::Ground,
     records::Question,
+    story::Form,
     workload::Inside,
 };
 
@@ -36,6 +37,7 @@ pub(super) enum Work {
     Network(Exchange),
     Terminal,
     Archive(Question),
+    Story(Form),
     TreeRecord,
     AgentRecord,
     Decide { rules: u32, cedar: u32 },
@@ -103,8 +105,11 @@ impl Work {
             Self::Start(_) | Self::StartCpu | Self::Inside(_) | Self::Memory => true,
             // A hundred of it need more memory than machines of developers have free.
             Self::Crowd(_) => !matches!(contender, Contender::SandboxRuntime { .. }),
+            // Both sides of a ratio are in one session.
+            Self::Network(Exchange::Turns | Exchange::Flood) => is_ours,
             Self::Network(_) | Self::Terminal => is_ours || is_bare,
             Self::Archive(_)
+            | Self::Story(_)
             | Self::TreeRecord
             | Self::AgentRecord
             | Self::Decide { .. }
@@ -218,6 +223,11 @@ pub(super) const ROWS: &[RowPlan] = &[
     row("request", "HTTP request on a kept connection, p50 of 1000", "µs", Work::Network(Exchange::Request), &[Added(60.0)]),
     busy(row("request-busy", "HTTP request on a kept connection, p50 of 1000", "µs", Work::Network(Exchange::Request), &[])),
     row("relay", "relay of one connection", "MB/s", Work::Network(Exchange::Relay), &[AtLeast(0.5, "bare")]),
+    row("first-byte", "first byte of a streamed answer of a model, p50 of 200", "µs", Work::Network(Exchange::FirstByte), &[Added(5000.0)]),
+    busy(row("first-byte-busy", "first byte of a streamed answer of a model, p50 of 200", "µs", Work::Network(Exchange::FirstByte), &[])),
+    at(Pace::Few, row("turns", "turn of an agent whose model is read, against one whose is not", "×", Work::Network(Exchange::Turns), &[Most(1.03)])),
+    busy(at(Pace::Few, row("turns-busy", "turn of an agent whose model is read, against one whose is not", "×", Work::Network(Exchange::Turns), &[]))),
+    at(Pace::Once, row("claims", "start and change of a file at 5,000 claims a second for a minute, against the same bytes that are none", "×", Work::Network(Exchange::Flood), &[Most(1.05)])),
     at(Pace::Few, row("crowd", "100 sessions at once, start to end", "ms", Work::Crowd(Asked::Time), &[])),
     at(Pace::Few, row("crowd-memory", "memory of the supervisors of one of 100 sessions", "MB", Work::Crowd(Asked::Memory), &[Most(12.0)])),
     at(Pace::Few, row("memory", "memory of the supervisors of a single session", "MB", Work::Memory, &[Most(12.0)])),
@@ -226,6 +236,13 @@ pub(super) const ROWS: &[RowPlan] = &[
     row("sessions", "sessions, 10,000 records", "ms", Work::Archive(Question::List), &[Most(300.0)]),
     row("show", "show last, 10,000 records", "ms", Work::Archive(Question::Last), &[Most(100.0)]),
     at(Pace::Few, row("verify", "log verify --all, 10,000 records", "ms", Work::Archive(Question::Verify), &[Most(3000.0)])),
+    at(Pace::Few, row("show-first", "show, 50,000 events, without an index", "ms", Work::Story(Form::First), &[])),
+    row("show-events", "show, 50,000 events", "ms", Work::Story(Form::Timeline), &[Most(300.0)]),
+    busy(row("show-events-busy", "show, 50,000 events", "ms", Work::Story(Form::Timeline), &[])),
+    row("show-tree", "show --tree, 50,000 events", "ms", Work::Story(Form::Tree), &[]),
+    row("show-page", "show --html, 50,000 events", "ms", Work::Story(Form::Page), &[Most(2000.0)]),
+    busy(row("show-page-busy", "show --html, 50,000 events", "ms", Work::Story(Form::Page), &[])),
+    at(Pace::Once, row("show-page-size", "page of 50,000 events", "MB", Work::Story(Form::PageSize), &[Most(8.0)])),
     at(Pace::Once, row("record-agent", "record of Codex, five calls of a tool", "kB", Work::AgentRecord, &[Most(100.0)])),
     at(Pace::Once, row("record-tree", "record of tar x, 10,000 files", "kB", Work::TreeRecord, &[Most(1500.0)])),
     at(Pace::Few, row("decide", "policy decision, 10 rules", "µs", Work::Decide { rules: 10, cedar: 0 }, &[])),
