@@ -105,7 +105,13 @@ impl Response {
         };
         match &mut self.form {
             Form::Unknown => {}
-            Form::Json(json) => json.feed(part),
+            Form::Json(json) => {
+                json.feed(part);
+                // Known with its last byte, so that nothing comes of a call that is not recorded.
+                if let Some(tree) = json.take_whole() {
+                    adapter.whole(&tree, gathering);
+                }
+            }
             Form::Events(events) => events.feed(part, &mut take),
             Form::Frames(frames) => frames.feed(part, &mut take),
         }

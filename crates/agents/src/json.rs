@@ -163,6 +163,11 @@ impl Json {
         self.state == State::Value && self.open.is_empty() && self.root.is_none()
     }
 
+    /// Returns the value once it is whole; from then on it is only known whether something follows.
+    pub(crate) fn take_whole(&mut self) -> Option<Tree> {
+        (self.state == State::Done).then(|| self.root.take())?
+    }
+
     /// Says what was read; what had not ended is kept as far as it was whole.
     pub(crate) fn finish(mut self) -> (Option<Tree>, Extent) {
         if self.state == State::Word && self.open.is_empty() {

@@ -447,9 +447,11 @@ impl Region {
         Some(SubAgent::Ended { call })
     }
 
-    /// Tells whether the last call names a command line: those before it were asked when they were made.
-    pub(super) fn last_says(&self, line: &[u8]) -> bool {
-        self.open.back().is_some_and(|open| open.says(line))
+    /// Tells whether an open call names a command line.
+    pub(super) fn says(&self, call: u64, line: &[u8]) -> bool {
+        let mut open = self.open.iter().rev();
+        let open = open.find(|open| open.number == call);
+        open.is_some_and(|open| open.says(line))
     }
 
     /// Finds the call that names a command line.

@@ -292,7 +292,7 @@ impl Origins {
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
         let told = state.agent(number, process).claimed(seq, event, intent);
-        state.told(number, event, told)
+        state.told(number, seq, event, told)
     }
 
     /// Takes a claim that is in the record as event `claim` already, from another source.
@@ -303,7 +303,7 @@ impl Origins {
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
         let told = state.agent(number, process).repeated(claim, event, intent);
-        state.told(number, event, told)
+        state.told(number, claim, event, told)
     }
 
     /// Returns the scope of a process; `parent` is asked for it where the kernel does not keep it.
@@ -324,13 +324,13 @@ impl Origins {
 }
 
 impl State {
-    /// Draws the conclusions from a claim in a region.
-    fn told(&mut self, number: Number, event: &Event, told: Told) -> Learned {
+    /// Draws the conclusions from a claim in a region, which is event `seq`.
+    fn told(&mut self, number: Number, seq: u64, event: &Event, told: Told) -> Learned {
         if let Some((call, command)) = told.unmet {
             self.mismatches.nothing_ran(call, &command);
         }
         let scopes = if matches!(event, Event::ToolCalled { .. }) {
-            self.bind_all(number)
+            self.bind_all(number, seq)
         } else {
             Vec::new()
         };
@@ -398,14 +398,15 @@ impl State {
         self.bind(at, true)
     }
 
-    /// Looks for the scopes of a region that are for its last call.
-    fn bind_all(&mut self, region: Number) -> Vec<Bound> {
+    /// Looks for the scopes of a region that are for a call of which something new was said; for the
+    /// others it was looked when they were said.
+    fn bind_all(&mut self, region: Number, call: u64) -> Vec<Bound> {
         let mut bound = Vec::new();
         let mut at = 0;
         while let Some(unbound) = self.unbound.get(at) {
             let scope = self.scopes.get(&unbound.number);
             let is_own = scope.is_some_and(|scope| scope.region == region);
-            let can_be = is_own && self.last_says(region, unbound);
+            let can_be = is_own && self.says_of(region, call, unbound);
             match can_be.then(|| self.bind(at, false)).flatten() {
                 Some(one) => bound.push(one),
                 None => at += 1,
@@ -414,11 +415,11 @@ impl State {
         bound
     }
 
-    fn last_says(&self, region: Number, unbound: &Unbound) -> bool {
+    fn says_of(&self, region: Number, call: u64, unbound: &Unbound) -> bool {
         let region = self.regions.get(&region);
         match &unbound.command {
             Command::Text(line) | Command::Program(line) => {
-                region.is_some_and(|region| region.last_says(line))
+                region.is_some_and(|region| region.says(call, line))
             }
             Command::ToCome | Command::Own => false,
         }
@@ -437,8 +438,12 @@ impl State {
         let Found {
             call,
             turn,
-            certainty,
+            mut certainty,
         } = found?;
+        if !now {
+            // Others that say the same may still come.
+            certainty = Certainty::Inferred;
+        }
         scope.call = Some((call, certainty));
         scope.turn = turn.or(scope.turn);
         if let Some(intent) = region.intent(call) {
