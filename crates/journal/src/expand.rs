@@ -64,20 +64,17 @@ impl Expander {
                 (Some(subject), scope, cause)
             }
         };
-        let decision = record
-            .decision
-            .map(|decision| {
-                let at = (seq, record.at.0);
-                self.decision(
-                    at,
-                    decision,
-                    process.as_ref(),
-                    session,
-                    &cuts,
-                    &mut truncated,
-                )
-            })
-            .transpose()?;
+        let decision = record.decision.map(|decision| {
+            let at = (seq, record.at.0);
+            self.decision(
+                at,
+                decision,
+                process.as_ref(),
+                session,
+                &cuts,
+                &mut truncated,
+            )
+        });
         let mut event = record.event;
         if !event.put_beside(process.as_ref(), decision) {
             return Err("the decision that it is about is missing".to_owned());
@@ -181,7 +178,7 @@ impl Expander {
         session: &SessionId,
         cuts: &[Truncated],
         truncated: &mut Vec<Truncated>,
-    ) -> Result<DecisionRecord, String> {
+    ) -> DecisionRecord {
         let mut target = decision.target.target;
         if let Some(listed) = decision.target.argv {
             let list = self.list((seq, Part::Target), listed, cuts);
@@ -207,7 +204,7 @@ impl Expander {
             }
         };
         self.revision = decision.revision.or(self.revision);
-        Ok(DecisionRecord {
+        DecisionRecord {
             decision: decision.id,
             verdict: decision.verdict,
             kind: decision.kind,
@@ -227,7 +224,7 @@ impl Expander {
             time: decision
                 .time
                 .unwrap_or(UnixMillis(time_unix_ns / NANOS_PER_MILLI)),
-        })
+        }
     }
 }
 
