@@ -10,6 +10,7 @@
 )]
 
 mod approvals;
+mod claims;
 mod commands;
 mod deputy;
 mod egress;
@@ -37,6 +38,7 @@ mod scopes;
 mod secrets;
 mod sequences;
 mod shared;
+mod sink;
 mod smuggling;
 mod state;
 mod storm;
