@@ -17,10 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    client::open,
-    figures::{float, median},
-};
+use super::figures::{float, median};
 use crate::out;
 
 /// Tool calls of one answer of a flood, and how often there is one: 5,000 claims a second.
@@ -32,6 +29,9 @@ const WINDOW: Duration = Duration::from_secs(2);
 const WARM_UP: usize = 6;
 /// Share of the asked rate that a flood must reach to count as one.
 const RATE_MIN: f64 = 0.95;
+
+/// Longest wait for a byte.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Addresses of one length: calls of a model, and what is none.
 const PATHS: [&str; 2] = ["/v1/messages", "/v1/machines"];
@@ -55,6 +55,13 @@ pub(super) fn answer(path: &str) -> Option<String> {
         .ok();
     }
     Some(body + "]}")
+}
+
+pub(super) fn open(server: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(server).with_context(|| format!("{server} is not reached"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// A connection to the model.

@@ -2,20 +2,18 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    time::{Duration, Instant},
+    net::{SocketAddr, ToSocketAddrs},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    agent,
+    agent::{self, open},
     figures::{float, median},
 };
 use crate::out;
 
-/// Longest wait for a byte.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Rounds that are not counted.
 const WARM_UP: usize = 5;
 
@@ -71,13 +69,6 @@ pub(super) fn measure(exchange: Exchange, name: &str, count: usize) -> Result<f6
         Exchange::Turns => agent::turns(server, name, count),
         Exchange::Flood => agent::flooded(server, name, count),
     }
-}
-
-pub(super) fn open(server: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(server).with_context(|| format!("{server} is not reached"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
 }
 
 fn medians(count: usize, exchange: impl FnMut() -> Result<()>) -> Result<f64> {
