@@ -105,16 +105,16 @@ impl Work {
             Self::Start(_) | Self::StartCpu | Self::Inside(_) | Self::Memory => true,
             // A hundred of it need more memory than machines of developers have free.
             Self::Crowd(_) => !matches!(contender, Contender::SandboxRuntime { .. }),
-            // Both sides of a ratio are in one session.
-            Self::Network(Exchange::Turns | Exchange::Flood) => is_ours,
-            Self::Network(_) | Self::Terminal => is_ours || is_bare,
-            Self::Archive(_)
+            // Of the first ones both sides of a ratio are in one session.
+            Self::Network(Exchange::Turns | Exchange::Flood)
+            | Self::Archive(_)
             | Self::Story(_)
             | Self::TreeRecord
             | Self::AgentRecord
             | Self::Decide { .. }
             | Self::Crates
             | Self::Build => is_ours,
+            Self::Network(_) | Self::Terminal => is_ours || is_bare,
         }
     }
 

@@ -284,7 +284,9 @@ impl Passing {
                 .claim(event, call.intent(), self.slot.as_ref());
             self.unrecorded.push(recorded);
             if let Some(event) = self.sayings.planned(call) {
-                let recorded = self.closings.claim(event, Intent::default());
+                let recorded = self
+                    .closings
+                    .claim(event, Intent::default(), self.slot.as_ref());
                 self.unrecorded.push(recorded);
             }
         }
