@@ -128,14 +128,15 @@ fn seq(event: &Event) -> Option<&Value> {
 
 /// The certainty with which a change of a file is for a call; `none` if for none.
 fn certainty<'e>(record: &'e [Event], file: &str) -> &'e str {
-    let changes = record
+    let mut changes = record
         .iter()
         .filter(|event| event.kind() == "file.changed" && event.targets(&format!("/{file}")));
-    let change = changes.last();
-    let change = change.unwrap_or_else(|| panic!("{file} is changed: {}", events::summary(record)));
-    let cause = &change.json["cause"];
-    match cause["call"].as_u64() {
-        Some(_) => cause["certainty"].as_str().expect("a cause has it"),
+    let change = changes.next_back().expect("the file is changed");
+    let of_cause = |name: &str| change.json.pointer(&format!("/cause/{name}"));
+    match of_cause("call").and_then(Value::as_u64) {
+        Some(_) => of_cause("certainty")
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
         None => "none",
     }
 }

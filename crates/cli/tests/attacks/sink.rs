@@ -96,8 +96,8 @@ fn run(env: &TestEnv, how: &str) -> Ended {
 
 /// Counts the files whose making is in the copied record.
 fn recorded(out: &Path) -> usize {
-    let sessions = fs::read_dir(out.join("sessions")).expect("it was copied");
-    let session = sessions.filter_map(Result::ok).next();
+    let mut sessions = fs::read_dir(out.join("sessions")).expect("it was copied");
+    let session = sessions.find_map(Result::ok);
     let journal = session.expect("there is one").path().join("journal.jsonl");
     let text = fs::read_to_string(journal).expect("the journal is text");
     let lines = text.lines();

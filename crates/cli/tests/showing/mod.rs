@@ -1,5 +1,4 @@
 //! How people see a session: the timeline, the tree, the filters, the page, and the replay.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 mod browser;
 mod looks;
