@@ -48,9 +48,11 @@ impl fmt::Debug for Content {
 }
 
 /// A text whose pieces come one after the other. However it is cut, the same comes of it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Growing {
     kept: Vec<u8>,
+    /// Bytes up to which it is kept.
+    max: usize,
     bytes: u64,
     /// Bytes of the room for all texts that it takes.
     charged: usize,
@@ -58,7 +60,24 @@ pub(crate) struct Growing {
     hash: Option<Sha256>,
 }
 
+impl Default for Growing {
+    fn default() -> Self {
+        Self::up_to(TEXT_BYTES_MAX)
+    }
+}
+
 impl Growing {
+    /// Begins a text that is kept up to so many bytes.
+    pub(crate) const fn up_to(max: usize) -> Self {
+        Self {
+            kept: Vec::new(),
+            max,
+            bytes: 0,
+            charged: 0,
+            hash: None,
+        }
+    }
+
     /// Adds a piece; `room` is what all longer texts together may still take.
     pub(crate) fn push(&mut self, piece: &[u8], room: &mut usize) {
         if piece.is_empty() {
@@ -73,7 +92,7 @@ impl Growing {
         let length = self.kept.len().saturating_add(piece.len());
         let charge = if length <= SHORT_BYTES_MAX { 0 } else { length };
         let added = charge - self.charged;
-        if length <= TEXT_BYTES_MAX && added <= *room {
+        if length <= self.max && added <= *room {
             *room -= added;
             self.charged = charge;
             self.kept.extend_from_slice(piece);

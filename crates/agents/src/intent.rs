@@ -63,10 +63,15 @@ pub struct Intent {
 impl Call {
     /// Says what the call names; nothing, where its arguments were not kept.
     pub fn intent(&self) -> Intent {
-        let mut intent = Intent::default();
-        let Some(text) = self.arguments.as_ref().and_then(|all| all.text()) else {
-            return intent;
-        };
+        let text = self.arguments.as_ref().and_then(|all| all.text());
+        text.map(Intent::of_arguments).unwrap_or_default()
+    }
+}
+
+impl Intent {
+    /// Says what arguments name.
+    pub(crate) fn of_arguments(text: &[u8]) -> Self {
+        let mut intent = Self::default();
         let mut json = Json::new(Shape::ALL);
         json.feed(text);
         match json.finish() {
@@ -75,9 +80,7 @@ impl Call {
         }
         intent
     }
-}
 
-impl Intent {
     /// Says what a model is told.
     pub fn of_prompts(parts: &Bounded<Content>) -> Self {
         let mut intent = Self::default();

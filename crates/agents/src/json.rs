@@ -8,7 +8,8 @@ use memchr::memchr2;
 use crate::{
     content::Growing,
     limits::{
-        DEPTH_MAX, KEY_BYTES_MAX, NUMBER_BYTES_MAX, OUTER_VALUES_MAX, TEXTS_BYTES_MAX, VALUES_MAX,
+        DEPTH_MAX, KEY_BYTES_MAX, NUMBER_BYTES_MAX, OUTER_VALUES_MAX, TEXT_BYTES_MAX,
+        TEXTS_BYTES_MAX, VALUES_MAX,
     },
     tree::Tree,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Json {
     values: usize,
     /// Bytes of longer texts that there is still room for.
     room: usize,
+    /// Bytes up to which one text is kept.
+    text_bytes_max: usize,
     /// The text, number or word that is being read.
     text: Growing,
     key: Vec<u8>,
@@ -107,6 +110,7 @@ impl Json {
             root: None,
             values: 0,
             room: TEXTS_BYTES_MAX,
+            text_bytes_max: TEXT_BYTES_MAX,
             text: Growing::default(),
             key: Vec::new(),
             is_key: false,
@@ -114,6 +118,12 @@ impl Json {
             surrogate: None,
             is_truncated: false,
         }
+    }
+
+    /// Keeps also one text that fills the room for all.
+    pub(crate) const fn with_long_texts(mut self) -> Self {
+        self.text_bytes_max = TEXTS_BYTES_MAX;
+        self
     }
 
     /// Reads on.
@@ -255,7 +265,7 @@ impl Json {
             b'"' if self.is_unread => State::SkipText(0),
             b'"' => {
                 self.is_key = false;
-                self.text = Growing::default();
+                self.text = Growing::up_to(self.text_bytes_max);
                 State::Text
             }
             byte if is_in_word(byte) => {

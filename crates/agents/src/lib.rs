@@ -12,6 +12,7 @@
 //! | `claims` | what comes of it |
 //! | `content` | texts: length, digest, and what is kept |
 //! | `events`, `frames`, `json`, `tree` | the forms of bodies, read as they come |
+//! | `hooks` | what agents tell the programs that they start before and after a tool call |
 //! | `hosted` | tools that providers run |
 //! | `intent` | what a tool call says that it will do |
 //! | [`otlp`] | what agents export about themselves |
@@ -26,6 +27,7 @@ mod claims;
 mod content;
 mod events;
 mod frames;
+mod hooks;
 mod hosted;
 mod intent;
 mod json;
@@ -38,6 +40,10 @@ mod tree;
 pub use call::{Request, Response};
 pub use claims::{Answered, Asked, Bounded, Call, HostedTool, Returned, Usage};
 pub use content::Content;
+pub use hooks::{
+    Arguments, HOOK_PROGRAM, HookAgent, HookAnswer, HookError, Message as HookMessage,
+    Output as HookOutput, Reader as HookReader, Result as HookResult, ToolUse,
+};
 pub use hosted::{RunBy, run_by};
 pub use intent::Intent;
 pub use limits::{BODY_BYTES_MAX, ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};

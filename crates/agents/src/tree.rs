@@ -151,6 +151,13 @@ impl Tree {
         Some(Content::of(&text))
     }
 
+    /// Writes the same up to the first text that is not kept; `true` if all of it is there.
+    pub(crate) fn as_far_as_kept(&self) -> (Vec<u8>, bool) {
+        let mut text = Vec::new();
+        let is_whole = self.write(&mut text).is_some();
+        (text, is_whole)
+    }
+
     fn write(&self, to: &mut Vec<u8>) -> Option<()> {
         match self {
             Self::Cut => return None,
@@ -188,7 +195,7 @@ impl Tree {
     }
 }
 
-fn quote(text: &[u8], to: &mut Vec<u8>) {
+pub(crate) fn quote(text: &[u8], to: &mut Vec<u8>) {
     to.push(b'"');
     for byte in text {
         match byte {

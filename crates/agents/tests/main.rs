@@ -4,4 +4,5 @@
 mod bounds;
 mod fuzz;
 mod golden;
+mod hooks;
 mod otlp;

@@ -1,0 +1,32 @@
+//! Claude Code: `hooks` in its settings; recorded with 2.1.
+
+use super::{Form, Moment, Told, quoted};
+
+pub(super) const FORM: Form = Form {
+    name: "claude",
+    moments: &[
+        ("PreToolUse", Moment::Before(Told::Named)),
+        (
+            "PostToolUse",
+            Moment::After(Told::Named, &["tool_response"]),
+        ),
+        ("PostToolUseFailure", Moment::After(Told::Named, &["error"])),
+        ("UserPromptSubmit", Moment::Prompt),
+        ("SessionStart", Moment::Other),
+        ("SessionEnd", Moment::Other),
+        ("SubagentStart", Moment::Other),
+        ("SubagentStop", Moment::Other),
+        ("Stop", Moment::Other),
+    ],
+    deny,
+};
+
+/// Codex and Qwen Code took this form over.
+pub(super) fn deny(moment: &str, reason: &str) -> String {
+    format!(
+        "{{\"hookSpecificOutput\":{{\"hookEventName\":{},\"permissionDecision\":\"deny\",\
+         \"permissionDecisionReason\":{}}}}}\n",
+        quoted(moment),
+        quoted(reason)
+    )
+}
