@@ -3,6 +3,7 @@
 //! Agents wrap a command in their own script: it loads what they know of the person's shell, and
 //! afterwards reports the directory to them. A reader wants the command.
 
+use stockade_agents::HookAgent;
 use stockade_types::RawText;
 
 /// Names of shells.
@@ -109,6 +110,11 @@ fn plain(text: &str) -> bool {
 /// Whether this is a script with which an agent inspects the person's shell.
 pub fn looks_at_shell(script: &str) -> bool {
     script.contains(CODEX_SNAPSHOT) || script.starts_with("SNAPSHOT_FILE=")
+}
+
+/// Whether this is the script with which an agent starts the hook of its boundary, and nothing else.
+pub fn starts_hook(script: &str) -> bool {
+    HookAgent::is_command(script)
 }
 
 /// Returns the script that a shell is given with `-c`.

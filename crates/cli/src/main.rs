@@ -52,18 +52,24 @@ fn main() -> ExitCode {
 fn role() -> Option<u8> {
     let mut arguments = std::env::args_os();
     let own_name = arguments.next()?;
-    if std::path::Path::new(&own_name).file_name() == Some("why".as_ref()) {
-        return Some(why::main());
-    }
-    let name = arguments.next()?;
-    let rest = || {
+    let own_name = std::path::Path::new(&own_name)
+        .file_name()?
+        .to_str()?
+        .to_owned();
+    let rest = |arguments: std::env::ArgsOs| {
         arguments
             .map(|a| a.to_string_lossy().into_owned())
             .collect::<Vec<_>>()
     };
+    match own_name.as_str() {
+        "why" => return Some(why::main()),
+        "hook" => return u8::try_from(stockade_runner::hook_main(&rest(arguments))).ok(),
+        _ => {}
+    }
+    let name = arguments.next()?;
     let code = match name.to_str()? {
-        "__init" => stockade_runner::init_main(&rest()),
-        "__egress" => stockade_runner::egress_main(&rest()),
+        "__init" => stockade_runner::init_main(&rest(arguments)),
+        "__egress" => stockade_runner::egress_main(&rest(arguments)),
         _ => return None,
     };
     Some(u8::try_from(code).unwrap_or(125))

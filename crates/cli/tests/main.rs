@@ -16,6 +16,7 @@ mod doctor;
 mod documents;
 mod git;
 mod given;
+mod hooks;
 mod hosts;
 mod launch;
 mod list;

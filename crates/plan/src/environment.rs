@@ -72,7 +72,9 @@ pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(
     variables.insert("TMPDIR".into(), "/tmp".into());
     variables.insert("PWD".into(), spec.cwd.clone().into());
     let off = &settings.preset.own_questions_off.environment;
-    let preset = off.iter().map(|(name, value)| (name, value, true));
+    let hooks = settings.preset.hooks.as_ref();
+    let hooks = hooks.into_iter().flat_map(|hooks| &hooks.environment);
+    let preset = hooks.chain(off).map(|(name, value)| (name, value, true));
     let set = settings.environment.set.iter().map(|(name, value)| {
         let is_default = value.origin == Origin::Builtin;
         (name, &value.value, is_default)

@@ -123,8 +123,8 @@ pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
-    PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync, SessionsSettings,
-    Settings, Sourced, StateDir, WorkspaceSettings,
+    PresetHooks, PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync,
+    SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, RuleName, SetHost, Source};

@@ -1,12 +1,14 @@
 //! Everything other than the rules: read file by file, from the most trusted layer to the least,
 //! and merged on the way, so that each loosening is reported at its own line.
 
+use std::collections::BTreeMap;
+
 use stockade_types::{ByteSize, Span, WorkspaceMode};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
-    OwnQuestionsOff, PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync,
-    SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
+    OwnQuestionsOff, PresetHooks, PresetSettings, ProcessSettings, RecordContent, RecordSettings,
+    RecordSync, SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,
@@ -147,7 +149,13 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         let namespaces = table.flag(file, "namespaces");
         tighten_value(file, namespaces, &mut process.namespaces, looser);
     }
-    let preset = ["commands", "packages", "arguments", "own_questions_off"];
+    let preset = [
+        "commands",
+        "packages",
+        "arguments",
+        "own_questions_off",
+        "hooks",
+    ];
     if let Some(table) = top.table(file, "preset", &preset) {
         settings.preset = self::preset(file, &table);
     }
@@ -160,20 +168,33 @@ fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
     let mut own_questions_off = OwnQuestionsOff::default();
     if let Some(off) = table.table(file, "own_questions_off", &["arguments", "environment"]) {
         own_questions_off.arguments = texts(off.texts(file, "arguments"));
-        if let Some(variables) = off.open_table(file, "environment") {
-            let names = variables.keys().into_iter();
-            let values =
-                names.filter_map(|name| Some((name.to_owned(), variables.text(file, name)?.value)));
-            own_questions_off.environment = values.collect();
-        }
+        own_questions_off.environment = variables(file, &off);
     }
+    let hooks = table.table(file, "hooks", &["arguments", "environment", "file"]);
+    let hooks = hooks.map(|hooks| PresetHooks {
+        arguments: texts(hooks.texts(file, "arguments")),
+        environment: variables(file, &hooks),
+        file: hooks.text(file, "file").map(|text| text.value),
+    });
     PresetSettings {
         name: preset_name(file),
         commands: texts(table.texts(file, "commands")),
         packages: texts(table.texts(file, "packages")),
         arguments: texts(table.texts(file, "arguments")),
         own_questions_off,
+        hooks,
     }
+}
+
+/// Returns the variables that a part of a preset sets.
+fn variables(file: &mut File<'_>, table: &Fields<'_>) -> BTreeMap<String, String> {
+    let Some(variables) = table.open_table(file, "environment") else {
+        return BTreeMap::new();
+    };
+    let names = variables.keys().into_iter();
+    let values =
+        names.filter_map(|name| Some((name.to_owned(), variables.text(file, name)?.value)));
+    values.collect()
 }
 
 /// Returns the name of a preset: for the user's own file the file's name, without the parts of a

@@ -297,6 +297,25 @@ pub struct PresetSettings {
     pub arguments: Vec<String>,
     /// Arguments and variables that switch off the agent's own questions.
     pub own_questions_off: OwnQuestionsOff,
+    /// Tells the agent of this boundary's hooks.
+    pub hooks: Option<PresetHooks>,
+}
+
+/// What tells an agent to start this boundary's hook before and after each tool call.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresetHooks {
+    /// Arguments that are inserted like those of the preset.
+    pub arguments: Vec<String>,
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+    /// What the file [`HOOKS_FILE`](Self::HOOKS_FILE) inside holds, which arguments and variables can
+    /// name.
+    pub file: Option<String>,
+}
+
+impl PresetHooks {
+    /// The file inside.
+    pub const HOOKS_FILE: &str = "/run/stockade/hooks.json";
 }
 
 /// Arguments and variables that make an agent ask no questions of its own, because the boundary's
@@ -319,7 +338,9 @@ impl PresetSettings {
             commands: &commands,
             packages: &packages,
         };
-        let arguments = [&self.arguments[..], &self.own_questions_off.arguments].concat();
+        let hooks = self.hooks.as_ref().map(|hooks| &hooks.arguments[..]);
+        let own = &self.own_questions_off.arguments[..];
+        let arguments = [&self.arguments[..], hooks.unwrap_or_default(), own].concat();
         if let Some(place) = agent_command::find(argv, names)
             && !arguments.is_empty()
         {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
     path::Path,
 };
 
@@ -16,8 +16,17 @@ use stockade_types::{AbsPath, Verdict};
 
 use stockade_types::AskMode;
 
+use crate::hooks;
+
 /// Name of the denials file, which the agent reads and which `why` prints.
 pub const DENIALS_FILE: &str = "denials.jsonl";
+
+/// Name of our own executable there.
+const OWN_PROGRAM: &str = "why";
+/// Name of the file that tells an agent of its hooks ([`PresetHooks::HOOKS_FILE`]).
+///
+/// [`PresetHooks::HOOKS_FILE`]: stockade_policy::PresetHooks::HOOKS_FILE
+const HOOKS_FILE: &str = "hooks.json";
 
 /// Makes the directory with its files; returns the denials file, open for appending.
 pub(crate) fn prepare(
@@ -34,7 +43,15 @@ pub(crate) fn prepare(
             .open(directory.join(name))
     };
     // The name is only a mount point for our own executable.
-    create("why")?;
+    create(OWN_PROGRAM)?;
+    if hooks::is_wanted(told.policy) {
+        // The same program, which sees by this name what it is to do.
+        symlink(OWN_PROGRAM, directory.join("hook"))?;
+        let hooks = told.policy.settings().preset.hooks.as_ref();
+        if let Some(file) = hooks.and_then(|hooks| hooks.file.as_ref()) {
+            fs::write(directory.join(HOOKS_FILE), file)?;
+        }
+    }
     let denials = create(DENIALS_FILE)?;
     fs::write(directory.join("boundary.md"), told.text())?;
     fs::write(directory.join(DETAILS_FILE), told.details())?;

@@ -14,8 +14,8 @@ use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
 use crate::{
-    credentials::HeldLogins, egress_process::EgressProcess, in_use::InUse, publish::Published,
-    ssh::agent::Agent,
+    credentials::HeldLogins, egress_process::EgressProcess, hooks::Hooks, in_use::InUse,
+    publish::Published, ssh::agent::Agent,
 };
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 use stockade_types::AskMode;
@@ -39,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) held: Option<HeldConnections>,
     /// The agent of ssh that the session sees.
     pub(crate) ssh: Option<Agent>,
+    /// The socket of the hooks of agents.
+    pub(crate) hooks: Option<Hooks>,
     /// Ports that are reserved on this machine.
     pub(crate) published: Vec<Published>,
     pub(crate) terminal: Option<OwnedFd>,

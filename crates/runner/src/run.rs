@@ -22,6 +22,7 @@ use crate::{
     egress_process::{EgressProcess, kinds},
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
+    hooks::Hooks,
     in_use::InUse,
     inside,
     names::Mounts,
@@ -316,14 +317,16 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
         } = &prepared;
         let policy = (&options.policy, options.network);
         let ssh = Agent::open(policy, caller, &directory)?;
+        let hooks = Hooks::open(&options.policy, &directory.join(INSIDE))?;
         let building = launch(process, &prepared.plan);
         // While the view is built we do what nothing of it waits for.
         clear_leftovers(&prepared.options.state_dir);
         let recorder = open_record(&prepared, &directory, key, denials)?;
         prepared.options.policy.make_ready();
-        Ok((Arc::new(recorder), building.and_then(Building::wait), ssh))
+        let building = building.and_then(Building::wait);
+        Ok((Arc::new(recorder), building, (ssh, hooks)))
     });
-    let (recorder, launching, ssh) = match begun {
+    let (recorder, launching, (ssh, hooks)) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             directory.clean(Clean::Everything);
@@ -334,7 +337,10 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
     match built
         .and_then(|built| bring_up((prepared, &directory), built, egress, &recorder, published))
     {
-        Ok(parts) => Running::new(Parts { ssh, ..parts }, directory, recorder),
+        Ok(mut parts) => {
+            (parts.ssh, parts.hooks) = (ssh, hooks);
+            Running::new(parts, directory, recorder)
+        }
         Err(error) => {
             give_up(&recorder, &directory, &error);
             Err(error)
@@ -484,9 +490,10 @@ fn bring_up(
     };
     let stated = stated(&prepared.plan, &published);
     recorder.write_all(SUPERVISOR, &stated, Durability::Written)?;
-    let session = proceed(launching)?;
+    let session = launching.proceed()?;
     Ok(Parts {
         ssh: None,
+        hooks: None,
         session,
         egress,
         diagnosis,
@@ -545,10 +552,6 @@ fn build(
 fn agent_name(argv: &[RawText]) -> String {
     let path = argv.first().map(RawText::display).unwrap_or_default();
     path.rsplit('/').next().unwrap_or_default().to_owned()
-}
-
-fn proceed(launching: Launching) -> Result<stockade_sandbox::Session, RunError> {
-    Ok(launching.proceed()?)
 }
 
 /// Whether the launch failed only because the kernel has no redirect, or cannot hold connections. The

@@ -21,14 +21,14 @@ use crate::{
     controller::Controller,
     egress_process::EgressProcess,
     ending::{Ending, KillReason},
+    inside_socket::Serving,
     listening::{Listening, Opening},
     parts::{Parts, PipeEnds},
     publish::Doors,
     session_dir::{Clean, SessionDir},
-    ssh::agent::Serving,
     threads::{
-        EgressReplies, desk, group_use, open_doors, process_number, start_lives, start_network,
-        start_notifier, start_ssh, watch_mounts,
+        EgressReplies, desk, group_use, open_doors, process_number, start_hooks, start_lives,
+        start_network, start_notifier, start_ssh, watch_mounts,
     },
 };
 use stockade_approval::{Desk, Inbox, InboxOptions};
@@ -71,7 +71,8 @@ pub struct Running {
     lives: (Arc<Lives>, JoinHandle<()>),
     network: Option<JoinHandle<()>>,
     egress_replies: EgressReplies,
-    ssh: Option<Serving>,
+    /// The sockets inside that the supervisor answers.
+    serving: Vec<Serving>,
     mounts: Option<MountWatch>,
     /// Present if a person can be asked about ports.
     listening: Option<Listening>,
@@ -112,6 +113,7 @@ impl Running {
             &processes,
         )?;
         let ssh = start_ssh(&mut parts, &recorder, &controller, &processes)?;
+        let hooks = start_hooks(&mut parts, &desk, &recorder, &controller, &processes)?;
         let inbox = match parts.ask {
             AskMode::Deny => None,
             AskMode::Tty | AskMode::Inbox => Some(
@@ -136,7 +138,7 @@ impl Running {
             lives: (lives, ends),
             network,
             egress_replies,
-            ssh,
+            serving: ssh.into_iter().chain(hooks).collect(),
             mounts,
             listening,
             started: Instant::now(),
@@ -375,7 +377,7 @@ impl Running {
             lives,
             network,
             egress_replies,
-            ssh,
+            serving,
             listening,
             started,
             ..
@@ -395,7 +397,7 @@ impl Running {
         // Every process of the session is gone when this returns.
         drop(parts.session);
         // So no client of it is left.
-        drop(ssh);
+        drop(serving);
         // Another session of the workspace may now use its overlays.
         drop(parts.caches);
         join(notifier);

@@ -8,16 +8,18 @@ use std::{
 use stockade_event::{Durability, Event};
 use stockade_plan::{CallSet, Debuggers, LaunchPlan, Protection, Refusals, Step};
 
-use stockade_types::{chain, ignored};
+use stockade_types::{RawText, chain, ignored};
 
 use crate::{
     RunError,
     controller::Controller,
     holding,
+    hooks::Answers,
+    inside_socket::Serving,
     network::{self, NetworkSupervision},
     parts::Parts,
     publish::Doors,
-    ssh::agent::{Agent, Serving},
+    ssh::agent::Agent,
 };
 use stockade_approval::{Desk, DeskEvent};
 use stockade_sandbox::Gauge;
@@ -168,6 +170,29 @@ pub(crate) fn start_ssh(
     let controller = controller.clone();
     let abort = Box::new(move |reason: &str| controller.abort(reason));
     agent.start(recorder, processes, abort).map(Some)
+}
+
+/// Starts to answer the hooks of agents, if the session has any.
+pub(crate) fn start_hooks(
+    parts: &mut Parts,
+    desk: &Arc<Desk>,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
+    processes: &Arc<Processes>,
+) -> Result<Option<Serving>, RunError> {
+    let Some(hooks) = parts.hooks.take() else {
+        return Ok(None);
+    };
+    let controller = controller.clone();
+    let answers = Answers {
+        policy: Arc::clone(&parts.policy),
+        desk: Arc::clone(desk),
+        recorder: Arc::clone(recorder),
+        processes: Arc::clone(processes),
+        workspace: RawText::from(parts.workspace.clone()),
+        abort: Box::new(move |reason: &str| controller.abort(reason)),
+    };
+    hooks.start(answers).map(Some)
 }
 
 /// Watches the mounts that protect files, if any do. If they cannot be watched, the supervisor

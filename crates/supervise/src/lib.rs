@@ -62,7 +62,7 @@ pub use lives::{GroupUse, Lives};
 pub use mount_watch::{MountWatch, Replaced};
 pub use news::{NEWS_FILE, News, Newspaper};
 pub use notices::Notices;
-pub use origins::Origins;
+pub use origins::{Origins, Speaker};
 pub use owners::{Owners, Search, Wanted};
 pub use processes::{Processes, shown_words};
 pub use procfs::{descendants, sockets};

@@ -7,6 +7,7 @@ use stockade_event::{Cause, Event, Listed, Said};
 use stockade_types::{Certainty, ClaimSource, DecisionId, Digest, RawText};
 
 use super::{
+    SubAgent,
     paths::{is_beside, is_path},
     sources::{Admitted, Sources, agree},
 };
@@ -63,15 +64,6 @@ struct Conversation {
     has_ended: bool,
 }
 
-/// What became of a sub-agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SubAgent {
-    /// It began with a prompt.
-    Started { call: u64, prompt: u64 },
-    /// Its model asks for nothing more.
-    Ended { call: u64 },
-}
-
 /// What a claim tells.
 #[derive(Default)]
 pub(super) struct Told {
@@ -91,6 +83,8 @@ struct Open {
     intent: Intent,
     /// Scopes that are for it.
     scopes: u64,
+    /// It does not happen.
+    is_denied: bool,
 }
 
 /// A call that was found, its prompt, and how.
@@ -124,7 +118,7 @@ impl Open {
     /// Returns the command that it names, if nothing ran for it and the agent did not do it by itself.
     fn unmet(&self) -> Option<(u64, RawText)> {
         let command = self.intent.commands.first()?;
-        let is_unmet = self.scopes == 0 && self.intent.paths.is_empty();
+        let is_unmet = self.scopes == 0 && self.intent.paths.is_empty() && !self.is_denied;
         is_unmet.then(|| (self.number, command.clone()))
     }
 }
@@ -134,6 +128,19 @@ impl Region {
     pub(super) fn intent(&self, call: u64) -> Option<&Intent> {
         let open = self.open.iter().find(|open| open.number == call)?;
         Some(&open.intent)
+    }
+
+    /// Notes that an open call does not happen.
+    pub(super) fn denied(&mut self, call: u64) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.number == call) {
+            open.is_denied = true;
+        }
+    }
+
+    /// Says what an event comes of that names an open call.
+    pub(super) fn named(&self, call: u64) -> Option<Found> {
+        let open = self.open.iter().find(|open| open.number == call)?;
+        Some(open.found(Certainty::Exact))
     }
 
     /// Returns the last prompt of the agent itself.
@@ -371,6 +378,7 @@ impl Region {
                 source: *learned_from,
                 intent,
                 scopes: 0,
+                is_denied: false,
             });
         } else if let Event::ToolReturned {
             id, call, decision, ..
@@ -465,6 +473,12 @@ impl Region {
         };
         let number = free.chain(named).map(|open| open.number).next()?;
         self.take(number, certainty)
+    }
+
+    /// Tells whether an open call names a command line.
+    pub(super) fn names_command(&self, line: &[u8]) -> bool {
+        let mut commands = self.open.iter().flat_map(|open| &open.intent.commands);
+        commands.any(|command| command.as_bytes().trim_ascii() == line)
     }
 
     /// Finds the call that a program may be for which no call names: the only one that is open, if it is

@@ -10,6 +10,7 @@
 //! a program further inside says of itself can never take the place of the agent's words.
 
 mod calls;
+mod hooks;
 mod kept;
 mod mismatch;
 mod paths;
@@ -25,10 +26,10 @@ use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Cause, Event};
 use stockade_secrets::hide;
 use stockade_sys::mark;
-use stockade_types::{Certainty, ClaimSource, ProcessId, RawText};
+use stockade_types::{Certainty, ClaimSource, ProcessId, RawText, RequestKind};
 
-pub(crate) use calls::SubAgent;
 use calls::{Found, Region, Told};
+pub use hooks::Speaker;
 use kept::Kept;
 use mismatch::{Effect, Mismatches};
 pub(crate) use sources::Admitted;
@@ -87,6 +88,10 @@ struct Scope {
     says: Option<RawText>,
     /// Files that the call names, if it names nothing else.
     only_files: Vec<RawText>,
+    /// Its agent started this boundary's hook by it, and nothing else.
+    is_hook: bool,
+    /// The call that a hook in it told of last.
+    told: Option<Cause>,
 }
 
 /// A scope whose call is not known yet.
@@ -124,6 +129,15 @@ pub(crate) struct Bound {
     pub(crate) first: ProcessId,
     pub(crate) call: u64,
     pub(crate) certainty: Certainty,
+}
+
+/// What became of a sub-agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SubAgent {
+    /// It began with a prompt.
+    Started { call: u64, prompt: u64 },
+    /// Its model asks for nothing more.
+    Ended { call: u64 },
 }
 
 /// What has become known by a claim.
@@ -268,7 +282,8 @@ impl Origins {
         };
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
-        let admitted = state.agent(number, process).admits(event, intent);
+        let number = state.speaks_for(number, event);
+        let admitted = state.agent(number, process, event).admits(event, intent);
         if let Admitted::Again {
             claim,
             agrees: false,
@@ -277,7 +292,7 @@ impl Origins {
             state.mismatches.sources_differ(claim, event, intent);
             if event.learned_from() == Some(ClaimSource::Traffic) {
                 // Whoever told of it first does not keep what traffic shows out of the record.
-                state.agent(number, process).forget(claim);
+                state.agent(number, process, event).forget(claim);
                 return Admitted::New;
             }
         }
@@ -290,8 +305,12 @@ impl Origins {
             return Learned::default();
         };
         let mut state = lock(&self.state);
-        let number = self.number(&mut state, process, None);
-        let told = state.agent(number, process).claimed(seq, event, intent);
+        let own = self.number(&mut state, process, None);
+        let number = state.speaks_for(own, event);
+        let told = state
+            .agent(number, process, event)
+            .claimed(seq, event, intent);
+        state.note_told(own, number, seq);
         state.told(number, seq, event, told)
     }
 
@@ -301,8 +320,12 @@ impl Origins {
             return Learned::default();
         };
         let mut state = lock(&self.state);
-        let number = self.number(&mut state, process, None);
-        let told = state.agent(number, process).repeated(claim, event, intent);
+        let own = self.number(&mut state, process, None);
+        let number = state.speaks_for(own, event);
+        let told = state
+            .agent(number, process, event)
+            .repeated(claim, event, intent);
+        state.note_told(own, number, claim);
         state.told(number, claim, event, told)
     }
 
@@ -349,9 +372,10 @@ impl State {
         self.of.insert(process, number);
     }
 
-    /// Returns the region of an agent, which a process is that calls a model.
-    fn agent(&mut self, number: Number, process: ProcessId) -> &mut Region {
-        if self.agents.len() < REMEMBERED_MAX {
+    /// Returns the region of an agent. A process is one that calls a model; a hook is only started by one.
+    fn agent(&mut self, number: Number, process: ProcessId, claim: &Event) -> &mut Region {
+        let is_agent = claim.learned_from() != Some(ClaimSource::Hook);
+        if is_agent && self.agents.len() < REMEMBERED_MAX {
             self.agents.insert(process, true);
         }
         self.regions.entry(number).or_default()
@@ -369,8 +393,14 @@ impl State {
             call: None,
             says: None,
             only_files: Vec::new(),
+            is_hook: self.is_hook(region, execution.argv),
+            told: None,
         };
+        let is_hook = scope.is_hook;
         self.scopes.insert(number, scope);
+        if is_hook {
+            return;
+        }
         if self.unbound.len() >= UNBOUND_MAX {
             self.unbound.remove(0);
         }
@@ -488,6 +518,12 @@ impl State {
 
     /// Says what an event of a process in scope `number` came of.
     fn cause(&self, number: Number, event: &Event) -> Option<Cause> {
+        if event.decision().map(|decision| decision.kind) == Some(RequestKind::Tool)
+            && let Some(told) = self.scopes.get(&number).and_then(|scope| scope.told)
+        {
+            return Some(told);
+        }
+        let number = self.speaks_for(number, event);
         let own = self
             .regions
             .get(&number)

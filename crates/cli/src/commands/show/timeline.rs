@@ -6,7 +6,7 @@ pub(super) mod wanted;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
+use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning, starts_hook};
 use stockade_event::{Envelope, Event, HostedToolSeen};
 use stockade_types::{Access, ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 
@@ -439,6 +439,9 @@ impl Timeline {
             Meaning::Tool(text) => {
                 run.tool = true;
                 Some(safe(&text))
+            }
+            Meaning::Script(text) if starts_hook(&text) => {
+                Some("(tells the boundary of a tool call)".to_owned())
             }
             Meaning::Script(text) if !looks_at_shell(&text) => Some(safe(&text)),
             Meaning::Script(_) => Some("(looks at the person's shell)".to_owned()),

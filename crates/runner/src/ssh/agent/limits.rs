@@ -11,6 +11,8 @@ pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024;
 pub(super) const LISTED_MAX: usize = 1024;
 /// Clients at a time, each with a thread here; a client stays for its login.
 pub(super) const CLIENTS_MAX: usize = 32;
+/// Stack of a thread for one client.
+pub(super) const STACK_BYTES: usize = 256 * 1024;
 /// How long a client may be silent: a server gives a login two minutes.
 pub(super) const CLIENT_IDLE: Duration = Duration::from_mins(2);
 /// How long a proof of a host stands: a server gives a login two minutes.

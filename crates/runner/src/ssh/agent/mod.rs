@@ -13,24 +13,22 @@ mod limits;
 mod proofs;
 mod serve;
 
-use std::{
-    os::unix::net::UnixListener,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-};
+use std::{os::unix::net::UnixListener, sync::Arc};
 
 use stockade_plan::{HostFacts, Network};
 use stockade_policy::Policy;
 use stockade_supervise::{Processes, Recorder};
 use stockade_types::ignored;
 
-use self::{keys::Held, serve::Service};
+use self::{
+    keys::Held,
+    limits::{CLIENTS_MAX, STACK_BYTES},
+    serve::Service,
+};
 use crate::{
     RunError,
     caller::Caller,
+    inside_socket::{self, Serving, Staff},
     session_dir::{INSIDE, SessionDir},
 };
 
@@ -80,9 +78,11 @@ impl Agent {
         let inside = directory.join(INSIDE);
         let directory = directory.path().as_path();
         let keys = keys::find(policy.ssh_keys(), caller, directory)?;
-        let listener = serve::listen(&inside).map_err(|source| RunError::SessionDirectory {
-            path: inside.join(SOCKET),
-            source,
+        let listener = inside_socket::listen(&inside, SOCKET).map_err(|source| {
+            RunError::SessionDirectory {
+                path: inside.join(SOCKET),
+                source,
+            }
         })?;
         Ok(Some(Self {
             keys,
@@ -113,48 +113,23 @@ impl Agent {
             known_hosts,
             proofs,
         } = self;
-        let service = Arc::new(Service {
+        let service = Service {
             keys,
             known_hosts,
             proofs,
             recorder: Arc::clone(recorder),
             processes: Arc::clone(processes),
             abort,
-            is_over: AtomicBool::new(false),
-        });
-        let door = listener.try_clone().map_err(RunError::Supervisor)?;
-        let own = Arc::clone(&service);
-        let spawned = thread::Builder::new()
-            .name("ssh-keys".to_owned())
-            .spawn(move || serve::serve(&own, &listener));
-        Ok(Serving {
-            service,
-            door,
-            thread: Some(spawned.map_err(RunError::Supervisor)?),
+        };
+        let staff = Staff {
+            names: ("ssh-keys", "ssh-key"),
+            clients_max: CLIENTS_MAX,
+            stack_bytes: STACK_BYTES,
+        };
+        // Once the session's processes are gone, dropping it ends the keys' own agents.
+        Serving::start(listener, staff, move |stream| {
+            ignored(service.answer(stream), "the client is gone");
         })
-    }
-}
-
-/// An agent that answers; dropping it once the session's processes are gone ends the keys' own agents.
-pub(crate) struct Serving {
-    service: Arc<Service>,
-    door: UnixListener,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.service.is_over.store(true, Ordering::Release);
-        // `accept` then returns.
-        ignored(
-            rustix::net::shutdown(&self.door, rustix::net::Shutdown::Both),
-            "the next client would end it too",
-        );
-        if let Some(thread) = self.thread.take() {
-            ignored(
-                thread.join(),
-                "a thread that panics aborts the whole process",
-            );
-        }
+        .map_err(RunError::Supervisor)
     }
 }

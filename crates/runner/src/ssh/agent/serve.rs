@@ -1,45 +1,22 @@
 //! The socket inside: it answers clients of ssh-agent, and records what it does.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::{
-        fd::AsRawFd,
-        unix::{
-            fs::PermissionsExt as _,
-            net::{UnixListener, UnixStream},
-        },
-    },
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{io, os::unix::net::UnixStream, sync::Arc};
 
 use rustix::net::sockopt::socket_peercred;
 use stockade_event::{Durability, Event};
 use stockade_supervise::{Processes, Recorder};
-use stockade_types::{RawText, Subject, ignored};
+use stockade_types::{RawText, Subject};
 
 use super::{
-    SOCKET,
     frames::{
         EXTENSION, FAILURE, IDENTITIES_ANSWER, Message, SIGN_RESPONSE, SUCCESS, Wanted, put,
         receive, send,
     },
     judge::{Client, Refusal},
     keys::Held,
-    limits::{CLIENT_IDLE, CLIENTS_MAX, MESSAGE_BYTES_MAX},
+    limits::{CLIENT_IDLE, MESSAGE_BYTES_MAX},
     proofs::Proofs,
 };
-
-/// Stack of a thread for one client.
-const STACK_BYTES: usize = 256 * 1024;
-/// Pause after `accept` fails because there are no descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What clients are answered with.
 pub(super) struct Service {
@@ -49,50 +26,11 @@ pub(super) struct Service {
     pub(super) recorder: Arc<Recorder>,
     pub(super) processes: Arc<Processes>,
     pub(super) abort: Box<dyn Fn(&str) + Send + Sync>,
-    /// The session is over.
-    pub(super) is_over: AtomicBool,
-}
-
-/// Opens the socket in the directory that the session sees.
-pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
-    // A Unix address holds 107 bytes, and a state directory may have a longer path.
-    let folder = File::open(directory)?;
-    let short = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
-    let listener = UnixListener::bind(&short)?;
-    // The session may run as another user; nobody else enters the directory of the session.
-    fs::set_permissions(short, fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
-}
-
-/// Answers clients until the session is over.
-pub(super) fn serve(service: &Arc<Service>, listener: &UnixListener) {
-    let count = Arc::new(AtomicUsize::new(0));
-    while !service.is_over.load(Ordering::Acquire) {
-        let Ok((stream, _)) = listener.accept() else {
-            thread::sleep(PAUSE);
-            continue;
-        };
-        if count.fetch_add(1, Ordering::AcqRel) >= CLIENTS_MAX {
-            count.fetch_sub(1, Ordering::AcqRel);
-            continue;
-        }
-        let (service, own) = (Arc::clone(service), Arc::clone(&count));
-        let spawned = thread::Builder::new()
-            .name("ssh-key".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                ignored(service.answer(stream), "the client is gone");
-                own.fetch_sub(1, Ordering::AcqRel);
-            });
-        if spawned.is_err() {
-            count.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
 }
 
 impl Service {
     /// Answers one client until it ends.
-    fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+    pub(super) fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(CLIENT_IDLE))?;
         stream.set_write_timeout(Some(CLIENT_IDLE))?;
         let peer = socket_peercred(&stream)?;

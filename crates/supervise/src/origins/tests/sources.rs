@@ -5,7 +5,7 @@ use stockade_types::ClaimSource;
 use super::{super::lock, *};
 
 /// Makes a claim by another source than traffic.
-fn by(source: ClaimSource, mut event: Event) -> Event {
+pub(super) fn by(source: ClaimSource, mut event: Event) -> Event {
     if let Event::PromptSubmitted {
         learned_from,
         decision,
