@@ -8,8 +8,9 @@ use stockade_types::{Certainty, ClaimSource, DecisionId, Digest, RawText};
 
 use super::{
     SubAgent,
+    open::{Found, Open, Place},
     paths::{is_beside, is_path},
-    sources::{Admitted, Sources, agree},
+    sources::{Admitted, Sources, agree, same},
 };
 
 /// Calls that are open at a time; agents run some dozens.
@@ -51,9 +52,6 @@ struct Returned {
     call: Option<(u64, ClaimSource)>,
 }
 
-/// Which conversation: that of a sub-agent, or the agent's own.
-type Place = Option<usize>;
-
 /// What an agent and its model say to each other.
 #[derive(Default)]
 struct Conversation {
@@ -71,56 +69,6 @@ pub(super) struct Told {
     /// commands are seen to run.
     pub(super) unmet: Option<(u64, RawText)>,
     pub(super) sub_agent: Option<SubAgent>,
-}
-
-/// A call without a result.
-struct Open {
-    number: u64,
-    turn: Option<u64>,
-    place: Place,
-    id: RawText,
-    source: ClaimSource,
-    intent: Intent,
-    /// Scopes that are for it.
-    scopes: u64,
-    /// It does not happen.
-    is_denied: bool,
-}
-
-/// A call that was found, its prompt, and how.
-#[derive(Clone, Copy)]
-pub(super) struct Found {
-    pub(super) call: u64,
-    pub(super) turn: Option<u64>,
-    pub(super) certainty: Certainty,
-}
-
-impl Open {
-    /// Says that this call was found. Only traffic shows that the agent's own model made it: whatever
-    /// runs for the agent can export telemetry and run a hook.
-    fn found(&self, certainty: Certainty) -> Found {
-        let certainty = match self.source {
-            ClaimSource::Traffic => certainty,
-            ClaimSource::Hook | ClaimSource::Otlp => Certainty::Inferred,
-        };
-        Found {
-            call: self.number,
-            turn: self.turn,
-            certainty,
-        }
-    }
-
-    fn says(&self, line: &[u8]) -> bool {
-        let mut commands = self.intent.commands.iter();
-        commands.any(|command| command.as_bytes().trim_ascii() == line)
-    }
-
-    /// Returns the command that it names, if nothing ran for it and the agent did not do it by itself.
-    fn unmet(&self) -> Option<(u64, RawText)> {
-        let command = self.intent.commands.first()?;
-        let is_unmet = self.scopes == 0 && self.intent.paths.is_empty() && !self.is_denied;
-        is_unmet.then(|| (self.number, command.clone()))
-    }
 }
 
 impl Region {
@@ -146,6 +94,11 @@ impl Region {
     /// Returns the last prompt of the agent itself.
     pub(super) const fn turn(&self) -> Option<u64> {
         self.own.turn
+    }
+
+    /// Tells whether calls of a model were seen, so that a tool call is known before it has an effect.
+    pub(super) const fn is_heard(&self) -> bool {
+        self.sources.has_traffic()
     }
 
     /// Returns how many calls there were.
@@ -188,8 +141,15 @@ impl Region {
                 learned_from,
                 ..
             } => {
-                let open = self.open.iter().find(|open| open.id == *id);
-                let found = open.map(|open| (open.number, open.place, open.source));
+                let is_own =
+                    |open: &&Open| !id.as_bytes().is_empty() || open.source == *learned_from;
+                let mut open = self.open.iter().filter(|open| open.id == *id);
+                let found = open.find(is_own);
+                let found = found.map(|open| (open.number, open.place, open.source));
+                if found.is_none() && id.as_bytes().is_empty() {
+                    // Its call is another source's, which tells of the result too.
+                    return Admitted::Before;
+                }
                 *call = found.map(|(number, ..)| number);
                 if let Some((claim, _, source)) = found
                     && source != *learned_from
@@ -231,6 +191,12 @@ impl Region {
 
     /// Says whether another source has named this call, and whether it said the same of it.
     fn called_before(&self, id: &RawText, source: ClaimSource, intent: &Intent) -> Admitted {
+        if id.as_bytes().is_empty() {
+            // Some agents export no ids.
+            let is_it = |open: &&Open| open.source != source && same(&open.intent, intent);
+            let open = self.open.iter().find(is_it);
+            return open.map_or(Admitted::New, |open| Admitted::again(open.number));
+        }
         let is_it = |open: &&Open| open.id == *id && open.source != source;
         if let Some(open) = self.open.iter().find(is_it) {
             return Admitted::Again {
@@ -238,10 +204,22 @@ impl Region {
                 agrees: agree(&open.intent, intent),
             };
         }
+        if source == ClaimSource::Otlp && self.knows_from_otlp(id) {
+            return Admitted::Before;
+        }
         let calls = self.returned.iter().filter(|known| known.id == *id);
         let mut calls = calls.filter_map(|known| known.call);
         let other = calls.find(|(_, learned_from)| *learned_from != source);
         other.map_or(Admitted::New, |(claim, _)| Admitted::again(claim))
+    }
+
+    /// Tells whether a call was exported before: agents export it when it is decided, and when it ended.
+    fn knows_from_otlp(&self, id: &RawText) -> bool {
+        let is_exported = |source: ClaimSource| source == ClaimSource::Otlp;
+        let mut open = self.open.iter();
+        let mut returned = self.returned.iter().filter(|known| known.id == *id);
+        open.any(|open| open.id == *id && is_exported(open.source))
+            || returned.any(|known| known.call.is_some_and(|(_, source)| is_exported(source)))
     }
 
     /// Forgets a call that another source told of otherwise.
@@ -366,6 +344,7 @@ impl Region {
         } = event
         {
             self.calls = self.calls.wrapping_add(1);
+            self.sources.hears(*learned_from);
             if self.open.len() >= OPEN_MAX {
                 self.open.pop_front();
             }
@@ -421,7 +400,9 @@ impl Region {
     ) -> Option<(u64, RawText)> {
         let mut open = self.open.iter();
         let ended = open.find(|open| Some(open.number) == call);
-        let unmet = ended.and_then(Open::unmet).filter(|_| self.ran);
+        // What is exported comes late, when its command may not be looked for any more.
+        let told = ended.filter(|open| open.source != ClaimSource::Otlp);
+        let unmet = told.and_then(Open::unmet).filter(|_| self.ran);
         let call = ended.map(|open| (open.number, open.source));
         self.open
             .retain(|open| Some(open.number) != call.map(|(number, _)| number));
@@ -465,6 +446,9 @@ impl Region {
     /// Finds the call that names a command line.
     pub(super) fn for_command(&mut self, line: &[u8]) -> Option<Found> {
         let named = self.open.iter().filter(|open| open.says(line));
+        let has_traffic = named.clone().any(Open::is_of_traffic);
+        // What is exported takes nothing away from what traffic shows.
+        let named = named.filter(|open| !has_traffic || open.is_of_traffic());
         let free = named.clone().filter(|open| open.scopes == 0);
         let certainty = match named.clone().count() {
             1 => Certainty::Exact,
@@ -484,7 +468,12 @@ impl Region {
     /// Finds the call that a program may be for which no call names: the only one that is open, if it is
     /// no call for a command, of which the words would be known.
     pub(super) fn for_unnamed(&mut self) -> Option<Found> {
-        let only = self.open.front().filter(|_| self.open.len() == 1)?;
+        let has_traffic = self.open.iter().any(Open::is_of_traffic);
+        let mut open = self.open.iter();
+        let mut open = open
+            .by_ref()
+            .filter(|open| !has_traffic || open.is_of_traffic());
+        let only = open.next().filter(|_| open.next().is_none())?;
         let number = only.intent.commands.is_empty().then_some(only.number)?;
         self.take(number, Certainty::Inferred)
     }
@@ -508,10 +497,18 @@ impl Region {
             }
         };
         match event {
-            Event::ToolReturned { call, decision, .. } => Some(Cause {
+            Event::ToolReturned {
+                call,
+                decision,
+                learned_from,
+                ..
+            } => Some(Cause {
                 turn: self.conversation(self.place(*decision)).turn,
                 call: *call,
-                certainty: Certainty::Exact,
+                certainty: match learned_from {
+                    ClaimSource::Traffic | ClaimSource::Hook => Certainty::Exact,
+                    ClaimSource::Otlp => Certainty::Inferred,
+                },
             }),
             Event::PlanChanged {
                 call: Some(call), ..
@@ -573,7 +570,9 @@ impl Region {
             let mut paths = open.intent.paths.iter();
             paths.any(|named| is_it(named.as_bytes(), path))
         };
-        let mut exact = self.open.iter().filter(|open| named(open, is_path));
+        let exact = self.open.iter().filter(|open| named(open, is_path));
+        let has_traffic = exact.clone().any(Open::is_of_traffic);
+        let mut exact = exact.filter(|open| !has_traffic || open.is_of_traffic());
         if let Some(open) = exact.next() {
             let certainty = match exact.next() {
                 None => Certainty::Exact,

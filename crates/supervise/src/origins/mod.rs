@@ -13,6 +13,7 @@ mod calls;
 mod hooks;
 mod kept;
 mod mismatch;
+mod open;
 mod paths;
 mod sources;
 
@@ -28,10 +29,11 @@ use stockade_secrets::hide;
 use stockade_sys::mark;
 use stockade_types::{Certainty, ClaimSource, ProcessId, RawText, RequestKind};
 
-use calls::{Found, Region, Told};
+use calls::{Region, Told};
 pub use hooks::Speaker;
 use kept::Kept;
 use mismatch::{Effect, Mismatches};
+use open::Found;
 pub(crate) use sources::Admitted;
 
 /// Processes and scopes that are remembered, about 100 bytes each.
@@ -283,7 +285,10 @@ impl Origins {
         let mut state = lock(&self.state);
         let number = self.number(&mut state, process, None);
         let number = state.speaks_for(number, event);
-        let admitted = state.agent(number, process, event).admits(event, intent);
+        let Some(region) = state.region(number, process, event) else {
+            return Admitted::New;
+        };
+        let admitted = region.admits(event, intent);
         if let Admitted::Again {
             claim,
             agrees: false,
@@ -307,9 +312,10 @@ impl Origins {
         let mut state = lock(&self.state);
         let own = self.number(&mut state, process, None);
         let number = state.speaks_for(own, event);
-        let told = state
-            .agent(number, process, event)
-            .claimed(seq, event, intent);
+        let Some(region) = state.region(number, process, event) else {
+            return Learned::default();
+        };
+        let told = region.claimed(seq, event, intent);
         state.note_told(own, number, seq);
         state.told(number, seq, event, told)
     }
@@ -322,9 +328,10 @@ impl Origins {
         let mut state = lock(&self.state);
         let own = self.number(&mut state, process, None);
         let number = state.speaks_for(own, event);
-        let told = state
-            .agent(number, process, event)
-            .repeated(claim, event, intent);
+        let Some(region) = state.region(number, process, event) else {
+            return Learned::default();
+        };
+        let told = region.repeated(claim, event, intent);
         state.note_told(own, number, claim);
         state.told(number, claim, event, told)
     }
@@ -370,6 +377,31 @@ impl State {
             self.ended.clear();
         }
         self.of.insert(process, number);
+    }
+
+    /// Returns the region in which a claim is made; none, if only an export says that there is an agent
+    /// where something else is known: any program can export.
+    fn region(&mut self, number: Number, process: ProcessId, claim: &Event) -> Option<&mut Region> {
+        match claim.learned_from() {
+            Some(ClaimSource::Otlp) if self.may_be_agents(number) => {
+                Some(self.agent(number, process, claim))
+            }
+            Some(ClaimSource::Otlp) => self.regions.get_mut(&number),
+            Some(ClaimSource::Traffic | ClaimSource::Hook) | None => {
+                Some(self.agent(number, process, claim))
+            }
+        }
+    }
+
+    /// Tells whether a scope can be that of an agent of which nothing but exports is known, such as one that
+    /// a launcher started: no tool call is known for it, and no traffic of whoever began it.
+    fn may_be_agents(&self, number: Number) -> bool {
+        let scope = self
+            .scopes
+            .get(&number)
+            .filter(|scope| scope.call.is_none());
+        let region = scope.and_then(|scope| self.regions.get(&scope.region));
+        region.is_some_and(|region| !region.is_heard() && region.calls() == 0)
     }
 
     /// Returns the region of an agent. A process is one that calls a model; a hook is only started by one.
@@ -500,7 +532,7 @@ impl State {
         let call = cause.and_then(|cause| cause.call);
         if let Some(region) = self.regions.get(&number) {
             let is_agent = self.agents.get(&process) == Some(&true);
-            let is_unsaid = is_agent && call.is_none() && region.calls() > 0;
+            let is_unsaid = is_agent && call.is_none() && region.calls() > 0 && region.is_heard();
             if let Some(path) = path.filter(|_| is_unsaid) {
                 self.mismatches.unsaid_change(path);
             }

@@ -49,6 +49,16 @@ struct Known<T> {
 }
 
 impl Sources {
+    /// Notes that a source tells of this region.
+    pub(super) fn hears(&mut self, source: ClaimSource) {
+        self.has_traffic |= source == ClaimSource::Traffic;
+    }
+
+    /// Tells whether traffic to a model was seen.
+    pub(super) const fn has_traffic(&self) -> bool {
+        self.has_traffic
+    }
+
     /// Says whether a source decides what the agent works at.
     pub(super) fn leads(&self, source: ClaimSource) -> bool {
         source == ClaimSource::Traffic || !self.has_traffic
@@ -63,7 +73,7 @@ impl Sources {
 
     /// Notes a prompt that is in the record as event `claim`.
     pub(super) fn prompted(&mut self, claim: u64, parts: &Listed<Said>, source: ClaimSource) {
-        self.has_traffic |= source == ClaimSource::Traffic;
+        self.hears(source);
         for part in &parts.first {
             note(&mut self.texts, key(part), claim, source);
         }
@@ -94,7 +104,7 @@ impl Sources {
         usage: &ModelUsage,
         source: ClaimSource,
     ) {
-        self.has_traffic |= source == ClaimSource::Traffic;
+        self.hears(source);
         note(&mut self.models, (id.cloned(), *usage), claim, source);
     }
 
@@ -135,10 +145,24 @@ fn meet<T>(
     Admitted::again(other.claim)
 }
 
+/// Bytes by whose first ones a long text is known again: exporters cut what is longer than 512 characters.
+const BEGINNING_BYTES: usize = 256;
+
 /// Tells whether two sources say the same of a call, as far as both say something.
 pub(super) fn agree(one: &Intent, other: &Intent) -> bool {
+    let is_same = |ours: &RawText, theirs: &RawText| {
+        let begins = |text: &RawText| text.as_bytes().get(..BEGINNING_BYTES).map(<[u8]>::to_vec);
+        ours == theirs || begins(ours).is_some_and(|own| Some(own) == begins(theirs))
+    };
     let meets = |ours: &[RawText], theirs: &[RawText]| {
-        ours.is_empty() || theirs.is_empty() || ours.iter().any(|named| theirs.contains(named))
+        let named = |own: &RawText| theirs.iter().any(|other| is_same(own, other));
+        ours.is_empty() || theirs.is_empty() || ours.iter().any(named)
     };
     meets(&one.commands, &other.commands) && meets(&one.paths, &other.paths)
+}
+
+/// Tells whether two calls name the same things, and some.
+pub(super) fn same(one: &Intent, other: &Intent) -> bool {
+    let names_some = !one.commands.is_empty() || !one.paths.is_empty();
+    names_some && one.commands == other.commands && one.paths == other.paths
 }

@@ -1,5 +1,6 @@
 //! Scopes without the kernel's help, and what claims can and cannot do.
 
+mod exports;
 mod hooks;
 mod sources;
 
