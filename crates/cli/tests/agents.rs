@@ -547,7 +547,10 @@ fn codex_is_refused_a_search_that_nobody_sees() {
         }
         assert!(model.bodies().is_empty(), "none of a call arrived");
         let record = lab.env.events(&refused.id);
-        let is_call = |event: &&events::Event| event.kind() == "model.called";
+        // What the agent itself exports of it is that it failed.
+        let is_call = |event: &&events::Event| {
+            event.kind() == "model.called" && event.field("learned_from") == "traffic"
+        };
         assert!(!record.iter().any(|event| is_call(&event)));
         // It tries again, and each try is refused.
         let refusals: Vec<_> = record.iter().filter(|event| event.is_refusal()).collect();

@@ -37,6 +37,7 @@ mod second_terminal;
 mod settings;
 mod shells;
 mod showing;
+mod telemetry;
 mod terminal;
 mod tools;
 mod waiting;

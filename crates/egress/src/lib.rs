@@ -222,6 +222,7 @@ pub(crate) struct Proxy {
     pub(crate) credentials: http::Credentials,
     pub(crate) ages: http::Ages,
     pub(crate) ssh_keys: Vec<SshKey>,
+    pub(crate) receiver: Option<http::otlp::Receiver>,
     original_destination: OriginalDestination,
 }
 
@@ -260,7 +261,8 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);
     let ssh_keys = policy.ssh_keys().to_vec();
-    let (closings, record_closings) = closings::Closings::new(Arc::clone(&supervisor));
+    let contents = Arc::new(http::Contents::new(own));
+    let (closings, receiver, recording) = queues(&policy, &supervisor, &contents);
     let proxy = Arc::new(Proxy {
         resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
         judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask),
@@ -273,20 +275,19 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         refused: hold::RefusedNames::default(),
         budgets: Arc::default(),
         rates: rates::Rates::default(),
-        contents: Arc::new(http::Contents::new(own)),
+        contents,
         proxies,
         inspection,
         credentials,
         ages: http::Ages::default(),
         ssh_keys,
+        receiver,
         original_destination: sockets.original_destination,
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;
     listening.spawn(hold::serve(Arc::clone(&proxy), connecting));
-    // The queue of closing events ends with its last sender: with the last connection.
+    // The queues of closing events and claims end with their last sender: with the last connection.
     drop(proxy);
-    let mut recording = JoinSet::new();
-    recording.spawn(record_closings);
     tokio::pin!(frames);
     tokio::select! {
         ended = &mut frames => return ended.map_err(EgressError::Control),
@@ -299,11 +300,34 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     }
     listening.shutdown().await;
     // At once, where nothing was open.
-    let recorded = timeout(FINISH_WAIT, recording.join_next());
+    let recorded = timeout(FINISH_WAIT, recording.join_all());
     tokio::select! {
         ended = frames => ended.map_err(EgressError::Control),
         _ = recorded => Ok(()),
     }
+}
+
+/// Makes the ways of closing events and of what agents export, with the tasks that have them recorded.
+fn queues(
+    policy: &Policy,
+    supervisor: &Arc<wire::Client>,
+    contents: &Arc<http::Contents>,
+) -> (
+    closings::Closings,
+    Option<http::otlp::Receiver>,
+    JoinSet<()>,
+) {
+    let (closings, record_closings) = closings::Closings::new(Arc::clone(supervisor));
+    let mut recording = JoinSet::new();
+    recording.spawn(record_closings);
+    let receiver = policy.settings().record.otlp.value.then(|| {
+        let kept = policy.record_content();
+        let (supervisor, contents) = (Arc::clone(supervisor), Arc::clone(contents));
+        let (receiver, record_claims) = http::otlp::Receiver::new(supervisor, contents, kept);
+        recording.spawn(record_claims);
+        receiver
+    });
+    (closings, receiver, recording)
 }
 
 /// Returns the texts that the session must not send.

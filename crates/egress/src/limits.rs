@@ -356,6 +356,41 @@ pub(crate) const CALL_UNPACKED_BYTES_MAX: u64 = stockade_agents::BODY_BYTES_MAX;
 /// tools.
 pub(crate) const CALL_ENTRIES_MAX: usize = 64;
 
+/// Body of an export of telemetry, unpacked. OpenTelemetry has 4 MiB as the limit of receivers, and
+/// exporters send up to 512 records at a time.
+pub(crate) const EXPORT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of exports that are held until they are recorded.
+pub(crate) const EXPORTS_HELD_BYTES_MAX: usize = 16 << 20;
+
+/// Exports that are held until they are recorded, however short they are.
+pub(crate) const EXPORTS_HELD_MAX: usize = 1024;
+
+/// Bytes of exports that are read in a second: much more than an agent says, little of the one thread that
+/// the process has, and so few that the journal does not reach its bound soon.
+pub(crate) const EXPORT_BYTES_PER_SECOND: u64 = 2 << 20;
+
+/// Claims of exports that are taken in a second; an agent makes some dozens.
+pub(crate) const EXPORT_CLAIMS_PER_SECOND: u64 = 5000;
+
+/// Seconds whose share of bytes and claims can be used at once, after a pause.
+pub(crate) const EXPORT_BURST_SECONDS: u64 = 4;
+
+/// Connections of exporters at a time: an agent has one for each signal.
+pub(crate) const EXPORTERS_MAX: usize = 64;
+
+/// Exports of one connection of gRPC at a time; they are taken one after the other.
+pub(crate) const EXPORT_STREAMS_MAX: u32 = 8;
+
+/// Bytes that a connection of gRPC may have on their way.
+pub(crate) const EXPORT_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// How long an exporter may take to send one export.
+pub(crate) const EXPORT_WAIT: Duration = Duration::from_secs(10);
+
+/// How often it is recorded how many exports were not taken.
+pub(crate) const EXPORTS_LOST_PERIOD: Duration = Duration::from_secs(1);
+
 /// Body of a request for new tokens of a login; it has a few tokens of a few KiB.
 pub(crate) const TOKEN_REQUEST_BYTES_MAX: usize = 64 * 1024;
 
@@ -404,7 +439,8 @@ const _: () = assert!(SIGNED_BODY_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(REF_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(OTHER_JSON_BYTES_MAX < MODEL_BYTES_MAX && MODEL_BYTES_MAX < HELD_BYTES_MAX);
 const _: () = assert!(CALL_ENTRIES_MAX <= stockade_agents::ENTRIES_MAX);
-const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 17));
+// The receiver of telemetry has an address behind those of names.
+const _: () = assert!(SYNTHETIC_NAMES_MAX < (1 << 16));
 const _: () = assert!(HEAD_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(STREAMS_MAX == STREAMS_MAX_SETTING as usize);
 const _: () = assert!(STREAM_WINDOW_BYTES <= STREAMS_WINDOW_BYTES);

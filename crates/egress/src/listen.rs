@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use stockade_policy::is_telemetry;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -10,7 +11,9 @@ use tokio::{
 };
 
 use crate::{
-    Datagrams, EgressError, ListenerKind, Proxy, connection, dns, inside_proxy,
+    Datagrams, EgressError, ListenerKind, Proxy, connection, dns,
+    http::otlp,
+    inside_proxy,
     limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, DNS_STREAMS_MAX},
     stream::Stream,
 };
@@ -80,6 +83,9 @@ async fn serve(proxy: &Arc<Proxy>, client: TcpStream, kind: ListenerKind) {
     let Ok(destination) = destination(proxy, &client, kind) else {
         return Stream::Plain(client).reset();
     };
+    if is_telemetry(destination.ip(), destination.port()) {
+        return Box::pin(otlp::serve(proxy, client, destination)).await;
+    }
     match kind {
         // A client that breaks off or babbles is simply left.
         ListenerKind::DnsTcp => drop(dns::serve_stream(proxy, client, destination).await),

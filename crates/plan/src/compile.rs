@@ -5,7 +5,7 @@ use stockade_types::{AbsPath, WorkspaceMode};
 
 use crate::{
     Command, Guarantee, HostFacts, Identity, LaunchPlan, PLAN_VERSION, PlanError, RunSpec, covers,
-    environment,
+    environment, telemetry,
     tiers::{self, Made, Wish},
 };
 
@@ -41,7 +41,9 @@ pub fn compile(
         .map_err(PlanError::Unfounded)?;
     let guarantees = settle(guarantees, spec)?;
     let mut argv = spec.argv.clone();
-    settings.preset.complete(&mut argv);
+    let telemetry = telemetry::find(settings, spec, facts).ok();
+    let more = telemetry.map_or(&[][..], |own| &own.arguments);
+    settings.preset.complete(&mut argv, more);
     Ok(LaunchPlan {
         version: PLAN_VERSION,
         session: spec.session.clone(),

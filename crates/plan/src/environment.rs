@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stockade_policy::{Origin, Policy, Settings};
 use stockade_types::RawText;
 
-use crate::{HostFacts, Network, RunSpec};
+use crate::{HostFacts, Network, RunSpec, telemetry};
 
 /// Search path where the caller has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -36,8 +36,8 @@ pub const CA_VARIABLES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"];
 /// Variables of clients that name hosts which need none.
 const PROXY_EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
-/// The session's own loopback, where the servers of its programs are.
-const OWN_LOOPBACK: &str = "localhost,127.0.0.1,::1";
+/// The session's own loopback, where the servers of its programs are, and the receiver of telemetry.
+const OWN_LOOPBACK: &str = "localhost,127.0.0.1,::1,198.19.255.1";
 /// The variable by which node heeds the others.
 const NODE_PROXY: &str = "NODE_USE_ENV_PROXY";
 
@@ -85,6 +85,11 @@ pub(crate) fn build(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<(
             continue;
         }
         variables.insert(name.as_str().into(), value.as_str().into());
+    }
+    if let Ok(own) = telemetry::find(settings, spec, facts) {
+        for (name, value) in &own.environment {
+            variables.insert(name.as_str().into(), value.as_str().into());
+        }
     }
     // Some agents keep their main file beside the directory unless the variable names it.
     for (state, fact) in settings.filesystem.state.iter().zip(&facts.state) {

@@ -239,6 +239,8 @@ pub struct HostFacts {
     pub program: ProgramFacts,
     /// Private state directories.
     pub state: Vec<StateFact>,
+    /// The file in which the owner has set up the agent's telemetry himself, if there is one.
+    pub own_telemetry: Option<String>,
     /// Environment of the caller.
     pub environment: Vec<(RawText, RawText)>,
     /// What programs inside have of credentials.

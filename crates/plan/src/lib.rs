@@ -19,6 +19,7 @@ mod share;
 mod spec;
 mod step;
 mod step_name;
+mod telemetry;
 mod tiers;
 mod view;
 

@@ -119,6 +119,7 @@ fn facts() -> HostFacts {
         redirect: true,
         hold: true,
         scopes: true,
+        own_telemetry: None,
         shared: SharedCounts {
             inotify_instances: Some(128),
             inotify_watches: Some(65_536),

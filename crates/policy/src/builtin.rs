@@ -151,7 +151,7 @@ mod tests {
     use stockade_types::RawText;
 
     use super::{NAMES, PRESETS, preset_for_command};
-    use crate::{HostSets, Origin, Source, load};
+    use crate::{HostSets, Origin, Source, TELEMETRY_ADDRESS, load};
 
     #[test]
     fn every_preset_loads_and_says_what_it_is_for() {
@@ -169,6 +169,31 @@ mod tests {
             assert_eq!(named.0, preset.commands, "{}", preset.name);
             assert_eq!(named.1, preset.packages, "{}", preset.name);
         }
+    }
+
+    /// Presets lead exports to the receiver, and nowhere else, and know when the owner leads them
+    /// elsewhere.
+    #[test]
+    fn presets_lead_exports_to_the_receiver() {
+        let ours = format!("http://{TELEMETRY_ADDRESS}:4318");
+        let mut count = 0;
+        for preset in PRESETS {
+            let source = Source {
+                origin: Origin::Builtin,
+                name: preset.name.to_owned(),
+                text: preset.text.to_owned(),
+            };
+            let policy = load(&[source], &HostSets::default()).unwrap();
+            let telemetry = &policy.settings().preset.telemetry;
+            let values = telemetry.environment.values().chain(&telemetry.arguments);
+            let addresses: Vec<_> = values.filter(|value| value.contains("://")).collect();
+            count += addresses.len();
+            for value in addresses {
+                assert!(value.contains(&ours), "{}: {value}", preset.name);
+                assert!(!telemetry.configured_by.is_empty(), "{}", preset.name);
+            }
+        }
+        assert_eq!(count, 4);
     }
 
     #[test]

@@ -81,6 +81,7 @@ mod settings;
 mod sockets;
 mod source;
 mod suite;
+mod telemetry;
 mod view_path;
 mod warning;
 
@@ -123,9 +124,10 @@ pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
     EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
-    PresetHooks, PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync,
-    SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
+    PresetHooks, PresetSettings, PresetTelemetry, ProcessSettings, RecordContent, RecordSettings,
+    RecordSync, SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, RuleName, SetHost, Source};
 pub use suite::Probe;
+pub use telemetry::{TELEMETRY_ADDRESS, TELEMETRY_PORTS, is_telemetry};

@@ -7,8 +7,8 @@ use stockade_types::{ByteSize, Span, WorkspaceMode};
 
 use crate::{
     Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
-    OwnQuestionsOff, PresetHooks, PresetSettings, ProcessSettings, RecordContent, RecordSettings,
-    RecordSync, SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
+    OwnQuestionsOff, PresetHooks, PresetSettings, PresetTelemetry, ProcessSettings, RecordContent,
+    RecordSettings, RecordSync, SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,
@@ -61,9 +61,9 @@ pub(crate) fn defaults() -> Settings {
         environment: EnvironmentSettings::default(),
         limits: Limits::default(),
         network: NetworkSettings {
-            hosts: std::collections::BTreeMap::new(),
-            services: std::collections::BTreeMap::new(),
-            sockets: std::collections::BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            services: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             publish: Vec::new(),
             publish_listening: Vec::new(),
             may_publish: default(true),
@@ -83,9 +83,10 @@ pub(crate) fn defaults() -> Settings {
             denials_bytes_max: None,
             sync: default(RecordSync::Second),
             content: None,
+            otlp: default(true),
         },
         sessions: SessionsSettings::default(),
-        require: std::collections::BTreeMap::new(),
+        require: BTreeMap::new(),
     }
 }
 
@@ -120,20 +121,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "limits", &limits) {
         self::limits(file, &table, &mut settings.limits);
     }
-    let record = ["journal_bytes_max", "denials_bytes_max", "sync", "content"];
-    if let Some(table) = top.table(file, "record", &record) {
-        let record = &mut settings.record;
-        let journal = table.parsed::<ByteSize>(file, "journal_bytes_max");
-        ceiling(file, journal, &mut record.journal_bytes_max);
-        let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
-        ceiling(file, denials, &mut record.denials_bytes_max);
-        let sync = table.word(file, "sync", &SYNC);
-        tighten_value(file, sync, &mut record.sync, |new, old| {
-            (*new, *old) == (RecordSync::Second, RecordSync::Each)
-        });
-        let content = table.word(file, "content", &CONTENT);
-        content_of_record(file, content, &mut record.content);
-    }
+    record(file, top, &mut settings.record);
     let keep = ["keep_for", "keep_bytes", "keep_count"];
     if let Some(table) = top.table(file, "sessions", &keep) {
         sessions(file, &table, &mut settings.sessions);
@@ -155,6 +143,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         "arguments",
         "own_questions_off",
         "hooks",
+        "telemetry",
     ];
     if let Some(table) = top.table(file, "preset", &preset) {
         settings.preset = self::preset(file, &table);
@@ -164,11 +153,48 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     }
 }
 
+fn record(file: &mut File<'_>, top: &Fields<'_>, record: &mut RecordSettings) {
+    let known = [
+        "journal_bytes_max",
+        "denials_bytes_max",
+        "sync",
+        "content",
+        "otlp",
+    ];
+    let Some(table) = top.table(file, "record", &known) else {
+        return;
+    };
+    let journal = table.parsed::<ByteSize>(file, "journal_bytes_max");
+    ceiling(file, journal, &mut record.journal_bytes_max);
+    let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
+    ceiling(file, denials, &mut record.denials_bytes_max);
+    let sync = table.word(file, "sync", &SYNC);
+    tighten_value(file, sync, &mut record.sync, |new, old| {
+        (*new, *old) == (RecordSync::Second, RecordSync::Each)
+    });
+    let content = table.word(file, "content", &CONTENT);
+    if let Some(new) = as_organisation_says(file, content, record.content.as_ref()) {
+        record.content = Some(new);
+    }
+    let otlp = table.flag(file, "otlp");
+    if let Some(new) = as_organisation_says(file, otlp, Some(&record.otlp)) {
+        record.otlp = new;
+    }
+}
+
 fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
     let mut own_questions_off = OwnQuestionsOff::default();
     if let Some(off) = table.table(file, "own_questions_off", &["arguments", "environment"]) {
         own_questions_off.arguments = texts(off.texts(file, "arguments"));
         own_questions_off.environment = variables(file, &off);
+    }
+    let mut telemetry = PresetTelemetry::default();
+    let known = ["arguments", "environment", "configured_by", "configured_in"];
+    if let Some(own) = table.table(file, "telemetry", &known) {
+        telemetry.arguments = texts(own.texts(file, "arguments"));
+        telemetry.environment = variables(file, &own);
+        telemetry.configured_by = texts(own.texts(file, "configured_by"));
+        telemetry.configured_in = texts(own.texts(file, "configured_in"));
     }
     let hooks = table.table(file, "hooks", &["arguments", "environment", "file"]);
     let hooks = hooks.map(|hooks| PresetHooks {
@@ -183,6 +209,7 @@ fn preset(file: &mut File<'_>, table: &Fields<'_>) -> PresetSettings {
         arguments: texts(table.texts(file, "arguments")),
         own_questions_off,
         hooks,
+        telemetry,
     }
 }
 
@@ -235,29 +262,24 @@ fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
     *old = Some(sourced(file, at));
 }
 
-/// Reads what the record keeps of what is said: the organisation's word is the last, in both directions.
-fn content_of_record(
+/// Reads a value of which the organisation's word is the last, in both directions.
+fn as_organisation_says<T: PartialEq + std::fmt::Display>(
     file: &mut File<'_>,
-    new: Option<At<RecordContent>>,
-    old: &mut Option<Sourced<RecordContent>>,
-) {
-    let Some(at) = new else { return };
-    if let Some(set) = old
-        .as_ref()
-        .filter(|set| set.origin == Origin::Organisation)
+    new: Option<At<T>>,
+    old: Option<&Sourced<T>>,
+) -> Option<Sourced<T>> {
+    let at = new?;
+    if let Some(set) = old.filter(|set| set.origin == Origin::Organisation)
         && at.value != set.value
     {
         let message = format!(
             "`{}` differs from `{}` of the {} layer ({}), which alone decides",
-            at.value.as_str(),
-            set.value.as_str(),
-            set.origin,
-            set.source
+            at.value, set.value, set.origin, set.source
         );
         file.problem(&at.span, &at.field, message);
-        return;
+        return None;
     }
-    *old = Some(sourced(file, at));
+    Some(sourced(file, at))
 }
 
 /// Reads how long records are kept. Only layers that own the records may set this: a policy for one

@@ -196,6 +196,12 @@ impl RecordContent {
     }
 }
 
+impl std::fmt::Display for RecordContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// How large the record of a session may become, and how soon it is on the disk; the runner's own
 /// limits apply if none is set.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -209,6 +215,8 @@ pub struct RecordSettings {
     /// What it keeps of what is said; without it, redacted texts, or digests if the organisation has a
     /// policy.
     pub content: Option<Sourced<RecordContent>>,
+    /// Whether agents are made to export what they do to the record.
+    pub otlp: Sourced<bool>,
 }
 
 /// How long the records of ended sessions stay; the program's own limits apply if none is set. The
@@ -299,6 +307,8 @@ pub struct PresetSettings {
     pub own_questions_off: OwnQuestionsOff,
     /// Tells the agent of this boundary's hooks.
     pub hooks: Option<PresetHooks>,
+    /// How the agent is made to export what it does to the session's record.
+    pub telemetry: PresetTelemetry,
 }
 
 /// What tells an agent to start this boundary's hook before and after each tool call.
@@ -318,6 +328,21 @@ impl PresetHooks {
     pub const HOOKS_FILE: &str = "/run/stockade/hooks.json";
 }
 
+/// Arguments and variables that make an agent export its telemetry to the receiver of the session, and
+/// what shows that its owner has it sent elsewhere.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresetTelemetry {
+    /// Arguments that are inserted like those of the preset.
+    pub arguments: Vec<String>,
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+    /// Words that stand in the agent's configuration if its owner has set telemetry up himself.
+    pub configured_by: Vec<String>,
+    /// Files in which it is looked for beside those that are copied for the agent: absolute, or below
+    /// the workspace.
+    pub configured_in: Vec<String>,
+}
+
 /// Arguments and variables that make an agent ask no questions of its own, because the boundary's
 /// questions are enough.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -329,9 +354,9 @@ pub struct OwnQuestionsOff {
 }
 
 impl PresetSettings {
-    /// Inserts the preset's arguments after the agent's program, at any place in the command line;
-    /// does not change any other command.
-    pub fn complete(&self, argv: &mut Vec<RawText>) {
+    /// Inserts the preset's arguments, and `more` behind them, after the agent's program, at any place in
+    /// the command line; does not change any other command.
+    pub fn complete(&self, argv: &mut Vec<RawText>, more: &[String]) {
         let commands: Vec<&str> = self.commands.iter().map(String::as_str).collect();
         let packages: Vec<&str> = self.packages.iter().map(String::as_str).collect();
         let names = Names {
@@ -340,7 +365,7 @@ impl PresetSettings {
         };
         let hooks = self.hooks.as_ref().map(|hooks| &hooks.arguments[..]);
         let own = &self.own_questions_off.arguments[..];
-        let arguments = [&self.arguments[..], hooks.unwrap_or_default(), own].concat();
+        let arguments = [&self.arguments[..], hooks.unwrap_or_default(), own, more].concat();
         if let Some(place) = agent_command::find(argv, names)
             && !arguments.is_empty()
         {

@@ -9,7 +9,7 @@ use std::{
 
 use stockade_plan::{LaunchPlan, Network, RunSpec, StateFact};
 use stockade_policy::Policy;
-use stockade_types::{Port, RawText};
+use stockade_types::{AbsPath, Port, RawText};
 
 use crate::{agent_state, caller::Caller};
 
@@ -53,6 +53,32 @@ pub(crate) fn notes(
     notes.extend(way_out(policy, caller, plan).filter(|_| spec.network == Network::Proxied));
     notes.extend(unreached(policy, plan, &files));
     notes
+}
+
+/// Finds the file in which the owner has set up the agent's telemetry himself: one that is copied for the
+/// agent, or one that it reads where it is.
+pub(crate) fn own_telemetry(
+    policy: &Policy,
+    caller: &Caller,
+    state: &[StateFact],
+    workspace: &AbsPath,
+) -> Option<String> {
+    let telemetry = &policy.settings().preset.telemetry;
+    if telemetry.configured_by.is_empty() {
+        return None;
+    }
+    let elsewhere = telemetry.configured_in.iter().filter_map(|path| {
+        // A path that is absolute is not below the workspace.
+        let path = workspace.as_path().join(path);
+        let shown = caller.shown(&path);
+        read(&path).map(|text| File { shown, text })
+    });
+    let says = |file: &File| {
+        let mut words = telemetry.configured_by.iter();
+        words.any(|word| file.text.contains(word.as_str()))
+    };
+    let mut all = files(policy, caller, state).into_iter().chain(elsewhere);
+    all.find(says).map(|file| file.shown)
 }
 
 /// Says that connections go through the caller's proxy, which programs inside do not see.

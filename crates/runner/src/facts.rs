@@ -17,7 +17,9 @@ use stockade_sys::{probe, process};
 use stockade_types::{AbsPath, RawText};
 
 use crate::{
-    RunError, authorities,
+    RunError,
+    agent_config::own_telemetry,
+    authorities,
     caller::Caller,
     closed, filtered,
     names::{self, Mounts, SYSTEM},
@@ -85,8 +87,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let files = &policy.settings().filesystem;
     let writable = shares(caller, files.write.iter(), &Relocated::default());
     let readable = shares(caller, not_written(caller, files), launch.relocated);
-    let own = own_executable()?;
-    let metadata = metadata(workspace)?;
+    let (own, metadata) = (own_executable()?, metadata(workspace)?);
     let mut places = Places {
         homes: mounts.names(&caller.home),
         secrets: secrets(&caller.home, mounts),
@@ -131,15 +132,15 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         readable,
         writable,
         caches: launch.caches,
-        // The caller says which variables pass.
+        // The caller says which variables pass, and finds out what is empty below.
         private: Vec::new(),
         hidden: places.hidden,
         closed: closed.unwrap_or_default(),
         program,
+        own_telemetry: own_telemetry(policy, caller, &launch.state, workspace),
         state: launch.state,
         environment: caller.environment.clone(),
         credentials: launch.credentials,
-        // The caller finds them out.
         sources: Vec::new(),
         sockets: Vec::new(),
         notes: unmatched(caller, files),

@@ -189,6 +189,8 @@ vocabulary! {
         Gemini = "gemini",
         /// Amazon, whose Bedrock has one form for models of many.
         Bedrock = "bedrock",
+        /// Somebody else, or nobody said whose.
+        Other = "other",
     }
 }
 
@@ -205,6 +207,8 @@ vocabulary! {
         Generate = "generate-content",
         /// Converse of Bedrock.
         Converse = "converse",
+        /// Nobody said which.
+        Unsaid = "unsaid",
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `content` | what is found in requests, and what becomes of it |
 //! | `calls` | calls of models, read while they pass |
 //! | `unpack` | takes the codings of bodies off |
+//! | `otlp` | the receiver of what agents export about themselves |
 //! | `renewal` | requests for new tokens of logins, which are served here |
 //! | `whole` | answers to requests of our own, and for new tokens |
 //! | `answer` | what clients are told of requests that are not served |
@@ -29,6 +30,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
 mod meaning;
+pub(crate) mod otlp;
 mod renewal;
 mod said;
 mod unpack;

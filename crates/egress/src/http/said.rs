@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stockade_agents::{Asked, Bounded, Call, Content, PlanStep, Returned};
+use stockade_agents::{Asked, Bounded, Call, Content, PlanStep, Returned, otlp::Outcome};
 use stockade_event::{Event, Listed, PlanStepSeen, Said};
 use stockade_policy::RecordContent;
 use stockade_types::{ClaimSource, DecisionId, RawText, Subject};
@@ -10,12 +10,14 @@ use stockade_types::{ClaimSource, DecisionId, RawText, Subject};
 use super::Contents;
 use crate::limits::{PLAN_STEP_BYTES_MAX, PLAN_STEPS_MAX, SAID_BYTES_MAX, SAID_PARTS_MAX};
 
-/// Makes the events about one call.
+/// Makes the events about what one program says.
 pub(super) struct Sayings {
     pub(super) contents: Arc<Contents>,
     pub(super) kept: RecordContent,
     pub(super) subject: Subject,
-    pub(super) decision: DecisionId,
+    pub(super) learned_from: ClaimSource,
+    /// The decision that allowed the request which carried it, if there was one.
+    pub(super) decision: Option<DecisionId>,
 }
 
 impl Sayings {
@@ -28,23 +30,28 @@ impl Sayings {
             .map(|result| self.returned(result))
             .collect();
         if asked.prompts.count() > 0 {
-            events.push(Event::PromptSubmitted {
-                process: self.subject.clone(),
-                learned_from: ClaimSource::Traffic,
-                decision: Some(self.decision),
-                aside: asked.functions.count() == 0,
-                parts: self.parts(&asked.prompts),
-            });
+            events.push(self.prompted(&asked.prompts, asked.functions.count() == 0));
         }
         events
+    }
+
+    /// Says what a model was told; `aside` if it was offered no tools.
+    pub(super) fn prompted(&self, prompts: &Bounded<Content>, aside: bool) -> Event {
+        Event::PromptSubmitted {
+            process: self.subject.clone(),
+            learned_from: self.learned_from,
+            decision: self.decision,
+            aside,
+            parts: self.parts(prompts),
+        }
     }
 
     /// Says which tool the model asks for.
     pub(super) fn called(&self, call: &Call) -> Event {
         Event::ToolCalled {
             process: self.subject.clone(),
-            learned_from: ClaimSource::Traffic,
-            decision: Some(self.decision),
+            learned_from: self.learned_from,
+            decision: self.decision,
             id: self.shown(&call.id),
             name: self.shown(&call.name),
             arguments: call.arguments.as_ref().map(|content| self.said(content)),
@@ -57,8 +64,8 @@ impl Sayings {
         let steps = plan.steps.entries().iter().take(PLAN_STEPS_MAX);
         Some(Event::PlanChanged {
             process: self.subject.clone(),
-            learned_from: ClaimSource::Traffic,
-            decision: Some(self.decision),
+            learned_from: self.learned_from,
+            decision: self.decision,
             id: self.shown(&call.id),
             call: None,
             change: plan.change,
@@ -79,13 +86,27 @@ impl Sayings {
     }
 
     fn returned(&self, result: &Returned) -> Event {
+        self.came_to(&result.call, self.said(&result.content))
+    }
+
+    /// Says what came of a tool call, of which perhaps only the length is known.
+    pub(super) fn ended(&self, outcome: &Outcome) -> Event {
+        let text = outcome.content.as_ref().map(|content| self.said(content));
+        let text = text.unwrap_or_else(|| Said {
+            bytes: outcome.bytes,
+            ..Said::default()
+        });
+        self.came_to(&outcome.call, text)
+    }
+
+    fn came_to(&self, call: &RawText, text: Said) -> Event {
         Event::ToolReturned {
             process: self.subject.clone(),
-            learned_from: ClaimSource::Traffic,
-            decision: Some(self.decision),
-            id: self.shown(&result.call),
+            learned_from: self.learned_from,
+            decision: self.decision,
+            id: self.shown(call),
             call: None,
-            text: self.said(&result.content),
+            text,
         }
     }
 

@@ -194,6 +194,15 @@ impl<R: Take> Unpack<R> {
         }
     }
 
+    /// Tells whether a body in gzip has its end; of other codings that is not asked.
+    pub(crate) fn has_end(&mut self) -> bool {
+        match self {
+            Self::Gzip(decoder) => decoder.try_finish().is_ok(),
+            Self::Plain(_) | Self::Deflate(_) | Self::Brotli(..) | Self::Zstd(..) => true,
+            Self::Failed(_) => false,
+        }
+    }
+
     /// Returns who took it; what was still to come is lost.
     pub(crate) fn into_inner(self) -> Option<R> {
         match self {

@@ -6,7 +6,7 @@ use stockade_types::{GuaranteeName, Tier};
 use super::{Made, Part, Shape, Wish};
 use crate::{
     Boundary, CallSet, Guarantee, HostFacts, Identity, Interfaces, Life, Namespace, Network,
-    PlanError, Protection, Root, RunSpec, Step, limits, view,
+    PlanError, Protection, Root, RunSpec, Step, limits, telemetry, view,
 };
 
 /// The tier.
@@ -215,9 +215,13 @@ fn guarantees(policy: &Policy, spec: &RunSpec, facts: &HostFacts) -> Vec<Guarant
         "seccomp notifier on execve and execveat",
     ));
     stated.push(scopes(facts));
+    let telemetry = match telemetry::find(policy.settings(), spec, facts) {
+        Ok(_) => "the agent's telemetry is recorded".to_owned(),
+        Err(why) => format!("the agent's telemetry is not recorded: {why}"),
+    };
     stated.push(holds(
         GuaranteeName::Record,
-        "journal, hash-chained and signed",
+        &format!("journal, hash-chained and signed; {telemetry}"),
     ));
     stated
 }

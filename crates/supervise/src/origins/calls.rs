@@ -141,36 +141,9 @@ impl Region {
                 learned_from,
                 ..
             } => {
-                let is_own =
-                    |open: &&Open| !id.as_bytes().is_empty() || open.source == *learned_from;
-                let mut open = self.open.iter().filter(|open| open.id == *id);
-                let found = open.find(is_own);
-                let found = found.map(|open| (open.number, open.place, open.source));
-                if found.is_none() && id.as_bytes().is_empty() {
-                    // Its call is another source's, which tells of the result too.
-                    return Admitted::Before;
-                }
-                *call = found.map(|(number, ..)| number);
-                if let Some((claim, _, source)) = found
-                    && source != *learned_from
-                {
-                    return Admitted::again(claim);
-                }
-                let before = self.returned.iter().rev().find(|known| known.id == *id);
-                let is_known = before.is_some();
-                let place = match (found, before) {
-                    (Some((_, place, _)), _) => place,
-                    (None, Some(before)) => before.place,
-                    (None, None) => None,
-                };
-                if let Some(place) = place {
-                    self.is_of(*decision, place);
-                }
-                if found.is_some() || !is_known {
-                    Admitted::New
-                } else {
-                    Admitted::Before
-                }
+                let (of, admitted) = self.returned_before(id, *learned_from, *decision);
+                *call = of;
+                admitted
             }
             Event::ModelCalled {
                 learned_from,
@@ -187,6 +160,45 @@ impl Region {
             }
             _ => Admitted::New,
         }
+    }
+
+    /// Says which open call a result is for, and whether the result was told before.
+    fn returned_before(
+        &mut self,
+        id: &RawText,
+        source: ClaimSource,
+        request: Option<DecisionId>,
+    ) -> (Option<u64>, Admitted) {
+        let is_own = |open: &&Open| !id.as_bytes().is_empty() || open.source == source;
+        let mut open = self.open.iter().filter(|open| open.id == *id);
+        let found = open.find(is_own);
+        let found = found.map(|open| (open.number, open.place, open.source));
+        if found.is_none() && id.as_bytes().is_empty() {
+            // Its call is another source's, which tells of the result too.
+            return (None, Admitted::Before);
+        }
+        let call = found.map(|(number, ..)| number);
+        if let Some((claim, _, other)) = found
+            && other != source
+        {
+            return (call, Admitted::again(claim));
+        }
+        let before = self.returned.iter().rev().find(|known| known.id == *id);
+        let is_known = before.is_some();
+        let place = match (found, before) {
+            (Some((_, place, _)), _) => place,
+            (None, Some(before)) => before.place,
+            (None, None) => None,
+        };
+        if let Some(place) = place {
+            self.is_of(request, place);
+        }
+        let admitted = if found.is_some() || !is_known {
+            Admitted::New
+        } else {
+            Admitted::Before
+        };
+        (call, admitted)
     }
 
     /// Says whether another source has named this call, and whether it said the same of it.

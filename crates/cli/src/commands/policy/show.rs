@@ -226,6 +226,8 @@ fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         let word = content.value.as_str();
         lines.put("record", format_args!("content = \"{word}\""), content)?;
     }
+    let otlp = record.otlp.value;
+    lines.put("record", format_args!("otlp = {otlp}"), &record.otlp)?;
     let sessions = &settings.sessions;
     limit(lines, "sessions", "keep_for", sessions.keep_for.as_ref())?;
     limit(
