@@ -10,6 +10,7 @@
 //! a program further inside says of itself can never take the place of the agent's words.
 
 mod calls;
+mod command;
 mod hooks;
 mod kept;
 mod mismatch;
@@ -23,13 +24,13 @@ use std::{
 };
 
 use stockade_agents::Intent;
-use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_event::{Cause, Event};
 use stockade_secrets::hide;
 use stockade_sys::mark;
 use stockade_types::{Certainty, ClaimSource, ProcessId, RawText, RequestKind};
 
 use calls::{Region, Told};
+use command::Command;
 pub use hooks::Speaker;
 use kept::Kept;
 use mismatch::{Effect, Mismatches};
@@ -43,8 +44,6 @@ const REMEMBERED_MAX: usize = 50_000;
 const ENDED_MAX: usize = REMEMBERED_MAX / 2;
 /// Scopes that may still find their call.
 const UNBOUND_MAX: usize = 64;
-/// Bytes of a command line that is compared.
-const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
 /// The name of a scope, and what an event came of.
 pub(crate) type Origin = (Option<Arc<str>>, Option<Cause>);
@@ -101,18 +100,6 @@ struct Unbound {
     number: Number,
     first: ProcessId,
     command: Command,
-}
-
-/// What the first process of a scope executes.
-enum Command {
-    /// A command line for a shell.
-    Text(Vec<u8>),
-    /// A program with its arguments, in one line.
-    Program(Vec<u8>),
-    /// The same process executes it next.
-    ToCome,
-    /// Nothing that a tool call could mean.
-    Own,
 }
 
 /// An execution that is about to happen.
@@ -439,7 +426,7 @@ impl State {
         self.unbound.push(Unbound {
             number,
             first: execution.process,
-            command: command(execution.argv),
+            command: Command::of(execution.argv),
         });
     }
 
@@ -451,7 +438,7 @@ impl State {
                 && unbound.first == execution.process
                 && matches!(unbound.command, Command::ToCome)
         })?;
-        waiting.command = command(execution.argv);
+        waiting.command = Command::of(execution.argv);
         self.bind_last(number)
     }
 
@@ -579,23 +566,6 @@ impl State {
                 .call
                 .map_or(Certainty::Inferred, |(_, certainty)| certainty),
         })
-    }
-}
-
-/// Says what a command line of an agent means.
-fn command(argv: &[RawText]) -> Command {
-    let cut = |text: &[u8]| {
-        let text = text.trim_ascii();
-        text.get(..COMMAND_BYTES_MAX).unwrap_or(text).to_vec()
-    };
-    match meaning(argv) {
-        Meaning::ToolToCome => Command::ToCome,
-        Meaning::Script(text) if looks_at_shell(&text) => Command::Own,
-        Meaning::Tool(text) | Meaning::Script(text) => Command::Text(cut(text.as_bytes())),
-        Meaning::Program => {
-            let words: Vec<&[u8]> = argv.iter().map(RawText::as_bytes).collect();
-            Command::Program(cut(&words.join(&b' ')))
-        }
     }
 }
 
