@@ -51,6 +51,8 @@ struct Returned {
     place: Place,
     /// The event with the call, if there is one, and where that was learned.
     call: Option<(u64, ClaimSource)>,
+    /// What another agent was told by it, in traffic: some agents go on while it begins.
+    told: Vec<Digest>,
 }
 
 /// What an agent and its model say to each other.
@@ -277,18 +279,25 @@ impl Region {
 
     /// Finds the conversation that a call started by saying what a model is told now, or begins it.
     fn started_by(&mut self, intent: &Intent) -> Place {
-        let says = |open: &&Open| {
-            if open.source != ClaimSource::Traffic {
-                return false;
-            }
-            let mut prompts = open.intent.prompts.iter();
-            prompts.any(|prompt| intent.prompts.contains(prompt))
-        };
-        let mut named = self.open.iter().filter(says);
-        let call = named.next()?.number;
-        let certainty = match named.next() {
-            None => Certainty::Exact,
-            Some(_) => Certainty::Inferred,
+        let says = |told: &[Digest]| told.iter().any(|prompt| intent.prompts.contains(prompt));
+        let open = self.open.iter().filter(|open| says(open.told()));
+        let mut open = open.map(|open| open.number).peekable();
+        // What a call told that has its result can also be what a person says again later.
+        let returned = self.returned.iter().rev().filter(|call| says(&call.told));
+        let returned = returned.filter_map(|returned| returned.call);
+        let mut returned = returned.filter(|(call, _)| !self.has_ended(*call));
+        let (call, certainty) = if open.peek().is_some() {
+            let call = open.next()?;
+            (
+                call,
+                if open.next().is_none() {
+                    Certainty::Exact
+                } else {
+                    Certainty::Inferred
+                },
+            )
+        } else {
+            (returned.next()?.0, Certainty::Inferred)
         };
         let is_it = |one: &Conversation| one.start.is_some_and(|(start, _)| start == call);
         if let Some(place) = self.others.iter().position(is_it) {
@@ -302,6 +311,15 @@ impl Region {
             ..Conversation::default()
         });
         Some(self.others.len() - 1)
+    }
+
+    /// Says whether the conversation that a call started has come to its end.
+    fn has_ended(&self, call: u64) -> bool {
+        let is_it = |one: &&Conversation| one.start.is_some_and(|(start, _)| start == call);
+        self.others
+            .iter()
+            .find(is_it)
+            .is_some_and(|one| one.has_ended)
     }
 
     fn is_of(&mut self, request: Option<DecisionId>, place: usize) {
@@ -414,9 +432,10 @@ impl Region {
         let mut open = self.open.iter();
         let ended = open.find(|open| Some(open.number) == call);
         // What is exported comes late, when its command may not be looked for any more.
-        let told = ended.filter(|open| open.source != ClaimSource::Otlp);
-        let unmet = told.and_then(Open::unmet).filter(|_| self.ran);
+        let seen = ended.filter(|open| open.source != ClaimSource::Otlp);
+        let unmet = seen.and_then(Open::unmet).filter(|_| self.ran);
         let call = ended.map(|open| (open.number, open.source));
+        let told = ended.map(|open| open.told().to_vec()).unwrap_or_default();
         self.open
             .retain(|open| Some(open.number) != call.map(|(number, _)| number));
         if self.returned.len() >= SAID_MAX {
@@ -426,6 +445,7 @@ impl Region {
             id: id.clone(),
             place: self.place(request),
             call,
+            told,
         });
         unmet
     }

@@ -1,7 +1,7 @@
 //! A tool call that has no result yet, and what recognises its effects.
 
 use stockade_agents::Intent;
-use stockade_types::{Certainty, ClaimSource, RawText};
+use stockade_types::{Certainty, ClaimSource, Digest, RawText};
 
 /// Which conversation: that of a sub-agent, or the agent's own.
 pub(super) type Place = Option<usize>;
@@ -44,6 +44,14 @@ impl Open {
             call: self.number,
             turn: self.turn,
             certainty,
+        }
+    }
+
+    /// Returns what another agent is told by it, as traffic shows.
+    pub(super) fn told(&self) -> &[Digest] {
+        match self.source {
+            ClaimSource::Traffic => &self.intent.prompts,
+            ClaimSource::Hook | ClaimSource::Otlp => &[],
         }
     }
 

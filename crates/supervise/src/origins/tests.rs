@@ -5,9 +5,10 @@ mod hooks;
 mod sources;
 
 use stockade_agents::Intent;
-use stockade_event::{Cause, Event, Listed, Said};
+use stockade_event::{Cause, Event, Listed, ModelUsage, Said};
 use stockade_types::{
-    Access, Certainty, ClaimSource, DecisionId, Digest, PlanChange, ProcessId, RawText, Subject,
+    Access, CallEnd, Certainty, ClaimSource, DecisionId, Digest, ModelApi, ModelProvider,
+    PlanChange, ProcessId, RawText, Subject,
 };
 
 use super::{Admitted, Bound, Execution, Learned, Origins, SubAgent};
@@ -326,24 +327,67 @@ fn a_call_says_why_it_was_made() {
     assert_eq!(origins.says(process(AGENT)), None);
 }
 
+/// Makes the end of a request in which a model asked for so many tool calls.
+fn answered(request: u64, calls: u64) -> Event {
+    Event::ModelCalled {
+        process: subject(AGENT),
+        learned_from: ClaimSource::Traffic,
+        decision: Some(DecisionId::new(request)),
+        host: "model.test".to_owned(),
+        port: 443,
+        provider: ModelProvider::OpenAi,
+        api: ModelApi::Responses,
+        model_asked: None,
+        model: None,
+        response_id: None,
+        status: Some(200),
+        streaming: true,
+        usage: ModelUsage::default(),
+        finish: None,
+        error: None,
+        hosted_declared: Vec::new(),
+        hosted_used: Vec::new(),
+        functions: Listed::default(),
+        prompts: Listed::default(),
+        results: Listed::default(),
+        calls: Listed {
+            count: calls,
+            first: Vec::new(),
+        },
+        said: None,
+        bytes_out: 1,
+        bytes_in: 1,
+        duration_ms: 1,
+        first_byte_ms: None,
+        ended: CallEnd::Whole,
+        unread: None,
+    }
+}
+
+/// Says what another agent, or a model, is told.
+fn told(text: &str) -> Intent {
+    Intent {
+        prompts: vec![Digest::of(text.as_bytes())],
+        ..Intent::default()
+    }
+}
+
+/// Makes a claim one of another request.
+fn by(request: u64, mut event: Event) -> Event {
+    if let Event::PromptSubmitted { decision, .. }
+    | Event::ToolCalled { decision, .. }
+    | Event::ToolReturned { decision, .. } = &mut event
+    {
+        *decision = Some(DecisionId::new(request));
+    }
+    event
+}
+
 /// A sub-agent's calls are of the call that started it, also where its conversation goes on between
 /// those of the agent; the agent's turn stays its own.
 #[test]
 fn what_a_sub_agent_says_is_of_the_call_that_started_it() {
     let origins = session();
-    let told = |text: &str| Intent {
-        prompts: vec![Digest::of(text.as_bytes())],
-        ..Intent::default()
-    };
-    let by = |request: u64, mut event: Event| {
-        if let Event::PromptSubmitted { decision, .. }
-        | Event::ToolCalled { decision, .. }
-        | Event::ToolReturned { decision, .. } = &mut event
-        {
-            *decision = Some(DecisionId::new(request));
-        }
-        event
-    };
     let cause = |event: &Event| origins.of(event).1.map(|cause| (cause.turn, cause.call));
     claim(&origins, 5, by(1, prompt(AGENT, "do it")), told("do it")).unwrap();
     claim(&origins, 6, by(1, called(AGENT, "a")), told("a part")).unwrap();
@@ -405,4 +449,29 @@ fn a_plan_belongs_to_the_call_that_changes_it() {
     assert_eq!((cause.turn, cause.call), (Some(5), Some(7)));
     let (call, cause) = plan("never");
     assert_eq!((call, cause.unwrap().call), (None, None));
+}
+
+/// Some agents have the result of the call at once, and the sub-agent begins later; what a person says
+/// after its end is the person's, also in the same words.
+#[test]
+fn a_sub_agent_can_begin_after_its_call_has_returned() {
+    let origins = session();
+    let cause = |event: &Event| origins.of(event).1.map(|cause| (cause.turn, cause.call));
+    claim(&origins, 5, by(1, prompt(AGENT, "do it")), told("do it")).unwrap();
+    claim(&origins, 6, by(1, called(AGENT, "a")), told("a part")).unwrap();
+    claim(&origins, 7, by(2, returned(AGENT, "a")), Intent::default()).unwrap();
+    let sub = by(3, prompt(AGENT, "a part"));
+    let begun = learned(&origins, 8, sub.clone(), told("a part")).unwrap();
+    let started = SubAgent::Started { call: 6, prompt: 8 };
+    assert_eq!(begun.sub_agent, Some(started));
+    let its = by(3, called(AGENT, "c"));
+    claim(&origins, 9, its.clone(), intent("cc a.c")).unwrap();
+    assert_eq!(cause(&its), Some((Some(8), Some(6))));
+    let done = |request| answered(request, 0);
+    let ended = learned(&origins, 10, done(3), Intent::default()).unwrap();
+    assert_eq!(ended.sub_agent, Some(SubAgent::Ended { call: 6 }));
+    let persons = by(4, prompt(AGENT, "a part"));
+    let told = learned(&origins, 11, persons.clone(), told("a part")).unwrap();
+    assert_eq!(told.sub_agent, None);
+    assert_eq!(cause(&persons), Some((Some(11), None)));
 }

@@ -1,7 +1,7 @@
 //! Which tool call an effect is for.
 
 use stockade_event::{Cause, Event};
-use stockade_types::Certainty;
+use stockade_types::{Certainty, ClaimSource};
 
 use super::{
     super::{
