@@ -44,8 +44,8 @@ struct Known<T> {
     what: T,
     claim: u64,
     source: ClaimSource,
-    /// Another source has told of it too, so that the next one tells of something new.
-    is_met: bool,
+    /// Other sources that have told of it too; what one of them tells next is something new.
+    met: Vec<ClaimSource>,
 }
 
 impl Sources {
@@ -126,22 +126,23 @@ fn note<T>(known: &mut VecDeque<Known<T>>, what: T, claim: u64, source: ClaimSou
         what,
         claim,
         source,
-        is_met: false,
+        met: Vec::new(),
     });
 }
 
-/// Finds the oldest that another source told of, which no other has told of since.
+/// Finds the oldest that another source told of, and this one has not told of since.
 fn meet<T>(
     known: &mut VecDeque<Known<T>>,
     source: ClaimSource,
     is_it: impl Fn(&T) -> bool,
 ) -> Admitted {
     let mut others = known.iter_mut();
-    let other = others.find(|one| one.source != source && !one.is_met && is_it(&one.what));
+    let is_open = |one: &&mut Known<T>| one.source != source && !one.met.contains(&source);
+    let other = others.find(|one| is_open(one) && is_it(&one.what));
     let Some(other) = other else {
         return Admitted::New;
     };
-    other.is_met = true;
+    other.met.push(source);
     Admitted::again(other.claim)
 }
 

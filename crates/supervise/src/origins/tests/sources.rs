@@ -132,3 +132,29 @@ fn what_sources_say_is_bounded() {
     let state = lock(&origins.state);
     assert!(state.regions[&0].remembered() < 5_000);
 }
+
+/// A third source tells of the same too; said once more, it is something new.
+#[test]
+fn three_sources_tell_of_one_prompt() {
+    let origins = session();
+    let none = Intent::default();
+    let sources = [ClaimSource::Hook, ClaimSource::Traffic, ClaimSource::Otlp];
+    let said = |source| match source {
+        ClaimSource::Traffic => prompt(AGENT, "do it"),
+        ClaimSource::Hook | ClaimSource::Otlp => by(source, prompt(AGENT, "do it")),
+    };
+    for (turn, first) in [(1, 5), (2, 8)] {
+        for source in sources {
+            let event = said(source);
+            let admitted = admitted(&origins, &event, &none);
+            if source == ClaimSource::Hook {
+                assert_eq!(admitted, Admitted::New, "turn {turn}");
+                origins.claimed(first, &event, Intent::default());
+            } else {
+                assert_eq!(admitted, Admitted::again(first), "turn {turn}, {source}");
+                origins.repeated(first, &event, Intent::default());
+            }
+        }
+        origins.claimed(first + 1, &answered(1, 0), Intent::default());
+    }
+}
