@@ -142,7 +142,7 @@ const SIX_PROBLEMS: [&str; 6] = [
     ":5:1  limits.proceses: unknown key; did you mean `processes`?",
     ":10:10  allow[0].hosts[0]: `*.co.uk` is a public suffix and would match strangers; name the domain",
     ":14:6  deny[0].id: `x` is already used at line 8",
-    ":15:8  deny[0].what: `netz` is not one of net, git, package, forge, model, exec, file; did you mean `net`?",
+    ":15:8  deny[0].what: `netz` is not one of net, git, package, forge, model, exec, file, tool; did you mean `net`?",
     ":21:11  ask[0].command: the list is empty; name the program",
 ];
 

@@ -236,9 +236,10 @@ fn hooks_tell_of_calls_that_no_traffic_shows() {
         variables.push(("NODE_EXTRA_CA_CERTS".into(), trusted.display().to_string()));
         let wish = Wish {
             words: &(CLAUDE.words)(&program, "do the steps"),
+            // What the agent exports beside it has tests of its own.
             policy: lab.policy(&policy(&model, false).replace(
-                "pass = [\"LAB_KEY\"]",
-                "pass = [\"LAB_KEY\", \"NODE_EXTRA_CA_CERTS\"]",
+                "[environment]\npass = [\"LAB_KEY\"]",
+                "[record]\notlp = false\n\n[environment]\npass = [\"LAB_KEY\", \"NODE_EXTRA_CA_CERTS\"]",
             )),
             variables,
             timeout: agents::AGENT_TIMEOUT,

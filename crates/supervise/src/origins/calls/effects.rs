@@ -82,8 +82,8 @@ impl Region {
                 turn: self.conversation(self.place(*decision)).turn,
                 call: *call,
                 certainty: match learned_from {
-                    ClaimSource::Traffic | ClaimSource::Hook => Certainty::Exact,
-                    ClaimSource::Otlp => Certainty::Inferred,
+                    ClaimSource::Traffic => Certainty::Exact,
+                    ClaimSource::Hook | ClaimSource::Otlp => Certainty::Inferred,
                 },
             }),
             Event::PlanChanged {
