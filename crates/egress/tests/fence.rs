@@ -19,7 +19,7 @@ const MAKERS: [&str; 8] = [
 ];
 
 /// Where each of them stands, and what is made there.
-const MADE: [(&str, &str, &str); 10] = [
+const MADE: [(&str, &str, &str); 11] = [
     ("datagrams.rs", "from_std", "the name socket of the session"),
     (
         "dns/resolver.rs",
@@ -33,6 +33,11 @@ const MADE: [(&str, &str, &str); 10] = [
         "gate/streams.rs",
         "client::Builder",
         "requests side by side to a server",
+    ),
+    (
+        "http/otlp/mod.rs",
+        "Stream::Plain(",
+        "an exporter that was accepted",
     ),
     ("lib.rs", "from_std", "the control connection"),
     (

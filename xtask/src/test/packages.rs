@@ -16,7 +16,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("htop", "htop"),
     ("python3", "python3"),
     ("/usr/lib/python3/dist-packages/pip", "python3-pip"),
-    ("/usr/lib/python3/dist-packages/requests", "python3-requests"),
+    (
+        "/usr/lib/python3/dist-packages/requests",
+        "python3-requests",
+    ),
     ("/usr/lib/python3/dist-packages/httpx", "python3-httpx"),
     ("gcc", "gcc"),
     ("make", "make"),

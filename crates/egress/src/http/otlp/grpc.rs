@@ -85,7 +85,10 @@ async fn call(
         "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Signal::Logs,
         "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Signal::Traces,
         "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Signal::Metrics,
-        _ => return answer(respond, status::UNIMPLEMENTED, "no such service"),
+        _ => {
+            rest(&mut stream).await;
+            return answer(respond, status::UNIMPLEMENTED, "no such service");
+        }
     };
     let coding = head.headers.get("grpc-encoding");
     let coding = coding.map_or(&b""[..], HeaderValue::as_bytes);
@@ -93,7 +96,10 @@ async fn call(
     let Some(held) = held else { return };
     let taken = match held {
         Ok(held) => exporter.export(signal, Encoding::Binary, held).await,
-        Err(refused) => Err(refused),
+        Err(refused) => {
+            rest(&mut stream).await;
+            Err(refused)
+        }
     };
     let Err(refused) = taken else {
         return answer(respond, status::OK, "");
@@ -104,6 +110,19 @@ async fn call(
         Refused::Malformed(_) => status::INVALID_ARGUMENT,
     };
     answer(respond, code, refused.why());
+}
+
+/// Takes in what a client still sends, in bounds: many see no answer that comes before they are done.
+async fn rest(stream: &mut RecvStream) {
+    let mut left = usize::try_from(EXPORT_WINDOW_BYTES).unwrap_or(usize::MAX);
+    while let Some(Ok(data)) = stream.data().await {
+        // Where this fails the client is gone, which shows when the next piece is read.
+        drop(stream.flow_control().release_capacity(data.len()));
+        left = left.saturating_sub(data.len());
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 /// Reads the one message of a call; `None` if the client ends before it does.
