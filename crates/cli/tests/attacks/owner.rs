@@ -205,10 +205,12 @@ fn n38_a_changed_policy_changes_no_running_session() {
         let get = |host: &str, path: &str| {
             format!("curl -fsS -m 10 -o /dev/null http://{host}:{port}/{path}")
         };
-        // One connection begins before the change and goes on after it.
+        // One connection begins before the change and goes on after it; each request has its answer before
+        // the command goes on.
         let kept = format!(
             "exec 7<> /dev/tcp/good.test/{port}; \
-             ask() {{ printf 'GET /%s HTTP/1.1\\r\\nHost: good.test:{port}\\r\\n\\r\\n' $1 >&7; read -r -t 10 <&7; }}; "
+             ask() {{ printf 'GET /%s HTTP/1.1\\r\\nHost: good.test:{port}\\r\\n\\r\\n' $1 >&7; \
+             while read -r -t 10 answer <&7; do case $answer in *HTTP/1.1*) break;; esac; done; }}; "
         );
         let line = format!(
             "{kept} ask before; {}; : > ready; while [ ! -e go ]; do sleep 0.02; done; {}; {}; ask after; : > done",
