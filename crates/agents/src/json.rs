@@ -8,7 +8,7 @@ use memchr::memchr2;
 use crate::{
     content::Growing,
     limits::{
-        DEPTH_MAX, KEY_BYTES_MAX, NUMBER_BYTES_MAX, OUTER_VALUES_MAX, TEXT_BYTES_MAX,
+        DEPTH_MAX, KEY_BYTES_MAX, NUMBER_BYTES_MAX, OUTER_VALUES_MAX, PATH_MAX, TEXT_BYTES_MAX,
         TEXTS_BYTES_MAX, VALUES_MAX,
     },
     tree::Tree,
@@ -23,6 +23,29 @@ pub(crate) struct Shape {
     pub(crate) is_models: fn(&Tree) -> bool,
     /// Members that are not kept: their names, below a member of another name, or of none.
     pub(crate) unread: &'static [(&'static str, &'static str)],
+    /// Paths of members outside of which nothing is kept; none if all is. Lists are no part of a path.
+    pub(crate) only: &'static [&'static [&'static str]],
+    /// Paths of lists whose items are handed out as they end, rather than kept.
+    pub(crate) taken: &'static [&'static [&'static str]],
+    /// How much is kept.
+    pub(crate) room: Room,
+}
+
+/// How much of a text, or of an item that is handed out, is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Values.
+    pub(crate) values: usize,
+    /// How deep they are.
+    pub(crate) depth: usize,
+}
+
+impl Room {
+    /// What calls of models need.
+    pub(crate) const CALLS: Self = Self {
+        values: VALUES_MAX,
+        depth: DEPTH_MAX,
+    };
 }
 
 impl Shape {
@@ -31,6 +54,9 @@ impl Shape {
         conversations: &[],
         is_models: |_| false,
         unread: &[],
+        only: &[],
+        taken: &[],
+        room: Room::CALLS,
     };
 }
 
@@ -50,6 +76,8 @@ pub(crate) struct Json {
     state: State,
     open: Vec<Open>,
     root: Option<Tree>,
+    /// Items that are handed out next.
+    taken: Vec<Tree>,
     /// Values that are kept.
     values: usize,
     /// Bytes of longer texts that there is still room for.
@@ -108,6 +136,7 @@ impl Json {
             state: State::Value,
             open: Vec::new(),
             root: None,
+            taken: Vec::new(),
             values: 0,
             room: TEXTS_BYTES_MAX,
             text_bytes_max: TEXT_BYTES_MAX,
@@ -166,6 +195,36 @@ impl Json {
                 }
             }
         }
+    }
+
+    /// Returns the items that have ended since the last time.
+    pub(crate) fn take(&mut self) -> Vec<Tree> {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Says how far it has come; `None` while more must come.
+    pub(crate) fn ended(&self) -> Option<Extent> {
+        let is_cut = match self.state {
+            State::Done => false,
+            State::Broken => true,
+            State::Value
+            | State::FirstValue
+            | State::FirstKey
+            | State::Key
+            | State::Colon
+            | State::Next
+            | State::Text
+            | State::Escape
+            | State::Unit(..)
+            | State::Word
+            | State::Skip(_)
+            | State::SkipText(_)
+            | State::SkipEscape(_) => return None,
+        };
+        Some(Extent {
+            is_cut,
+            is_truncated: self.is_truncated,
+        })
     }
 
     /// Tells whether nothing but blanks was read.
@@ -284,7 +343,11 @@ impl Json {
         } else {
             0
         };
-        if self.open.len() >= DEPTH_MAX || self.values >= VALUES_MAX + outer {
+        if !self.shape.only.is_empty() && !self.is_on_path() {
+            return false;
+        }
+        let Room { values, depth } = self.shape.room;
+        if self.open.len() >= depth || self.values >= values + outer {
             self.is_truncated = true;
             return false;
         }
@@ -297,6 +360,47 @@ impl Json {
         };
         let mut unread = self.shape.unread.iter();
         !unread.any(|(above, name)| key == name.as_bytes() && (above.is_empty() || is_below(above)))
+    }
+
+    /// Returns the names of the members that lead here, the first ones.
+    fn path(&self) -> ([&[u8]; PATH_MAX], usize) {
+        let (mut path, mut length) = ([&[] as &[u8]; PATH_MAX], 0);
+        for open in &self.open {
+            if let Open::Object(_, key) = open {
+                let Some(place) = path.get_mut(length) else {
+                    break;
+                };
+                *place = key;
+                length += 1;
+            }
+        }
+        (path, length)
+    }
+
+    /// Tells whether the next value leads to one that is kept, or is within one.
+    fn is_on_path(&self) -> bool {
+        let (path, length) = self.path();
+        let path = path.get(..length).unwrap_or_default();
+        let mut kept = self.shape.only.iter();
+        kept.any(|kept| {
+            path.iter()
+                .zip(*kept)
+                .all(|(own, name)| *own == name.as_bytes())
+        })
+    }
+
+    /// Tells whether an item of the innermost list is handed out.
+    fn is_taken(&self) -> bool {
+        if self.shape.taken.is_empty() || !matches!(self.open.last(), Some(Open::List(_))) {
+            return false;
+        }
+        let (path, length) = self.path();
+        let path = path.get(..length).unwrap_or_default();
+        let mut taken = self.shape.taken.iter();
+        taken.any(|taken| {
+            let is_same = |(own, name): (&&[u8], &&str)| *own == name.as_bytes();
+            taken.len() == length && path.iter().zip(*taken).all(is_same)
+        })
     }
 
     /// Adds to a text or a name.
@@ -435,6 +539,14 @@ impl Json {
     /// Puts a value that has ended where it belongs.
     fn put(&mut self, tree: Tree) {
         self.values += 1;
+        if self.is_taken() {
+            let (values, text) = tree.weight();
+            self.values = self.values.saturating_sub(values);
+            self.room = self.room.saturating_add(text);
+            self.taken.push(tree);
+            self.state = self.after();
+            return;
+        }
         let is_conversation = self.is_conversation();
         match self.open.last_mut() {
             None => self.root = Some(tree),

@@ -11,6 +11,7 @@
 //! | `adapters` | one file for each protocol, all of the same shape |
 //! | `claims` | what comes of it |
 //! | `content` | texts: length, digest, and what is kept |
+//! | `definitions`, `hidden` | tools of servers as models read them, and text that nobody sees |
 //! | `events`, `frames`, `json`, `tree` | the forms of bodies, read as they come |
 //! | `hooks` | what agents tell the programs that they start before and after a tool call |
 //! | `hosted` | tools that providers run |
@@ -25,8 +26,10 @@ mod adapters;
 mod call;
 mod claims;
 mod content;
+mod definitions;
 mod events;
 mod frames;
+mod hidden;
 mod hooks;
 mod hosted;
 mod intent;
@@ -40,12 +43,13 @@ mod tree;
 pub use call::{Request, Response};
 pub use claims::{Answered, Asked, Bounded, Call, HostedTool, Returned, Usage};
 pub use content::Content;
+pub use definitions::{Definition, Definitions, Unread};
 pub use hooks::{
     Arguments, HOOK_PROGRAM, HookAgent, HookAnswer, HookError, Message as HookMessage,
     Output as HookOutput, Reader as HookReader, Result as HookResult, ToolUse,
 };
 pub use hosted::{RunBy, run_by};
 pub use intent::Intent;
-pub use limits::{BODY_BYTES_MAX, ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+pub use limits::{BODY_BYTES_MAX, DEFINITIONS_MAX, ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 pub use place::{Api, Place};
 pub use plan::{Plan, PlanStep};

@@ -55,6 +55,19 @@ pub(crate) const EXPORT_CLAIMS_MAX: usize = 4096;
 /// Attributes of a record that are read; agents write about thirty.
 pub(crate) const ATTRIBUTES_MAX: usize = 128;
 
+/// Names of members that lead to a value which a reader looks for.
+pub(crate) const PATH_MAX: usize = 4;
+
+/// Values of the definition of one tool: the schemas of the largest real ones have some thousands.
+pub(crate) const DEFINITION_VALUES_MAX: usize = 64 * 1024;
+
+/// Depth of the definition of a tool, from the beginning of the request: the deepest real schemas have
+/// about twenty levels.
+pub(crate) const DEFINITION_DEPTH_MAX: usize = 64;
+
+/// Tools of servers that one request may define: services take some hundred tools at most.
+pub const DEFINITIONS_MAX: usize = 4096;
+
 const _: () = assert!(NAME_BYTES_MAX <= SHORT_BYTES_MAX);
 const _: () = assert!(SHORT_BYTES_MAX < TEXT_BYTES_MAX && TEXT_BYTES_MAX < TEXTS_BYTES_MAX);
 const _: () = assert!(NUMBER_BYTES_MAX < SHORT_BYTES_MAX);

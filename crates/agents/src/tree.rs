@@ -147,32 +147,41 @@ impl Tree {
     /// arguments have the same digest however they were sent; `None` if a text in it is not kept, or it was cut.
     pub(crate) fn arguments(&self) -> Option<Content> {
         let mut text = Vec::new();
-        self.write(&mut text)?;
+        self.write(&mut text, &|_, _| None)?;
         Some(Content::of(&text))
     }
 
     /// Writes the same up to the first text that is not kept; `true` if all of it is there.
     pub(crate) fn as_far_as_kept(&self) -> (Vec<u8>, bool) {
         let mut text = Vec::new();
-        let is_whole = self.write(&mut text).is_some();
+        let is_whole = self.write(&mut text, &|_, _| None).is_some();
         (text, is_whole)
     }
 
-    fn write(&self, to: &mut Vec<u8>) -> Option<()> {
+    /// Writes it; `unkept` stands in for texts that are not kept, or says that there is nothing. `None` if it
+    /// was cut.
+    pub(crate) fn write(
+        &self,
+        to: &mut Vec<u8>,
+        unkept: &dyn Fn(&Growing, &mut Vec<u8>) -> Option<()>,
+    ) -> Option<()> {
         match self {
             Self::Cut => return None,
             Self::Null => to.extend_from_slice(b"null"),
             Self::Flag(true) => to.extend_from_slice(b"true"),
             Self::Flag(false) => to.extend_from_slice(b"false"),
             Self::Number(digits) => to.extend_from_slice(digits.as_bytes()),
-            Self::Text(text) => quote(text.text()?, to),
+            Self::Text(text) => match text.text() {
+                Some(text) => quote(text, to),
+                None => unkept(text, to)?,
+            },
             Self::List(items) => {
                 to.push(b'[');
                 for (index, item) in items.iter().enumerate() {
                     if index > 0 {
                         to.push(b',');
                     }
-                    item.write(to)?;
+                    item.write(to, unkept)?;
                 }
                 to.push(b']');
             }
@@ -186,7 +195,7 @@ impl Tree {
                     }
                     quote(name, to);
                     to.push(b':');
-                    value.write(to)?;
+                    value.write(to, unkept)?;
                 }
                 to.push(b'}');
             }

@@ -1,6 +1,6 @@
 //! The readers of calls against changed inputs.
 
-use stockade_agents::{Call, Place, Request, Response};
+use stockade_agents::{Call, DEFINITIONS_MAX, Definitions, Place, Request, Response};
 use stockade_fuzz::{TRIES, Target};
 
 use super::golden::{all, pieces};
@@ -100,6 +100,49 @@ fn fuzz_model_place() {
                     .model
                     .is_none_or(|model| model.as_bytes().len() <= 128)
             );
+        }
+    });
+}
+
+/// Whatever a request defines, the same is read of it however it is cut, and what nobody can read is said:
+/// where another reader finds a tool of a server, this one does, or says that it could not.
+#[test]
+fn fuzz_tool_definitions() {
+    let tool = br#"{"model":"m","tools":[{"name":"mcp__notes__add","description":"Adds\u200b","input_schema":{"a":[1,true,null]}},{"type":"namespace","name":"mcp__notes","description":"x","tools":[{"name":"add"}]}],"messages":[]}"#;
+    let mut samples: Vec<Vec<u8>> = all().into_iter().map(|golden| golden.request).collect();
+    samples.push(tool.to_vec());
+    let mut words = WORDS.to_vec();
+    words.extend([b"\"tools\":[" as &[u8], b"\"name\":\"mcp__a__b\"", b"mcp__"]);
+    let target = Target {
+        name: "tool-definitions",
+        samples,
+        words: words.leak(),
+        tries: TRIES / 2,
+    };
+    stockade_fuzz::target(&target, |body| {
+        for path in PATHS {
+            let api = Place::of("POST", path.as_bytes()).unwrap().api;
+            let read = |sizes: &[usize]| {
+                let mut definitions = Definitions::new(api);
+                let mut found = Vec::new();
+                pieces(body, sizes, |piece| found.extend(definitions.feed(piece)));
+                (found, definitions.has_ended(), definitions.unread())
+            };
+            let (found, has_ended, unread) = read(&[usize::MAX]);
+            assert!(found.len() <= DEFINITIONS_MAX);
+            assert_eq!((found.clone(), has_ended, unread), read(&[1, 7, 2]));
+            let Ok(whole) = serde_json::from_slice::<serde_json::Value>(body) else {
+                continue;
+            };
+            assert!(has_ended, "what another reader takes for whole has ended");
+            let tools = whole.get("tools").and_then(serde_json::Value::as_array);
+            let named = |tool: &serde_json::Value| {
+                let name = tool.get("name").and_then(serde_json::Value::as_str);
+                name.is_some_and(|name| name.starts_with("mcp__a__"))
+            };
+            if path == "/v1/messages" && tools.is_some_and(|tools| tools.iter().any(named)) {
+                assert!(!found.is_empty() || unread.is_some());
+            }
         }
     });
 }

@@ -160,7 +160,7 @@ fn script_bare(lab: &Lab) -> Vec<Step> {
 
 /// Writes the policy of the session: the model is a host of the laboratory; if it speaks TLS, that is
 /// opened, and the key stays outside.
-fn policy(lab: &Lab, model: &ModelServer) -> PathBuf {
+pub(crate) fn policy(lab: &Lab, model: &ModelServer) -> PathBuf {
     let port = model.port();
     let mut vouched = "[environment]\npass = [\"LAB_KEY\"]".to_owned();
     let mut opened = "";

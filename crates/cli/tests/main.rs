@@ -20,6 +20,7 @@ mod hooks;
 mod hosts;
 mod launch;
 mod list;
+mod mcp;
 mod more_agents;
 mod names;
 mod network;

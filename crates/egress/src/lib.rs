@@ -217,6 +217,7 @@ pub(crate) struct Proxy {
     pub(crate) budgets: Arc<gate::Budgets>,
     pub(crate) rates: rates::Rates,
     pub(crate) contents: Arc<http::Contents>,
+    pub(crate) known: Arc<http::Known>,
     pub(crate) proxies: proxies::Proxies,
     pub(crate) inspection: Option<inspection::Inspection>,
     pub(crate) credentials: http::Credentials,
@@ -260,10 +261,10 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let login = sockets.proxy_login.as_ref();
     let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);
-    let ssh_keys = policy.ssh_keys().to_vec();
     let contents = Arc::new(http::Contents::new(own));
     let (closings, receiver, recording) = queues(&policy, &supervisor, &contents);
     let proxy = Arc::new(Proxy {
+        ssh_keys: policy.ssh_keys().to_vec(),
         resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
         judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask),
         supervisor: Arc::clone(&supervisor),
@@ -276,11 +277,11 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         budgets: Arc::default(),
         rates: rates::Rates::default(),
         contents,
+        known: Arc::new(http::Known::new(Arc::clone(&supervisor))),
         proxies,
         inspection,
         credentials,
         ages: http::Ages::default(),
-        ssh_keys,
         receiver,
         original_destination: sockets.original_destination,
     });

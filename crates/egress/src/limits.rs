@@ -432,6 +432,23 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const _: () = assert!(CLIENT_HELLO_BYTES_MAX < SNIFF_BYTES_MAX);
 const _: () = assert!(LINE_PAUSE.as_millis() < HANDSHAKE_WAIT.as_millis());
+/// Definitions in one message to the supervisor. Names of 128 bytes, each written with five at most, and
+/// what stands between them take less than 2 KiB for each.
+pub(crate) const DEFINED_MAX: usize = 128;
+
+/// Bytes of the texts of these. A byte is written with six at most, and two texts may not fit together.
+pub(crate) const DEFINED_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the texts of the new definitions of one request that are shown; of others it is known whether
+/// they are the same.
+pub(crate) const DEFINITION_TEXTS_BYTES_MAX: usize = 4 << 20;
+
+/// Definitions that are known to have been compared: some hundred servers with some dozen tools.
+pub(crate) const KNOWN_DEFINITIONS_MAX: usize = 16 * 1024;
+
+const _: () = assert!(DEFINED_MAX * 2048 + DEFINED_BYTES_MAX * 6 < FRAME_BYTES_MAX);
+const _: () = assert!(stockade_agents::TEXT_BYTES_MAX <= DEFINED_BYTES_MAX);
+const _: () = assert!(stockade_agents::DEFINITIONS_MAX <= KNOWN_DEFINITIONS_MAX);
 const _: () = assert!(LINGER_IDLE.as_millis() < LINGER_TOTAL.as_millis());
 const _: () = assert!(HEAD_READ_BYTES <= RELAY_CHUNK_BYTES);
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);

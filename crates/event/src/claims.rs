@@ -181,6 +181,26 @@ macro_rules! with_claims {
                 agrees: bool,
             }
             => format!("event {claim}, by {learned_from}{}", if *agrees { "" } else { ", which differs" });
+            /// Tools of a server were shown to a model for the first time, or accepted as they are now: later ones
+            /// are compared with these. The server, its tools and what they say are claims, as in
+            /// `model.called`.
+            "tools.pinned" ToolsPinned {
+                /// The agent.
+                @beside process: Subject,
+                /// Where it was learned.
+                learned_from: ClaimSource,
+                /// The decision that allowed the request which shows them, if it was seen.
+                decision: Option<DecisionId>,
+                /// The server, by the name that the agent has for it.
+                server: RawText,
+                /// Whose form they were read in, for example `messages`.
+                form: String,
+                /// The tools that are new or other ones.
+                tools: Listed<ToolPin>,
+                /// The answer that accepted them, if a person was asked.
+                approval: Option<ApprovalId>,
+            }
+            => pins_line(server, tools);
             /// It became known which tool call a command of the agent is for.
             "scope.bound" ScopeBound {
                 /// The command.

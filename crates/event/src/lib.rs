@@ -29,7 +29,9 @@ pub use declare::FieldWriter;
 pub use durability::Durability;
 pub use envelope::{Envelope, Stamp, Truncated, rfc3339};
 pub use event::{Event, catalogue, placeholders};
-pub use model::{HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen};
+pub use model::{
+    HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolPin, ToolResultSeen,
+};
 pub use otel::{SEMANTIC_CONVENTIONS, attribute};
 pub use plan::{PlanStepSeen, plan_line, step_line};
 pub use summary::Summary;

@@ -55,6 +55,18 @@ pub struct ToolResultSeen {
     pub text: TextSeen,
 }
 
+/// A tool of a server, as it is compared from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolPin {
+    /// Its name, without the server; empty for what is said of the server itself.
+    pub tool: RawText,
+    /// SHA-256 of its description and schema, as JSON in one form.
+    pub digest: Digest,
+    /// What that was before, if it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
+}
+
 /// A tool call that the model asks the agent for, without its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCallSeen {

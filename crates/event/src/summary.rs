@@ -281,6 +281,7 @@ impl Summary {
             | Event::ExecUnconfirmed { .. }
             | Event::ToolReturned { .. }
             | Event::PlanChanged { .. }
+            | Event::ToolsPinned { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
             | Event::ClaimRepeated { .. }

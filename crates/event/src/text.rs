@@ -7,7 +7,7 @@ use stockade_types::{
 
 use crate::{
     cause::Said,
-    model::{HostedToolSeen, Listed, ModelUsage, ToolCallSeen},
+    model::{HostedToolSeen, Listed, ModelUsage, ToolCallSeen, ToolPin},
     totals::SessionOutcome,
 };
 
@@ -232,6 +232,27 @@ pub(crate) fn tool_line(name: &RawText, arguments: Option<&Said>) -> String {
         (None, Some(said)) => format!("{name} with {}", bytes(said.bytes)),
         (None, None) => name.display(),
     }
+}
+
+/// Says which tools of a server are known from here on.
+pub(crate) fn pins_line(server: &RawText, tools: &Listed<ToolPin>) -> String {
+    let changed = tools.first.iter().filter(|one| one.before.is_some());
+    let names = tools.first.iter().take(NAMES_MAX).map(|one| &one.tool);
+    let names: Vec<String> = names.map(RawText::display).collect();
+    let more = if tools.count > u64::try_from(names.len()).unwrap_or(u64::MAX) {
+        ", …"
+    } else {
+        ""
+    };
+    let changed = match changed.count() {
+        0 => String::new(),
+        count => format!(", {count} of them accepted as changed"),
+    };
+    format!(
+        "{server}: {} tools{changed}: {}{more}",
+        tools.count,
+        names.join(", ")
+    )
 }
 
 /// Says what went over a connection, or why it was not made.

@@ -70,11 +70,13 @@ pub enum Control {
     ListeningPort,
     /// A tool call, which has no effect by itself.
     ToolCall,
+    /// A definition of a server's tool that is not the one that was seen before.
+    ToolDefinition,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Metadata,
         Self::PrivateAddress,
         Self::Protected,
@@ -106,6 +108,7 @@ impl Control {
         Self::Traced,
         Self::ListeningPort,
         Self::ToolCall,
+        Self::ToolDefinition,
     ];
 
     /// Returns the name that decisions show as the rule.
@@ -142,6 +145,7 @@ impl Control {
             Self::Traced => "traced",
             Self::ListeningPort => "listening-port",
             Self::ToolCall => "tool-call",
+            Self::ToolDefinition => "tool-definition",
         }
     }
 

@@ -80,6 +80,7 @@ impl Policy {
             Request::File(file) => decider.one(&Features::File(FileFeatures { request: file })),
             Request::Tool(tool) => decider.one(&Features::Tool(Box::new(ToolFeatures::new(tool)))),
             Request::Port(port) => self.listening(port, request, approvals),
+            Request::Definition(wanted) => self.defining(wanted, request, approvals),
         }
     }
 

@@ -52,6 +52,7 @@ mod controls;
 mod credential;
 mod decide;
 mod decision;
+mod defining;
 mod endpoint;
 mod engine;
 mod explain;
@@ -98,6 +99,7 @@ pub use endpoint::{Endpoint, Publish};
 pub use grant::{Approvals, GrantError, Grants, ListedGrant};
 pub use kinds::{
     ProbeError,
+    definition::{DefinitionRequest, ToolSeen},
     exec::{Effect, EffectBound, ExecRequest, Involved, Variable},
     file::{Access, FileContent, FileRequest},
     net::{
@@ -123,9 +125,10 @@ pub use request::Request;
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
-    EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, OwnQuestionsOff,
-    PresetHooks, PresetSettings, PresetTelemetry, ProcessSettings, RecordContent, RecordSettings,
-    RecordSync, SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
+    EnvironmentSettings, FilesystemSettings, Limits, Login, McpSettings, NetworkSettings,
+    OnDefinition, OwnQuestionsOff, PresetHooks, PresetSettings, PresetTelemetry, ProcessSettings,
+    RecordContent, RecordSettings, RecordSync, SessionsSettings, Settings, Sourced, StateDir,
+    WorkspaceSettings,
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, RuleName, SetHost, Source};

@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use stockade_types::{ByteSize, Span, WorkspaceMode};
 
 use crate::{
-    Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, NetworkSettings, Origin,
-    OwnQuestionsOff, PresetHooks, PresetSettings, PresetTelemetry, ProcessSettings, RecordContent,
-    RecordSettings, RecordSync, SessionsSettings, Settings, Sourced, StateDir, WorkspaceSettings,
+    Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, McpSettings,
+    NetworkSettings, OnDefinition, Origin, OwnQuestionsOff, PresetHooks, PresetSettings,
+    PresetTelemetry, ProcessSettings, RecordContent, RecordSettings, RecordSync, SessionsSettings,
+    Settings, Sourced, StateDir, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
     pins, read_network, read_workspace as workspace,
     view_path::{plain, view_path},
 };
 
-pub(crate) const TABLES: [&str; 11] = [
+pub(crate) const TABLES: [&str; 12] = [
     "workspace",
     "filesystem",
     "environment",
@@ -25,6 +26,7 @@ pub(crate) const TABLES: [&str; 11] = [
     "preset",
     "publish",
     "record",
+    "mcp",
     "sessions",
     "require",
 ];
@@ -43,6 +45,13 @@ const CONTENT: [(&str, RecordContent); 4] = [
     ("redacted", RecordContent::Redacted),
     ("digest", RecordContent::Digest),
     ("none", RecordContent::None),
+];
+
+/// The words for what happens to a definition that is not known.
+const ON_DEFINITION: [(&str, OnDefinition); 3] = [
+    ("record", OnDefinition::Record),
+    ("ask", OnDefinition::Ask),
+    ("deny", OnDefinition::Deny),
 ];
 
 /// Returns the values that apply if no file sets any.
@@ -86,6 +95,10 @@ pub(crate) fn defaults() -> Settings {
             otlp: default(true),
         },
         sessions: SessionsSettings::default(),
+        mcp: McpSettings {
+            changed: default(OnDefinition::Ask),
+            added: default(OnDefinition::Record),
+        },
         require: BTreeMap::new(),
     }
 }
@@ -122,6 +135,13 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         self::limits(file, &table, &mut settings.limits);
     }
     record(file, top, &mut settings.record);
+    if let Some(table) = top.table(file, "mcp", &["changed", "added"]) {
+        let looser = |new: &OnDefinition, old: &OnDefinition| new < old;
+        let changed = table.word(file, "changed", &ON_DEFINITION);
+        tighten_value(file, changed, &mut settings.mcp.changed, looser);
+        let added = table.word(file, "added", &ON_DEFINITION);
+        tighten_value(file, added, &mut settings.mcp.added, looser);
+    }
     let keep = ["keep_for", "keep_bytes", "keep_count"];
     if let Some(table) = top.table(file, "sessions", &keep) {
         sessions(file, &table, &mut settings.sessions);

@@ -6,6 +6,7 @@ use stockade_types::{Digest, HostName, RequestKind, Subject, Target};
 use crate::{
     canonical::Canonical,
     kinds::{
+        definition::DefinitionRequest,
         exec::ExecRequest,
         file::FileRequest,
         net::{Below, HttpRequest, NameRequest, NetRequest, endpoint_shape, twin_of},
@@ -32,6 +33,8 @@ pub enum Request {
     Port(PortRequest),
     /// An agent is about to use a tool.
     Tool(ToolRequest),
+    /// A model is about to read tools of a server that are not known as they are.
+    Definition(DefinitionRequest),
 }
 
 impl Request {
@@ -45,6 +48,7 @@ impl Request {
             Self::File(_) => RequestKind::File,
             Self::Port(_) => RequestKind::Port,
             Self::Tool(_) => RequestKind::Tool,
+            Self::Definition(_) => RequestKind::Definition,
         }
     }
 
@@ -58,6 +62,7 @@ impl Request {
             Self::File(r) => &r.subject,
             Self::Port(r) => &r.subject,
             Self::Tool(r) => &r.subject,
+            Self::Definition(r) => &r.subject,
         }
     }
 
@@ -71,6 +76,7 @@ impl Request {
             Self::File(r) => r.target(),
             Self::Port(r) => r.target(),
             Self::Tool(r) => r.target(),
+            Self::Definition(r) => r.target(),
         }
     }
 
@@ -82,7 +88,8 @@ impl Request {
     /// effects. For `net` it is host, port and the file that asks; `http` adds method and path;
     /// `file` is path, access, the content if it is known, and the file that asks; `port` is the
     /// port and the file that listens; `tool` is the tool, its server, the arguments as they were sent,
-    /// and the file that asks.
+    /// and the file that asks; `definition` is the server, what its tools are and the file that shows them
+    /// to a model.
     pub fn digest(&self) -> Digest {
         let mut hash = Canonical::new(b"stockade request 2");
         match self {
@@ -93,6 +100,7 @@ impl Request {
             Self::File(r) => r.hash(&mut hash),
             Self::Port(r) => r.hash(&mut hash),
             Self::Tool(r) => r.hash(&mut hash),
+            Self::Definition(r) => r.hash(&mut hash),
         }
         hash.finish()
     }
@@ -116,6 +124,7 @@ impl Request {
             Self::File(r) => r.hash_shape(&mut hash),
             Self::Port(r) => r.hash_shape(&mut hash),
             Self::Tool(r) => r.hash_shape(&mut hash),
+            Self::Definition(r) => r.hash_shape(&mut hash),
         }
         hash.finish()
     }
@@ -125,7 +134,12 @@ impl Request {
         match self {
             Self::Net(r) => Some(endpoint_shape(&r.host, r.port)),
             Self::Http(r) => Some(endpoint_shape(&r.host, r.port)),
-            Self::Exec(_) | Self::Name(_) | Self::File(_) | Self::Port(_) | Self::Tool(_) => None,
+            Self::Exec(_)
+            | Self::Name(_)
+            | Self::File(_)
+            | Self::Port(_)
+            | Self::Tool(_)
+            | Self::Definition(_) => None,
         }
     }
 
@@ -139,7 +153,8 @@ impl Request {
             | Self::Name(_)
             | Self::File(_)
             | Self::Port(_)
-            | Self::Tool(_) => None,
+            | Self::Tool(_)
+            | Self::Definition(_) => None,
         }
     }
 
@@ -152,7 +167,8 @@ impl Request {
             | Self::Name(_)
             | Self::File(_)
             | Self::Port(_)
-            | Self::Tool(_) => false,
+            | Self::Tool(_)
+            | Self::Definition(_) => false,
         }
     }
 
@@ -165,7 +181,8 @@ impl Request {
             | Self::Name(_)
             | Self::File(_)
             | Self::Port(_)
-            | Self::Tool(_) => false,
+            | Self::Tool(_)
+            | Self::Definition(_) => false,
         }
     }
 
@@ -179,7 +196,8 @@ impl Request {
             | Self::Name(_)
             | Self::File(_)
             | Self::Port(_)
-            | Self::Tool(_) => None,
+            | Self::Tool(_)
+            | Self::Definition(_) => None,
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub record: RecordSettings,
     /// `[sessions]`.
     pub sessions: SessionsSettings,
+    /// `[mcp]`.
+    pub mcp: McpSettings,
     /// Fixed addresses.
     pub network: NetworkSettings,
     /// What processes may do to each other.
@@ -200,6 +202,39 @@ impl std::fmt::Display for RecordContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What happens where a tool of a server is not known as it is. Later values are tighter.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDefinition {
+    /// It is recorded.
+    Record,
+    /// A person is asked.
+    Ask,
+    /// No model reads it.
+    Deny,
+}
+
+impl OnDefinition {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Tools of servers that speak the Model Context Protocol.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct McpSettings {
+    /// A tool has another definition than the one that was seen first or accepted since, or definitions
+    /// could not be compared.
+    pub changed: Sourced<OnDefinition>,
+    /// A server that is known has a tool that it did not have.
+    pub added: Sourced<OnDefinition>,
 }
 
 /// How large the record of a session may become, and how soon it is on the disk; the runner's own

@@ -204,7 +204,8 @@ impl Policy {
             | Request::Exec(_)
             | Request::File(_)
             | Request::Port(_)
-            | Request::Tool(_) => {
+            | Request::Tool(_)
+            | Request::Definition(_) => {
                 return seen;
             }
         };
@@ -226,7 +227,11 @@ impl Policy {
             Request::Net(net) => (net.host.clone(), Some((&net.host, net.port))),
             Request::Http(http) => (http.host.clone(), Some((&http.host, http.port))),
             Request::Name(name) => (Host::Name(name.name.clone()), None),
-            Request::Exec(_) | Request::File(_) | Request::Port(_) | Request::Tool(_) => {
+            Request::Exec(_)
+            | Request::File(_)
+            | Request::Port(_)
+            | Request::Tool(_)
+            | Request::Definition(_) => {
                 return None;
             }
         };

@@ -37,6 +37,7 @@ mod own_program;
 mod own_state;
 mod packages;
 mod parts;
+mod pins;
 mod policies;
 mod program;
 mod proxy_variables;

@@ -1,5 +1,7 @@
 //! The supervisor's side of the network: records, questions, and the owners of sockets.
 
+mod comparing;
+
 use std::{
     collections::HashMap,
     iter,
@@ -21,7 +23,8 @@ use stockade_policy::{Approvals, Decision, Policy, RecordSync, Request};
 use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict, ignored};
 
-use crate::{credentials::HeldLogins, holding, ssh::agent::Proofs};
+use self::comparing::compare_aside;
+use crate::{credentials::HeldLogins, holding, pins::Pins, ssh::agent::Proofs};
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
 use stockade_supervise::{EGRESS, Owners, Processes, Recorder, Wanted, lock};
 
@@ -49,6 +52,8 @@ pub(crate) struct NetworkSupervision {
     pub(crate) asks: Mutex<Asks>,
     /// Logins whose tokens stay outside.
     pub(crate) logins: Arc<HeldLogins>,
+    /// What is known of the tools of servers.
+    pub(crate) pins: Arc<Pins>,
 }
 
 /// The asks of the egress process.
@@ -77,6 +82,13 @@ impl Asks {
         }
         self.waiting.insert(id, waiting);
         Some(())
+    }
+
+    /// Records that nobody waits for an answer any more, and that no decision rests on it.
+    fn leave(&mut self, id: u64) {
+        if let Some(waiting) = self.waiting.get(&id) {
+            waiting.wanted.store(false, Ordering::Release);
+        }
     }
 
     /// Records that an ask is over; its decision is about to arrive.
@@ -122,7 +134,8 @@ fn durability(decided: &Decided, sync: RecordSync) -> Durability {
             | Request::Name(_)
             | Request::File(_)
             | Request::Port(_)
-            | Request::Tool(_) => false,
+            | Request::Tool(_)
+            | Request::Definition(_) => false,
         };
     match (lets_out, sync) {
         (true, RecordSync::Each) => Durability::Synced,
@@ -230,6 +243,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
             request,
             decision,
         } => ask_aside(shared, id, (request, decision), replies),
+        ToSupervisor::Compare { id, defined } => compare_aside(shared, id, defined, replies),
         ToSupervisor::Covered { id, request } => {
             let covered = shared.is_covered(&request);
             shared.reply(replies, &FromSupervisor::Covered { id, covered });
@@ -250,7 +264,7 @@ fn answer(shared: &Arc<NetworkSupervision>, request: ToSupervisor, replies: &Arc
         }
         ToSupervisor::Release { id, word } => shared.release(id, word),
         // The decision that nothing happens comes next.
-        ToSupervisor::Withdraw { id } => lock(&shared.asks).end(id, None),
+        ToSupervisor::Withdraw { id } => lock(&shared.asks).leave(id),
     }
 }
 
@@ -295,9 +309,26 @@ const fn refused(reason: String) -> Answer {
 }
 
 impl NetworkSupervision {
+    /// Records that somebody waits for definitions to be compared; `None` if too many wait.
+    pub(crate) fn waits(&self, id: u64, number: DecisionId) -> Option<Arc<AtomicBool>> {
+        let wanted = Arc::new(AtomicBool::new(true));
+        let waiting = Waiting {
+            request: Digest::of(&[]),
+            number,
+            wanted: Arc::clone(&wanted),
+        };
+        lock(&self.asks).begin(id, waiting)?;
+        Some(wanted)
+    }
+
+    /// Records that definitions were compared.
+    pub(crate) fn waits_no_more(&self, id: u64) {
+        lock(&self.asks).waiting.remove(&id);
+    }
+
     /// Sends a reply; if the egress process is gone, no connection is left to protect.
     #[expect(clippy::unused_self, reason = "reads as what the supervisor does")]
-    fn reply(&self, replies: &Replies, reply: &FromSupervisor) {
+    pub(crate) fn reply(&self, replies: &Replies, reply: &FromSupervisor) {
         if let (Err(error @ WireError::TooLong(_)), Some(id)) = (replies.send(reply), reply.id()) {
             let reason = error.to_string();
             ignored(

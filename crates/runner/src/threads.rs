@@ -18,6 +18,7 @@ use crate::{
     inside_socket::Serving,
     network::{self, NetworkSupervision},
     parts::Parts,
+    pins,
     publish::Doors,
     ssh::agent::Agent,
 };
@@ -139,6 +140,7 @@ pub(crate) fn start_network(
         proofs: parts.ssh.as_ref().map(Agent::proofs),
         asks: Mutex::default(),
         logins: Arc::clone(&parts.logins),
+        pins: pins::of_workspace(parts.state_dir.as_path(), &parts.workspace),
     });
     let owners = Owners {
         diagnosis,

@@ -58,6 +58,8 @@ pub enum RequestKind {
     Credential,
     /// An agent is about to use a tool. A tool call has no effect by itself.
     Tool,
+    /// A model is about to read tools of a server that are not known as they are.
+    Definition,
 }
 
 impl RequestKind {
@@ -73,6 +75,7 @@ impl RequestKind {
             Self::Port => "port",
             Self::Credential => "credential",
             Self::Tool => "tool",
+            Self::Definition => "definition",
         }
     }
 }

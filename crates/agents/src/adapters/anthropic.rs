@@ -27,6 +27,7 @@ impl Adapter for Messages {
             conversations: &["messages"],
             is_models,
             unread: &[("tools", "input_schema"), ("", "system")],
+            ..Shape::ALL
         }
     }
 

@@ -22,6 +22,7 @@ impl Adapter for Chat {
             conversations: &["messages"],
             is_models,
             unread: &[("tools", "parameters"), ("functions", "parameters")],
+            ..Shape::ALL
         }
     }
 

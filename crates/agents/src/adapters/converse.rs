@@ -17,6 +17,7 @@ impl Adapter for Converse {
             conversations: &["messages"],
             is_models,
             unread: &[("toolConfig", "inputSchema"), ("", "system")],
+            ..Shape::ALL
         }
     }
 

@@ -30,6 +30,7 @@ impl Adapter for Generate {
                 ("", "systemInstruction"),
                 ("", "system_instruction"),
             ],
+            ..Shape::ALL
         }
     }
 

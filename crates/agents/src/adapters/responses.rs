@@ -35,6 +35,7 @@ impl Adapter for Responses {
                 ("tools", "format"),
                 ("", "instructions"),
             ],
+            ..Shape::ALL
         }
     }
 
@@ -48,6 +49,7 @@ impl Adapter for Responses {
                 ("", "tools"),
                 ("", "encrypted_content"),
             ],
+            ..Shape::ALL
         }
     }
 

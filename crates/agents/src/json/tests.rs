@@ -124,6 +124,7 @@ fn of_a_conversation_what_is_new_is_kept() {
         conversations: &["messages"],
         is_models: |entry| entry.is("role", "assistant"),
         unread: &[("tools", "schema"), ("", "system")],
+        ..Shape::ALL
     };
     let long = "x".repeat(TEXT_BYTES_MAX);
     let turn = format!(r#"{{"role":"user","text":"{long}"}},{{"role":"assistant"}},"#);

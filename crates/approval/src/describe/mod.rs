@@ -1,5 +1,6 @@
 //! From a question to the text that a person reads.
 
+mod definition;
 mod variables;
 
 use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, ToolRequest};
@@ -44,6 +45,7 @@ impl Question {
         Shown {
             title: match &self.request {
                 Request::Port(_) => format!("{agent}: a server listens"),
+                Request::Definition(_) => format!("{agent}: its model is to read other tools"),
                 Request::Exec(_)
                 | Request::Net(_)
                 | Request::Http(_)
@@ -172,6 +174,7 @@ impl Builder {
             Request::File(file) => self.file(file),
             Request::Port(wanted) => self.port(wanted.port.get()),
             Request::Tool(tool) => self.tool(tool),
+            Request::Definition(wanted) => self.definition(wanted),
         }
     }
 
@@ -299,7 +302,8 @@ impl Builder {
             | Request::Name(_)
             | Request::File(_)
             | Request::Port(_)
-            | Request::Tool(_) => return,
+            | Request::Tool(_)
+            | Request::Definition(_) => return,
         };
         if matches!(host, Host::Name(_)) && !private {
             let text = "looked up after the answer; an allow opens no private address of it";
@@ -451,6 +455,8 @@ fn once(request: &Request) -> &'static str {
         Request::Tool(_) => {
             "one call of this tool with exactly these arguments; what it does is judged by itself"
         }
+        Request::Definition(wanted) if wanted.unread.is_some() => "this request to the model",
+        Request::Definition(_) => "exactly these definitions, in this workspace from now on",
     }
 }
 
@@ -480,12 +486,13 @@ fn wide(request: &Request) -> String {
             "any program here, exactly this content in these files"
         }
         Request::File(_) => "any program here, this kind of change to this path",
-        // This answer has no wider form.
+        // These answers have no wider form.
         Request::Port(_) => "this port",
         Request::Tool(tool) if tool.server.is_some() => {
             "this tool of this server, with any arguments that the same rules ask about"
         }
         Request::Tool(_) => "this tool, with any arguments that the same rules ask about",
+        Request::Definition(_) => "these definitions",
     };
     text.to_owned()
 }

@@ -17,6 +17,7 @@ mod inside_proxy_tls;
 mod inspection;
 mod meaning;
 mod models;
+mod pins;
 mod plans;
 mod ports;
 mod proxies;

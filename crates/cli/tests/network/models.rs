@@ -23,14 +23,14 @@ const BOTH: &str = r#"{"type":"message","id":"msg-1","model":"lab-1","messages":
 const ARRIVES: Duration = Duration::from_secs(20);
 
 /// A server of HTTP/1 that sends back what it gets, in the coding in which it came, and one of HTTP/2.
-struct Lab {
-    one: TlsServer,
-    two: H2Server,
-    policy: PathBuf,
+pub(super) struct Lab {
+    pub(super) one: TlsServer,
+    pub(super) two: H2Server,
+    pub(super) policy: PathBuf,
 }
 
 impl Lab {
-    fn new(env: &TestEnv, more: &str) -> Self {
+    pub(super) fn new(env: &TestEnv, more: &str) -> Self {
         let one = TlsServer::writing(&["one.test"], |request, out| {
             let coding = request.header("content-encoding");
             let coding = coding.map(|coding| format!("Content-Encoding: {coding}\r\n"));
@@ -71,7 +71,7 @@ impl Lab {
         Self { one, two, policy }
     }
 
-    fn run(&self, env: &TestEnv, repo: &Repo, line: &str) -> Output {
+    pub(super) fn run(&self, env: &TestEnv, repo: &Repo, line: &str) -> Output {
         require_tool("curl");
         env.session_with(repo.path(), &["--ask", "deny"])
             .args(&["--policy".to_owned(), self.policy.display().to_string()])
@@ -81,7 +81,7 @@ impl Lab {
     }
 
     /// Replaces the names of the servers by their addresses.
-    fn addresses(&self, line: &str) -> String {
+    pub(super) fn addresses(&self, line: &str) -> String {
         let curl = "curl -sS -m 60 -o got -w '%{http_code} ' --data-binary";
         line.replace("CURL", curl)
             .replace("ONE", &format!("https://one.test:{}", self.one.port()))

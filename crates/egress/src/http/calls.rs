@@ -2,7 +2,8 @@
 //!
 //! A [`Tap`] is made for each admitted request whose address is one of a call. Whoever passes the two
 //! bodies on gives it their bytes; when the last of them lets go of it, the event `model.called` is
-//! written. It changes and holds up nothing, and no decision rests on it.
+//! written. It changes nothing, and no decision rests on what it claims. The one thing that a request waits
+//! for, with its end, is that the tools of servers in it were compared (`pins`).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,11 +11,13 @@ use std::{
 };
 
 use stockade_agents::{
-    Answered, Api, Asked, Bounded, Call, Content, HostedTool, Intent, Place, Request, Response,
+    Answered, Api, Asked, Bounded, Call, Content, Definition, Definitions, HostedTool, Intent,
+    Place, Request, Response,
 };
 use stockade_event::{
     Event, HostedToolSeen, Listed, ModelUsage, TextSeen, ToolCallSeen, ToolResultSeen,
 };
+use stockade_policy::Decision;
 use stockade_types::{
     CallEnd, ClaimSource, DecisionId, Host, ModelApi, ModelProvider, Port, RawText, Subject,
 };
@@ -23,6 +26,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Addressed, Carrier, Field,
+    pins::{self, Comparison, Fresh},
     said::Sayings,
     unpack::{Take, Unpack},
 };
@@ -46,7 +50,9 @@ struct Passing {
     started: Instant,
     first_byte: Option<Instant>,
     status: Option<u16>,
-    request: Side<Request>,
+    request: Side<Reading>,
+    /// Definitions that are compared before the request is whole.
+    fresh: Fresh,
     response: Side<Response>,
     /// What the request asks, once it was read.
     asked: Option<Asked>,
@@ -99,9 +105,32 @@ impl<R: Take> Side<R> {
     }
 }
 
-impl Take for Request {
+/// Who reads a request.
+struct Reading {
+    /// What it asks, until that was said.
+    request: Option<Request>,
+    definitions: Definitions,
+    /// What was read of these since the last time.
+    defined: Vec<Definition>,
+}
+
+impl Reading {
+    fn new(place: Place) -> Self {
+        Self {
+            definitions: Definitions::new(place.api),
+            request: Some(Request::new(place)),
+            defined: Vec::new(),
+        }
+    }
+}
+
+impl Take for Reading {
     fn take(&mut self, bytes: &[u8]) {
-        self.feed(bytes);
+        if let Some(request) = &mut self.request {
+            request.feed(bytes);
+        }
+        let defined = self.definitions.feed(bytes);
+        self.defined.extend(defined);
     }
 }
 
@@ -132,7 +161,7 @@ impl Tap {
         let body = if has_room {
             Unpack::new(
                 codings.map(|field: Field<'_>| field.value),
-                Request::new(place),
+                Reading::new(place),
             )
         } else {
             Err("too many calls at a time")
@@ -163,6 +192,11 @@ impl Tap {
                 body: None,
                 unread: (!has_room).then_some("too many calls at a time"),
             },
+            fresh: Fresh::new(
+                Arc::clone(&carrier.proxy.known),
+                pins::form(words(api).1),
+                (request.subject.clone(), decision),
+            ),
             asked: None,
             told: 0,
             unrecorded: Vec::new(),
@@ -183,9 +217,29 @@ impl Tap {
         self.0.is_some()
     }
 
-    /// Takes bytes of the body of the request.
+    /// Takes bytes of the body of the request; they may be passed on once [`Self::compared`] says so.
     pub(crate) fn request(&self, bytes: &[u8]) {
-        self.with(|passing| passing.request.feed(bytes));
+        self.with(|passing| {
+            passing.request.feed(bytes);
+            if let Some(reading) = passing.reading() {
+                let defined = std::mem::take(&mut reading.defined);
+                passing.fresh.add(defined);
+            }
+        });
+    }
+
+    /// Waits, where the request ends with what was read, until the tools that it defines were compared with
+    /// what is known of them.
+    ///
+    /// # Errors
+    /// The refusal, if the model may not read them.
+    pub(crate) async fn compared(&self) -> Result<(), Box<Decision>> {
+        let mut due = None;
+        self.with(|passing| due = passing.due());
+        match due {
+            Some(comparison) => comparison.done().await,
+            None => Ok(()),
+        }
     }
 
     /// Takes what matters of the head of the answer.
@@ -251,12 +305,36 @@ impl Drop for Passing {
 }
 
 impl Passing {
+    fn reading(&mut self) -> Option<&mut Reading> {
+        self.request.body.as_mut().and_then(Unpack::get_mut)
+    }
+
+    /// Returns what must be compared before more of the request is passed on.
+    fn due(&mut self) -> Option<Comparison> {
+        if self.fresh.is_over() {
+            return None;
+        }
+        let unread = self.request.unread;
+        let (has_ended, of_json) = match self.reading() {
+            Some(reading) => (
+                reading.definitions.has_ended(),
+                reading.definitions.unread().map(pins::unread),
+            ),
+            None => (false, None),
+        };
+        if !has_ended && unread.is_none() {
+            return None;
+        }
+        self.fresh
+            .end(of_json.or_else(|| unread.map(str::to_owned)))
+    }
+
     /// Says what the request asks, once: before anything of the answer is passed on.
     fn ask(&mut self) {
         if self.asked.is_some() {
             return;
         }
-        let asked = self.request.body.take().and_then(Unpack::into_inner);
+        let asked = self.reading().and_then(|reading| reading.request.take());
         let asked = asked.map(Request::finish).unwrap_or_default();
         for event in self.sayings.of_request(&asked) {
             let intent = match event {

@@ -7,6 +7,7 @@
 //! | `credentials` | what programs send in the place of credentials, and what servers get |
 //! | `content` | what is found in requests, and what becomes of it |
 //! | `calls` | calls of models, read while they pass |
+//! | `pins` | tools of servers in these, compared before a model reads them |
 //! | `unpack` | takes the codings of bodies off |
 //! | `otlp` | the receiver of what agents export about themselves |
 //! | `renewal` | requests for new tokens of logins, which are served here |
@@ -31,6 +32,7 @@ pub(crate) mod h2;
 mod head;
 mod meaning;
 pub(crate) mod otlp;
+mod pins;
 mod renewal;
 mod said;
 mod unpack;
@@ -44,3 +46,4 @@ pub(crate) use content::{Contents, Place, Searched};
 pub(crate) use credentials::{Credentials, Dressed, Uses, too_long};
 pub use credentials::{CredentialsError, HeldCredential};
 pub(crate) use head::{Addressed, Field, Fields, Head};
+pub(crate) use pins::Known;

@@ -26,8 +26,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, Connecting, Decided, FromSupervisor, HostProof, Protocol, Renewed, ToSupervisor, Token,
-    WireError, Word, frame, frame_length, is_end, message, spool::Spool,
+    Answer, Connecting, Decided, Defined, FromSupervisor, HostProof, Protocol, Renewed,
+    ToSupervisor, Token, WireError, Word, frame, frame_length, is_end, message, spool::Spool,
 };
 use crate::limits::{
     ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
@@ -270,6 +270,30 @@ impl Client {
                 answer: Answer::Refused { reason, by },
                 ..
             } => Ok(Err(No { reason, by })),
+            _ => Err(Unanswered::Mismatch),
+        }
+    }
+
+    /// Has definitions of tools compared; the decision is the refusal. Waits as long as a question about
+    /// them can stand.
+    pub(crate) async fn compare(
+        &self,
+        defined: Defined,
+    ) -> Result<Option<Box<Decision>>, Unanswered> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let compare = ToSupervisor::Compare {
+            id,
+            defined: Box::new(defined),
+        };
+        let mut withdrawal = Withdrawal {
+            outbox: self.outbox.clone(),
+            id: Some(id),
+        };
+        let wait = ASK_WAIT.saturating_add(ASK_GRACE);
+        let answer = self.call_as(id, wait, &compare).await?;
+        withdrawal.id = None;
+        match answer {
+            FromSupervisor::Compared { refused, .. } => Ok(refused),
             _ => Err(Unanswered::Mismatch),
         }
     }

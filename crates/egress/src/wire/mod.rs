@@ -20,7 +20,8 @@ use stockade_agents::Intent;
 use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
 use stockade_types::{
-    Answerer, ApprovalId, DecisionId, DecisionRecord, Host, Port, RequestKind, RuleId, Subject,
+    Answerer, ApprovalId, DecisionId, DecisionRecord, Digest, Host, Port, RawText, RequestKind,
+    RuleId, Subject,
 };
 
 use crate::limits::FRAME_BYTES_MAX;
@@ -80,15 +81,51 @@ impl Decided {
                 decision: record,
                 id: None,
             },
-            // Of ports this process knows nothing; where it says so, it is a connection that it means.
-            RequestKind::Net | RequestKind::Port => Event::ConnectionDecided {
-                decision: record,
-                address: self.address,
-                sni: self.sni.clone(),
-                detail: self.detail.clone(),
-            },
+            // Of ports and definitions this process decides nothing; where it says so, it is a connection
+            // that it means.
+            RequestKind::Net | RequestKind::Port | RequestKind::Definition => {
+                Event::ConnectionDecided {
+                    decision: record,
+                    address: self.address,
+                    sni: self.sni.clone(),
+                    detail: self.detail.clone(),
+                }
+            }
         }
     }
+}
+
+/// Tools of servers as a request shows them to a model, those that are not known yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defined {
+    /// Whose form they were read in.
+    pub form: String,
+    /// The agent.
+    pub process: Subject,
+    /// The decision that allowed the request.
+    pub decision: DecisionId,
+    /// The definitions.
+    pub definitions: Vec<DefinitionSeen>,
+    /// Why there may be more of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
+}
+
+/// One definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefinitionSeen {
+    /// The server, by the name that the agent has for it.
+    pub server: RawText,
+    /// The tool, without the server; empty for what is said of the server itself.
+    pub tool: RawText,
+    /// SHA-256 of description and schema in one form.
+    pub digest: Digest,
+    /// These, if they are short enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<RawText>,
+    /// It has characters that nobody sees.
+    #[serde(default)]
+    pub is_hiding: bool,
 }
 
 /// What a server of SSH proved of itself on a connection of the session.
@@ -217,6 +254,15 @@ pub enum ToSupervisor {
         /// The decision with verdict ask.
         decision: Decision,
     },
+    /// May a model read these definitions? A person may have to be asked. Answered by
+    /// [`FromSupervisor::Compared`].
+    Compare {
+        /// Number of the request.
+        id: u64,
+        /// The definitions.
+        #[serde(flatten)]
+        defined: Box<Defined>,
+    },
     /// Does a request belong to a command that was approved or allowed? Nothing is used for it.
     /// Answered by [`FromSupervisor::Covered`].
     Covered {
@@ -257,7 +303,7 @@ pub enum ToSupervisor {
         /// What becomes of it.
         word: Word,
     },
-    /// The program that an [`ToSupervisor::Ask`] was for does not wait any more. Not answered.
+    /// The program that an [`ToSupervisor::Ask`] or [`ToSupervisor::Compare`] was for does not wait any more. Not answered.
     Withdraw {
         /// Number of that request.
         id: u64,
@@ -273,6 +319,7 @@ impl ToSupervisor {
             | Self::Record { id, .. }
             | Self::Claimed { id, .. }
             | Self::Ask { id, .. }
+            | Self::Compare { id, .. }
             | Self::Covered { id, .. }
             | Self::Proved { id, .. }
             | Self::Tokens { id, .. }
@@ -365,6 +412,14 @@ pub enum FromSupervisor {
         #[serde(flatten)]
         answer: Answer,
     },
+    /// Answers [`ToSupervisor::Compare`].
+    Compared {
+        /// Number of the request.
+        id: u64,
+        /// The refusal, if no model may read them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<Box<Decision>>,
+    },
     /// Answers [`ToSupervisor::Covered`].
     Covered {
         /// Number of the request.
@@ -410,6 +465,7 @@ impl FromSupervisor {
             | Self::Decided { id, .. }
             | Self::Recorded { id, .. }
             | Self::Answer { id, .. }
+            | Self::Compared { id, .. }
             | Self::Covered { id, .. }
             | Self::Noted { id }
             | Self::Tokens { id, .. }

@@ -144,7 +144,11 @@ impl Drop for Wish<'_> {
 fn needs_no_answer(decided: &Decided) -> bool {
     let of_network = match &decided.request {
         Request::Net(_) | Request::Http(_) | Request::Name(_) => true,
-        Request::Exec(_) | Request::File(_) | Request::Port(_) | Request::Tool(_) => false,
+        Request::Exec(_)
+        | Request::File(_)
+        | Request::Port(_)
+        | Request::Tool(_)
+        | Request::Definition(_) => false,
     };
     of_network && decided.decision.verdict == Verdict::Allow && decided.approvals.is_empty()
 }

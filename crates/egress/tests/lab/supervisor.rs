@@ -178,6 +178,8 @@ impl Supervisor {
                     FromSupervisor::Recorded { id, seq }
                 }
             }
+            // Nothing is known of any server in this lab.
+            ToSupervisor::Compare { id, .. } => FromSupervisor::Compared { id, refused: None },
             ToSupervisor::Covered { id, .. } => FromSupervisor::Covered {
                 id,
                 covered: self.state.covers.load(Ordering::SeqCst),

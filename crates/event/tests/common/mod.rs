@@ -4,7 +4,7 @@
 
 use stockade_event::{
     Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage, PlanStepSeen, Said,
-    SessionOutcome, Stamp, TextSeen, ToolCallSeen, ToolResultSeen, Usage,
+    SessionOutcome, Stamp, TextSeen, ToolCallSeen, ToolPin, ToolResultSeen, Usage,
 };
 use stockade_types::{
     Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
@@ -82,6 +82,7 @@ pub(crate) fn every_kind(text: &RawText) -> Vec<Event> {
     events.extend(watched(text));
     events.push(called(text));
     events.extend(said(text));
+    events.push(pinned(text));
     events
 }
 
@@ -231,6 +232,26 @@ fn called(text: &RawText) -> Event {
         first_byte_ms: Some(12),
         ended: CallEnd::Cut,
         unread: Some(text.display()),
+    }
+}
+
+/// Tools of a server that are known from here on.
+fn pinned(text: &RawText) -> Event {
+    Event::ToolsPinned {
+        process: subject(text),
+        learned_from: ClaimSource::Traffic,
+        decision: Some(DecisionId::new(7)),
+        server: text.clone(),
+        form: "messages".to_owned(),
+        tools: Listed {
+            count: u64::MAX,
+            first: vec![ToolPin {
+                tool: text.clone(),
+                digest: Digest::of(b"now"),
+                before: Some(Digest::of(b"was")),
+            }],
+        },
+        approval: None,
     }
 }
 

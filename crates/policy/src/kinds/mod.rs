@@ -16,6 +16,7 @@
 //! names every place that must handle it. `docs/howto/add-a-kind.md` walks through them.
 
 pub(crate) mod cedar;
+pub(crate) mod definition;
 pub(crate) mod exec;
 pub(crate) mod file;
 pub(crate) mod index;

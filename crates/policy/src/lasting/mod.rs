@@ -80,7 +80,8 @@ impl LastingRule {
             | RequestKind::Name
             | RequestKind::Call
             | RequestKind::Credential
-            | RequestKind::Tool => None,
+            | RequestKind::Tool
+            | RequestKind::Definition => None,
         }
     }
 
@@ -196,7 +197,10 @@ impl Request {
                 port: Port::new(WEB_PORTS[0])?,
                 subject: Subject::default(),
             })),
-            RequestKind::Call | RequestKind::Credential | RequestKind::Tool => None,
+            RequestKind::Call
+            | RequestKind::Credential
+            | RequestKind::Tool
+            | RequestKind::Definition => None,
         }
     }
 }

@@ -118,7 +118,8 @@ pub(super) fn candidates(request: &Request, width: Width) -> Vec<Open> {
         | Request::Net(_)
         | Request::Name(_)
         | Request::File(_)
-        | Request::Port(_) => {
+        | Request::Port(_)
+        | Request::Definition(_) => {
             let rule = LastingRule::for_target(request.kind(), &request.target());
             rule.map(Open::Fixed).into_iter().collect()
         }

@@ -82,7 +82,7 @@ pub(crate) fn decide(rules: &[Draft], request: &Request, given: &[Given]) -> Ans
             let found = found(rules, |rule| (file_patterns(rule, file), false));
             answer(&found, "", request, given)
         }
-        Request::Port(_) => panic!("no rule is about ports"),
+        Request::Port(_) | Request::Definition(_) => panic!("no rule is about these"),
         Request::Tool(_) => panic!("tools are compared in tests of their own"),
     }
 }

@@ -82,6 +82,7 @@ impl Kept {
             | Event::ToolCalled { .. }
             | Event::ToolReturned { .. }
             | Event::PlanChanged { .. }
+            | Event::ToolsPinned { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
             | Event::ClaimRepeated { .. }

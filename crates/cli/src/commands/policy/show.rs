@@ -228,6 +228,13 @@ fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     }
     let otlp = record.otlp.value;
     lines.put("record", format_args!("otlp = {otlp}"), &record.otlp)?;
+    for (name, setting) in [
+        ("changed", &settings.mcp.changed),
+        ("added", &settings.mcp.added),
+    ] {
+        let word = setting.value.as_str();
+        lines.put("mcp", format_args!("{name} = \"{word}\""), setting)?;
+    }
     let sessions = &settings.sessions;
     limit(lines, "sessions", "keep_for", sessions.keep_for.as_ref())?;
     limit(

@@ -178,6 +178,7 @@ impl Timeline {
             | Event::HttpDecided { decision } => self.denied(run, time, decision),
             // The summary says which ports there were, and what an answer let through is shown.
             Event::PortPublished { .. }
+            | Event::ToolsPinned { .. }
             | Event::ApprovalUsed { .. }
             | Event::CredentialUsed { .. }
             | Event::LoginRenewed { .. }

@@ -113,12 +113,7 @@ impl Tree {
                 let name = in_workspace(path, &self.life.workspace);
                 Node::new(Sort::Changed, envelope, &text).about(Some(name))
             }
-            Event::ApprovalRequested { decision, .. } => {
-                Node::new(Sort::Asked, envelope, &asked(decision))
-                    .explained(&safe(&decision.reason))
-                    .about(about(decision))
-                    .judged(Verdict::Ask)
-            }
+            Event::ApprovalRequested { decision, .. } => question(envelope, decision),
             Event::ExecDecided { decision }
             | Event::FileDenied { decision }
             | Event::CallRefused { decision }
@@ -142,6 +137,7 @@ impl Tree {
             | Event::FindingRaised { .. }
             | Event::ExecUnconfirmed { .. }
             | Event::PortPublished { .. }
+            | Event::ToolsPinned { .. }
             | Event::CredentialUsed { .. }
             | Event::LoginRenewed { .. } => {
                 let line = noted(envelope.time_unix_ns, event);
@@ -442,6 +438,14 @@ impl Tree {
         self.nodes.push(node);
         Some(self.nodes.len() - 1)
     }
+}
+
+/// Makes a leaf of a question.
+fn question(envelope: &Envelope, decision: &DecisionRecord) -> Node {
+    Node::new(Sort::Asked, envelope, &asked(decision))
+        .explained(&safe(&decision.reason))
+        .about(about(decision))
+        .judged(Verdict::Ask)
 }
 
 /// Makes a leaf of a change of the agent's plan.

@@ -287,7 +287,7 @@ async fn send(
         return unsent.into();
     }
     let mut body = Body::new(framing, Manner::Strict);
-    if content.denies() {
+    if content.denies() || tap.is_there() {
         return send_held(from, to, body, (pending, content, tap)).await;
     }
     if !body.is_done() && !pending.is_empty() {
@@ -332,8 +332,9 @@ fn searched(
     })
 }
 
-/// Sends a body of which no byte may leave that is part of a secret: what could still become one waits
-/// for what comes next.
+/// Sends a body of which no byte may leave that is part of a secret, so that what could still become one
+/// waits for what comes next; or that is a call of a model, so that its end waits for what is known of the
+/// tools in it.
 async fn send_held(
     mut from: Reader<'_>,
     mut to: Outgoing<'_, Addressed<Carried>>,
@@ -357,6 +358,16 @@ async fn send_held(
         held.append(&mut std::mem::replace(pending, beyond));
         if body.is_done() {
             content.finish();
+        }
+        if let Err(decision) = tap.compared().await {
+            return Sent::Refused(decision);
+        }
+        if !content.denies() {
+            if let Err(unsent) = to.write(&held).await {
+                return unsent.into();
+            }
+            held.clear();
+            continue;
         }
         if content.is_open() && held.len() > WAITING_BYTES_MAX {
             content.is_too_long();

@@ -125,6 +125,7 @@ async fn send(
             let more = left.checked_sub(count(passed));
             *left = more.ok_or(OTHER_LENGTH)?;
         }
+        body.compared().await.map_err(Outcome::Refused)?;
         let bytes = content.pass(bytes).map_err(Outcome::Refused)?;
         write(&mut to, &bytes, left).await?;
         // It fails for more than came, which is not said here.

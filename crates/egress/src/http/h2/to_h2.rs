@@ -109,6 +109,7 @@ async fn pass(
     while let Some(data) = body.data().await {
         let bytes: Bytes = data.map_err(|_| Sent::TakenBack)?;
         let passed = bytes.len();
+        body.compared().await.map_err(Sent::Refused)?;
         let bytes = content.pass(bytes).map_err(Sent::Refused)?;
         if !bytes.is_empty() {
             out.write(bytes).await?;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
+use stockade_policy::Decision;
 use tokio::time::timeout;
 
 use crate::{
@@ -93,6 +94,14 @@ impl Upload {
             self.tap.request(bytes);
         }
         data
+    }
+
+    /// Waits until what was read may be passed on.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) async fn compared(&self) -> Result<(), Box<Decision>> {
+        self.tap.compared().await
     }
 
     /// Says that so many bytes were passed on, so that as many more may come.

@@ -39,6 +39,7 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         Event::ProcessStarted { .. }
         | Event::ConnectionClosed { .. }
         | Event::PortPublished { .. }
+        | Event::ToolsPinned { .. }
         | Event::ApprovalDecided { .. }
         | Event::ApprovalUsed { .. }
         | Event::CredentialUsed { .. }
