@@ -56,22 +56,9 @@ impl Statement for Grant {
 /// whoever delivers the grant.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
-    /// The organisation that the machine belongs to.
-    pub org: &'a str,
-    /// The machine.
-    pub node: &'a str,
-    /// The session.
-    pub session: &'a SessionId,
-    /// The question.
-    pub approval: &'a ApprovalId,
-    /// What was drawn for it.
-    pub nonce: Nonce,
-    /// The exact request.
-    pub request: Digest,
-    /// The policy in force.
-    pub revision: Digest,
-    /// The text of the question, which the machine made itself.
-    pub rendered: Digest,
+    /// The question: of this machine and session, with the policy in force and the text that the machine
+    /// made itself.
+    pub ballot: Ballot<'a>,
     /// Who has to say yes.
     pub review: &'a Review,
     /// People who have no vote: who owns the session, the machine or the pipeline.
@@ -205,7 +192,7 @@ impl Asked<'_> {
             let count = grant.votes.len();
             return Err(GrantError::TooManyVotes { count });
         }
-        if self.directory.org != self.org || self.directory.not_after <= self.now {
+        if self.directory.org != self.ballot.org || self.directory.not_after <= self.now {
             return Err(GrantError::Directory);
         }
         if !self.requesters_are_known {
@@ -225,34 +212,22 @@ impl Asked<'_> {
     }
 
     fn is_about_this(&self, grant: &Grant) -> Result<(), GrantError> {
+        let own = &self.ballot;
         for (is_equal, what) in [
-            (grant.org == self.org, "organisation"),
-            (grant.node == self.node, "machine"),
-            (grant.session == *self.session, "session"),
-            (grant.approval == *self.approval, "question"),
-            (grant.nonce == self.nonce, "asking of the question"),
-            (grant.request == self.request, "request"),
-            (grant.revision == self.revision, "policy"),
-            (grant.rendered == self.rendered, "text"),
+            (grant.org == own.org, "organisation"),
+            (grant.node == own.node, "machine"),
+            (grant.session == *own.session, "session"),
+            (grant.approval == *own.approval, "question"),
+            (grant.nonce == own.nonce, "asking of the question"),
+            (grant.request == own.request, "request"),
+            (grant.revision == own.revision, "policy"),
+            (grant.rendered == own.rendered, "text"),
         ] {
             if !is_equal {
                 return Err(GrantError::Other(what));
             }
         }
         Ok(())
-    }
-
-    const fn ballot(&self) -> Ballot<'_> {
-        Ballot {
-            org: self.org,
-            node: self.node,
-            session: self.session,
-            approval: self.approval,
-            nonce: self.nonce,
-            request: self.request,
-            revision: self.revision,
-            rendered: self.rendered,
-        }
     }
 
     /// Checks all votes, and that they suffice; returns who said yes.
@@ -357,7 +332,7 @@ impl Asked<'_> {
         if vote.at.0 > self.now.0.saturating_add(AHEAD_MAX_MS) {
             return Err(VoteError::Time);
         }
-        Ok(self.ballot().check(vote, user, strength, self.party)?)
+        Ok(self.ballot.check(vote, user, strength, self.party)?)
     }
 }
 

@@ -264,14 +264,7 @@ impl Lab {
     /// Has the machine judge an envelope.
     pub(crate) fn judge(&self, envelope: &Envelope) -> Result<Granted, GrantError> {
         Asked {
-            org: "shop",
-            node: "n-1",
-            session: &self.session,
-            approval: &self.approval,
-            nonce: self.nonce,
-            request: self.request,
-            revision: self.revision,
-            rendered: self.rendered,
+            ballot: self.ballot(),
             review: &self.review,
             requesters: &self.requesters,
             requesters_are_known: self.requesters_are_known,

@@ -2,22 +2,25 @@
 
 use super::{Form, Moment, Told, quoted};
 
+/// What it tells, and what it says then; Qwen Code took this over.
+pub(super) const MOMENTS: [(&str, Moment); 9] = [
+    ("PreToolUse", Moment::Before(Told::Named)),
+    (
+        "PostToolUse",
+        Moment::After(Told::Named, &["tool_response"]),
+    ),
+    ("PostToolUseFailure", Moment::After(Told::Named, &["error"])),
+    ("UserPromptSubmit", Moment::Prompt),
+    ("SessionStart", Moment::Other),
+    ("SessionEnd", Moment::Other),
+    ("SubagentStart", Moment::Other),
+    ("SubagentStop", Moment::Other),
+    ("Stop", Moment::Other),
+];
+
 pub(super) const FORM: Form = Form {
     name: "claude",
-    moments: &[
-        ("PreToolUse", Moment::Before(Told::Named)),
-        (
-            "PostToolUse",
-            Moment::After(Told::Named, &["tool_response"]),
-        ),
-        ("PostToolUseFailure", Moment::After(Told::Named, &["error"])),
-        ("UserPromptSubmit", Moment::Prompt),
-        ("SessionStart", Moment::Other),
-        ("SessionEnd", Moment::Other),
-        ("SubagentStart", Moment::Other),
-        ("SubagentStop", Moment::Other),
-        ("Stop", Moment::Other),
-    ],
+    moments: &MOMENTS,
     deny,
 };
 

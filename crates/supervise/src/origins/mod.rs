@@ -293,22 +293,16 @@ impl Origins {
 
     /// Takes a claim that is in the record with number `seq`, and returns what has become known by it.
     pub(crate) fn claimed(&self, seq: u64, event: &Event, intent: Intent) -> Learned {
-        let Some(process) = event.subject().and_then(|subject| subject.id) else {
-            return Learned::default();
-        };
-        let mut state = lock(&self.state);
-        let own = self.number(&mut state, process, None);
-        let number = state.speaks_for(own, event);
-        let Some(region) = state.region(number, process, event) else {
-            return Learned::default();
-        };
-        let told = region.claimed(seq, event, intent);
-        state.note_told(own, number, seq);
-        state.told(number, seq, event, told)
+        self.learn(seq, event, |region| region.claimed(seq, event, intent))
     }
 
     /// Takes a claim that is in the record as event `claim` already, from another source.
     pub(crate) fn repeated(&self, claim: u64, event: &Event, intent: Intent) -> Learned {
+        self.learn(claim, event, |region| region.repeated(claim, event, intent))
+    }
+
+    /// Has the region in which a claim is made take it; the record has it as event `seq`.
+    fn learn(&self, seq: u64, event: &Event, take: impl FnOnce(&mut Region) -> Told) -> Learned {
         let Some(process) = event.subject().and_then(|subject| subject.id) else {
             return Learned::default();
         };
@@ -318,9 +312,9 @@ impl Origins {
         let Some(region) = state.region(number, process, event) else {
             return Learned::default();
         };
-        let told = region.repeated(claim, event, intent);
-        state.note_told(own, number, claim);
-        state.told(number, claim, event, told)
+        let told = take(region);
+        state.note_told(own, number, seq);
+        state.told(number, seq, event, told)
     }
 
     /// Returns the scope of a process; `parent` is asked for it where the kernel does not keep it.

@@ -4,26 +4,8 @@ use stockade_types::ClaimSource;
 
 use super::*;
 
-fn exported(mut event: Event) -> Event {
-    if let Event::PromptSubmitted {
-        learned_from,
-        decision,
-        ..
-    }
-    | Event::ToolCalled {
-        learned_from,
-        decision,
-        ..
-    }
-    | Event::ToolReturned {
-        learned_from,
-        decision,
-        ..
-    } = &mut event
-    {
-        (*learned_from, *decision) = (ClaimSource::Otlp, None);
-    }
-    event
+fn exported(event: Event) -> Event {
+    sources::by(ClaimSource::Otlp, event)
 }
 
 /// An export after the effect names the call of a command, and never exactly.
