@@ -76,6 +76,7 @@ mod read_settings;
 mod read_workspace;
 mod request;
 mod request_path;
+mod review;
 mod rule;
 mod scope;
 mod settings;
@@ -122,6 +123,7 @@ pub use proxy::{ProxyAddress, ProxyExceptions, ProxySetting};
 pub use reaching::LooksFor;
 pub use read_network::LOOPBACK;
 pub use request::Request;
+pub use review::{BreakGlass, Review, ReviewError, Role, Stage, Strength};
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{

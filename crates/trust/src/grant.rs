@@ -1,7 +1,7 @@
 //! The statement that people have allowed what was asked, and how the machine that asked checks it.
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::Scope;
+use stockade_policy::{Review, Scope, Strength};
 use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     nonce::Nonce,
     passkey::RelyingParty,
     people::{Directory, User, UserId},
-    review::{Choice, Counted, Review, Standing, Strength},
+    standing::{Choice, Counted, Standing},
     vote::{Ballot, ProofError, Vote},
 };
 
@@ -247,7 +247,7 @@ impl Asked<'_> {
                 choice: vote.choice,
             });
         }
-        match self.review.standing(&counted) {
+        match Standing::of(self.review, &counted) {
             Standing::Granted => {
                 let yes = counted.into_iter();
                 let yes = yes.filter(|vote| vote.choice == Choice::Allow);

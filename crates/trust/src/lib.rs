@@ -12,7 +12,7 @@
 //! | `key` | public keys of Ed25519, and their ids |
 //! | `people` | who has which roles, passkeys and keys |
 //! | `passkey` | assertions of WebAuthn |
-//! | `review` | stages, and how votes stand |
+//! | `standing` | how the votes on a review stand |
 //! | `vote` | one vote, and what it binds |
 //! | `grant` | the statement about a question, and its check |
 //!
@@ -26,7 +26,7 @@ mod key;
 mod nonce;
 mod passkey;
 mod people;
-mod review;
+mod standing;
 mod vote;
 
 pub use envelope::{Envelope, EnvelopeError, Keys, Statement};
@@ -34,6 +34,7 @@ pub use grant::{Asked, Grant, GrantError, Granted, VoteError};
 pub use key::{KeyId, PublicKey, SecretKey};
 pub use nonce::Nonce;
 pub use passkey::{Algorithm, Assertion, Passkey, PasskeyError, RelyingParty};
-pub use people::{Directory, Role, User, UserId};
-pub use review::{BreakGlass, Choice, Counted, Review, ReviewError, Stage, Standing, Strength};
+pub use people::{Directory, User, UserId};
+pub use standing::{Choice, Counted, Standing};
+pub use stockade_policy::{BreakGlass, Review, ReviewError, Role, Stage, Strength};
 pub use vote::{Ballot, Proof, ProofError, Vote};

@@ -2,6 +2,7 @@
 //! takes a newer one only under the organisation's signature.
 
 use serde::{Deserialize, Serialize};
+use stockade_policy::Role;
 use stockade_types::UnixMillis;
 
 use crate::{envelope::Statement, key::PublicKey, passkey::Passkey};
@@ -10,11 +11,6 @@ use crate::{envelope::Statement, key::PublicKey, passkey::Passkey};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub String);
-
-/// A role, for example `security`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Role(pub String);
 
 /// A person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! One vote, and what it binds.
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::Scope;
+use stockade_policy::{Scope, Strength};
 use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     nonce::Nonce,
     passkey::{Assertion, PasskeyError, RelyingParty},
     people::{User, UserId},
-    review::{Choice, Strength},
+    standing::Choice,
 };
 
 /// A vote.

@@ -1,26 +1,20 @@
-//! Who has to say yes: stages with roles, and how votes stand.
+//! Who has to say yes: people in roles, stage by stage. How their votes stand is counted in `trust`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::Scope;
 
-use crate::people::{Role, UserId};
+use crate::Scope;
 
 /// Paths of a review, stages of a path, and votes that a stage can need: more than people go through.
 const PATHS_MAX: usize = 8;
 const STAGES_MAX: usize = 8;
 const NEED_MAX: u32 = 16;
 
-/// Yes or no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Choice {
-    /// It may happen.
-    Allow,
-    /// It must not.
-    Deny,
-}
+/// A role, for example `security`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Role(pub String);
 
 /// How a vote has to be proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,31 +83,9 @@ pub enum ReviewError {
     /// A stage needs nobody.
     #[error("stage `{0}`: `need` and `veto` are at least 1")]
     NeedsNobody(String),
-    /// Two stages have one name and are not the same.
-    #[error("stage `{0}` is there twice, and not the same")]
+    /// A path has a stage twice, or two stages have one name and are not the same.
+    #[error("stage `{0}` is there twice in one path, or is not the same in all")]
     Twice(String),
-}
-
-/// A vote that counts: it was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// Who.
-    pub user: UserId,
-    /// For which stage.
-    pub stage: String,
-    /// What.
-    pub choice: Choice,
-}
-
-/// How votes stand. A person has one vote in a case, so different stages are answered by different people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing<'r> {
-    /// These stages wait for votes; of each path its first that is not complete.
-    Open(Vec<&'r Stage>),
-    /// A path is complete.
-    Granted,
-    /// A stage has as many votes against it as deny.
-    Denied(&'r Stage),
 }
 
 impl Review {
@@ -145,10 +117,9 @@ impl Review {
             }
         }
         for path in &self.paths {
-            let names: BTreeSet<&str> = path.iter().map(|stage| stage.name.as_str()).collect();
-            if names.len() < path.len() {
-                let twice = path.iter().map(|stage| stage.name.clone()).next();
-                return Err(ReviewError::Twice(twice.unwrap_or_default()));
+            let mut names = BTreeSet::new();
+            if let Some(twice) = path.iter().find(|stage| !names.insert(&stage.name)) {
+                return Err(ReviewError::Twice(twice.name.clone()));
             }
         }
         Ok(())
@@ -159,34 +130,8 @@ impl Review {
         self.stages().find(|stage| stage.name == name)
     }
 
-    fn stages(&self) -> impl Iterator<Item = &Stage> {
+    /// Iterates over the stages of all paths; one that two paths have comes twice.
+    pub fn stages(&self) -> impl Iterator<Item = &Stage> {
         self.paths.iter().flatten()
-    }
-
-    /// Says how votes stand. A person's first vote is the only one that counts.
-    pub fn standing(&self, votes: &[Counted]) -> Standing<'_> {
-        let mut voters: BTreeMap<&UserId, &Counted> = BTreeMap::new();
-        for vote in votes {
-            voters.entry(&vote.user).or_insert(vote);
-        }
-        let count = |stage: &Stage, choice: Choice| {
-            let of_stage = voters.values().filter(|vote| vote.stage == stage.name);
-            of_stage.filter(|vote| vote.choice == choice).count()
-        };
-        let reaches =
-            |count: usize, need: u32| u32::try_from(count).is_ok_and(|count| count >= need);
-        let is_vetoed = |stage: &&Stage| reaches(count(stage, Choice::Deny), stage.veto);
-        if let Some(stage) = self.stages().find(is_vetoed) {
-            return Standing::Denied(stage);
-        }
-        let mut open = Vec::new();
-        for path in &self.paths {
-            let is_complete = |stage: &&Stage| reaches(count(stage, Choice::Allow), stage.need);
-            match path.iter().find(|stage| !is_complete(stage)) {
-                Some(stage) => open.push(stage),
-                None => return Standing::Granted,
-            }
-        }
-        Standing::Open(open)
     }
 }
