@@ -152,7 +152,7 @@ impl Desk {
                 "the rule has no one to ask",
             ));
         };
-        let Some(id) = state.fresh_id() else {
+        let Some(names) = state.fresh_names() else {
             return Entered::Done(Outcome::refused(
                 None,
                 Circumstance::Desk,
@@ -160,7 +160,8 @@ impl Desk {
             ));
         };
         let span = stage.expires;
-        let question = Arc::new(self.question(id.clone(), asker, (now, span)));
+        let id = names.0.clone();
+        let question = Arc::new(self.question(names, asker, (now, span)));
         let begun = Instant::now();
         let deadline = begun.checked_add(span.duration()).unwrap_or(begun);
         state.prompts.push_back(now);

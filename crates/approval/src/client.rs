@@ -14,7 +14,7 @@ use super::{
     inbox::{InboxError, open_private, short_path},
     protocol::{Command, FRAME_BYTES_MAX, FrameError, Frames, QuestionLine, Reply, line_of},
     question::{Answer, Settled},
-    shown::QuestionView,
+    view::QuestionView,
 };
 
 /// How long a supervisor may take for an answer: it writes to the disk before it replies.

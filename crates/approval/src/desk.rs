@@ -8,6 +8,7 @@ use std::{
 
 use stockade_policy::{Approvals, ListedGrant, Request};
 use stockade_secrets::hide;
+use stockade_trust::Nonce;
 use stockade_types::{
     Answerer, ApprovalId, AskMode, Circumstance, Digest, Person, RawText, Span, UnixMillis, Verdict,
 };
@@ -15,8 +16,8 @@ use stockade_types::{
 use super::{
     exchange::{AnswerError, Asker, DeskEvent, Outcome},
     question::{Answer, Question, Settled},
-    shown::QuestionView,
     state::{Phase, State},
+    view::QuestionView,
 };
 
 /// The reason that the asking program reads if a person wants no more such questions.
@@ -122,12 +123,13 @@ impl Desk {
     /// Makes a question from a request.
     pub(super) fn question(
         &self,
-        id: ApprovalId,
+        (id, nonce): (ApprovalId, Nonce),
         asker: &Asker<'_>,
         (now, expires): (UnixMillis, Span),
     ) -> Question {
         Question {
             id,
+            nonce,
             request: asker.request.clone(),
             decision: asker.decision.clone(),
             decision_id: asker.decision_id,

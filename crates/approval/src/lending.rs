@@ -43,9 +43,10 @@ impl Desk {
                 })
             }
             CoveredBy::Rule(rule) => {
-                let id = self.lock().fresh_id()?;
+                let names = self.lock().fresh_names()?;
+                let id = names.0.clone();
                 let span = asker.decision.stage.as_ref()?.expires;
-                let question = self.question(id.clone(), asker, (self.now(), span));
+                let question = self.question(names, asker, (self.now(), span));
                 let scope = Scope::Once;
                 let by = Answerer::Rule(rule.clone());
                 let answer = Answer::Allow { scope };

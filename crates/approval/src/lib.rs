@@ -11,21 +11,18 @@
 mod asking;
 mod client;
 mod covered;
-mod describe;
 mod desk;
 mod exchange;
 mod inbox;
 mod lending;
-mod patience;
 mod peer;
 mod protocol;
 mod question;
 mod settling;
-mod shown;
 mod state;
 #[cfg(test)]
 mod tests;
-pub mod tool_call;
+mod view;
 
 pub use asking::WAIT_SLICE;
 pub use client::{Client, ClientError};
@@ -36,4 +33,5 @@ pub use inbox::{Inbox, InboxError, InboxOptions};
 pub use peer::Peer;
 pub use protocol::{QuestionLine, Reply, SOCKET_NAME};
 pub use question::{Answer, Question, Settled};
-pub use shown::{Lasting, QuestionView, Row, Shown};
+pub use stockade_shown::{Row, Shown};
+pub use view::{Lasting, QuestionView};

@@ -11,7 +11,7 @@ use stockade_types::{ApprovalId, UnixMillis};
 
 use super::{
     question::{Answer, Settled},
-    shown::QuestionView,
+    view::QuestionView,
 };
 
 /// Name of the socket in a session's directory.

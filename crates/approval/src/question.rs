@@ -1,19 +1,22 @@
 //! One question and its answer.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
-use stockade_policy::{Below, Decision, LastingRule, Request, Scope};
+use stockade_policy::{Decision, LastingRule, Request, Scope};
+use stockade_shown::{Grounds, Matter};
+use stockade_trust::Nonce;
 use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, UnixMillis};
 
-use super::patience;
-
-/// Most uses of one counted grant: a person who wants more means the session.
-pub(super) const USES_MAX: u32 = 100;
+use super::view::{Lasting, QuestionView};
 
 /// One request that waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Names the approval.
     pub id: ApprovalId,
+    /// Drawn for this question alone: an answer that came from outside names it.
+    pub nonce: Nonce,
     /// What is asked for, exactly.
     pub request: Request,
     /// The decision that asked.
@@ -37,39 +40,37 @@ pub struct Question {
 }
 
 impl Question {
-    /// Returns the widest scope that may be granted, or `None` if none may.
-    ///
-    /// A program without a digest is known only by its path, so no grant may outlive counted uses.
-    pub fn scope_max(&self) -> Option<Scope> {
-        let max = self.decision.stage.as_ref()?.scope_max;
-        let anonymous = matches!(&self.request, Request::Exec(exec) if !exec.is_known_by_content());
-        Some(match max {
-            Scope::Session if anonymous => Scope::Uses(USES_MAX),
-            Scope::Until(_) if anonymous => Scope::Once,
-            Scope::Uses(n) => Scope::Uses(n.min(USES_MAX)),
-            other => other,
-        })
+    /// Returns what it is about.
+    pub fn matter(&self) -> Matter<'_> {
+        Matter {
+            request: &self.request,
+            grounds: Cow::Owned(Grounds::of(&self.decision)),
+            agent: &self.agent,
+            intent: self.intent.as_deref(),
+            asked: self.asked,
+            expires: self.expires,
+        }
     }
 
-    /// Returns the requests that the answer `paths` covers, if it may be given.
-    pub fn paths(&self) -> Option<Below> {
-        self.request.below().filter(|_| self.offers(Scope::Paths))
-    }
-
-    /// Returns when the program that asks usually gives up, if that is known and comes before the
-    /// question expires.
-    pub fn gives_up(&self) -> Option<UnixMillis> {
-        let patience = patience::of(&self.request)?;
-        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let end = UnixMillis(self.asked.0.saturating_add(millis));
-        (end < self.expires).then_some(end)
-    }
-
-    /// Returns whether an answer may have the scope `scope`.
-    pub fn offers(&self, scope: Scope) -> bool {
-        let bounded = !matches!(scope, Scope::Uses(n) if n > USES_MAX);
-        let exists = scope != Scope::Paths || self.request.below().is_some();
-        bounded && exists && self.scope_max().is_some_and(|max| scope.is_within(max))
+    /// Returns what a terminal or another program needs in order to show the question.
+    pub fn view(&self, waiting: u32) -> QuestionView {
+        let matter = self.matter();
+        QuestionView {
+            id: self.id.clone(),
+            agent: self.agent.clone(),
+            asked: self.asked,
+            expires: self.expires,
+            gives_up: matter.gives_up(),
+            waiting,
+            scope_max: matter.scope_max(),
+            paths: matter.paths().map(|below| below.to_string()),
+            lasting: self.lasting.clone().map(|rule| Lasting {
+                rule,
+                workspace: self.workspace.clone(),
+            }),
+            request_digest: self.request.digest(),
+            shown: matter.shown(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use stockade_policy::{Grants, Reviewer, Scope};
+use stockade_trust::Nonce;
 use stockade_types::{ApprovalId, Circumstance, UnixMillis, Verdict};
 
 use super::{
@@ -121,7 +122,14 @@ impl State {
         None
     }
 
-    pub(super) fn fresh_id(&self) -> Option<ApprovalId> {
+    /// Draws what names a new question: its id, and the nonce that no other question has.
+    pub(super) fn fresh_names(&self) -> Option<(ApprovalId, Nonce)> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).ok()?;
+        Some((self.fresh_id()?, Nonce::new(nonce)))
+    }
+
+    fn fresh_id(&self) -> Option<ApprovalId> {
         (0..ID_ATTEMPTS_MAX).find_map(|_| {
             let id = ApprovalId::from_random(getrandom::u32().ok()?);
             let used = self.entries.contains_key(&id)
@@ -200,8 +208,9 @@ impl Question {
         if now >= self.expires {
             return Err(AnswerError::Expired(self.id.clone()));
         }
-        if !self.offers(scope) {
-            let max = self.scope_max().unwrap_or(Scope::Once);
+        let matter = self.matter();
+        if !matter.offers(scope) {
+            let max = matter.scope_max().unwrap_or(Scope::Once);
             return Err(AnswerError::TooWide { asked: scope, max });
         }
         if matches!(scope, Scope::Until(end) if end <= now) {

@@ -7,6 +7,7 @@ mod corpus;
 mod grants;
 mod oracle;
 mod problems;
+mod published;
 mod revisions;
 mod tools;
 mod warnings;

@@ -43,7 +43,7 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
                     &question.request,
                     &question.decision,
                 ),
-                shown: question.shown().to_string(),
+                shown: question.matter().shown().to_string(),
                 request_digest: question.request.digest(),
                 expires: question.expires,
             },

@@ -11,6 +11,11 @@ impl Secrets {
     ///
     /// Where it cannot be told where a secret ends, more of the text is replaced, never less.
     pub fn hide(&self, text: &[u8]) -> Option<Vec<u8>> {
+        self.hide_as(text, |found| format!("[{}:{}]", found.kind, found.mark))
+    }
+
+    /// As [`Self::hide`], with other words in the place of each secret.
+    pub(crate) fn hide_as(&self, text: &[u8], words: fn(&Finding) -> String) -> Option<Vec<u8>> {
         let found = self.find(text);
         if found.is_empty() {
             return None;
@@ -22,8 +27,7 @@ impl Secrets {
                 continue;
             };
             shown.extend_from_slice(before);
-            let what = format!("[{}:{}]", finding.kind, finding.mark);
-            shown.extend_from_slice(what.as_bytes());
+            shown.extend_from_slice(words(finding).as_bytes());
             read = at + bytes_of(finding, text.get(at..).unwrap_or_default());
         }
         shown.extend_from_slice(text.get(read..).unwrap_or_default());

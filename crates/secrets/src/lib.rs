@@ -31,7 +31,7 @@ use self::{
     rules::{Is, TEXT_BYTES_MAX, key_block, token, word},
 };
 
-pub use words::{hide, hide_words};
+pub use words::{hide, hide_alike, hide_words};
 
 /// Bytes of a text of the session that are looked for: more of it would only make what is kept longer.
 const OWN_BYTES_MAX: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use aho_corasick::AhoCorasickKind;
 use stockade_types::RawText;
 
-use super::{Secrets, forms::Form};
+use super::{Finding, Secrets, forms::Form};
 
 /// Stands for what has no known form.
 const HIDDEN: &[u8] = b"(hidden)";
@@ -20,11 +20,21 @@ const SCHEMES: [&[u8]; 4] = [b"bearer ", b"basic ", b"token ", b"digest "];
 /// of a known form, and `(hidden)` for passwords in addresses and for values of `Authorization` and the
 /// like. `None` where there is none. Marks are the same in all of a process.
 pub fn hide(text: &RawText) -> Option<RawText> {
+    hide_as(text, |found| format!("[{}:{}]", found.kind, found.mark))
+}
+
+/// As [`hide`], but without the number that tells one secret from another, such as `[github-token]`: so
+/// the text is the same wherever it is made.
+pub fn hide_alike(text: &RawText) -> Option<RawText> {
+    hide_as(text, |found| format!("[{}]", found.kind))
+}
+
+fn hide_as(text: &RawText, words: fn(&Finding) -> String) -> Option<RawText> {
     let bytes = text.as_bytes();
     let Some(secrets) = known() else {
         return Some(RawText::from_bytes(HIDDEN));
     };
-    let found = secrets.hide(bytes);
+    let found = secrets.hide_as(bytes, words);
     let shown = without_passwords(found.as_deref().unwrap_or(bytes));
     let shown = without_fields(&shown);
     (shown != bytes).then(|| RawText::from_bytes(shown))

@@ -121,7 +121,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "pure-crates",
-        rule: "agents, event, policy, plan, detect and trust do no IO and read no clock, environment or randomness",
+        rule: "agents, event, policy, plan, detect, shown and trust do no IO and read no clock, environment or randomness",
         find: purity::impure,
     },
     Check {

@@ -12,6 +12,7 @@ const ENFORCEMENT: &[&str] = &[
     "egress",
     "policy",
     "approval",
+    "shown",
     "supervise",
     "runner",
 ];

@@ -449,7 +449,7 @@ fn hostile_text_is_shown_not_obeyed() {
     let hostile = ["git", "push\x1b[2J\u{202e}", "a b", "", "it's"];
     let ask = lab.ask(run(&hostile, Some(Digest::of(b"git"))), Scope::Session);
     let question = lab.pending(1).remove(0);
-    let shown = question.shown();
+    let shown = question.matter().shown();
     let text = shown.to_string();
     assert!(
         text.contains("git 'push\\u{1b}[2J\\u{202e}' 'a b' '' 'it'\\''s'"),
@@ -470,7 +470,7 @@ fn hostile_text_is_shown_not_obeyed() {
 fn a_question_says_what_and_why() {
     let lab = Lab::new(AskMode::Tty);
     let ask = lab.ask(connect("registry.test"), Scope::Session);
-    let text = lab.pending(1)[0].shown().to_string();
+    let text = lab.pending(1)[0].matter().shown().to_string();
     let expected = "\
 codex wants to
   connect   registry.test:443

@@ -1,6 +1,5 @@
 //! A desk with its own clock, for the tests of the desk and of its socket.
 
-mod describe;
 mod desk;
 mod golden;
 mod inbox;

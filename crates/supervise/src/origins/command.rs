@@ -1,6 +1,6 @@
 //! What the first process of a command executes, as tool calls name it.
 
-use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning};
+use stockade_shown::tool_call::{Meaning, looks_at_shell, meaning};
 use stockade_types::RawText;
 
 /// Bytes of a command line that is compared.

@@ -6,7 +6,7 @@ pub(super) mod wanted;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use stockade_approval::tool_call::{Meaning, looks_at_shell, meaning, starts_hook};
+use stockade_shown::tool_call::{Meaning, looks_at_shell, meaning, starts_hook};
 use stockade_event::{Envelope, Event, HostedToolSeen};
 use stockade_types::{Access, ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 

@@ -1,7 +1,7 @@
 //! How variables are shown: first those that change what many programs do; secrets are masked.
 
 use stockade_policy::{Variable, looks_secret};
-use stockade_secrets::hide;
+use stockade_secrets::hide_alike;
 use stockade_types::{Digest, RawText};
 
 /// Names that change what many programs do, the most important first; `*` matches any characters at
@@ -145,7 +145,7 @@ fn shown_value(name: &RawText, value: &RawText) -> RawText {
     if masked {
         return RawText::from("(hidden: its name or text looks like a secret)");
     }
-    shortened(&hide(value).unwrap_or_else(|| value.clone()))
+    shortened(&hide_alike(value).unwrap_or_else(|| value.clone()))
 }
 
 fn is_secret(name: &RawText) -> bool {

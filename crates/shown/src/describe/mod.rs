@@ -4,15 +4,14 @@ mod definition;
 mod variables;
 
 use stockade_policy::{Access, ExecRequest, FileRequest, Origin, Request, ToolRequest};
-use stockade_secrets::hide;
+use stockade_secrets::hide_alike;
 use stockade_types::{Host, RawText};
 
 use self::variables::Variables;
-use crate::tool_call::{self, Meaning, meaning};
-
-use super::{
-    question::Question,
-    shown::{Lasting, QuestionView, Row, Shown},
+use crate::{
+    canonical::Matter,
+    text::{Row, Shown},
+    tool_call::{self, Meaning, meaning},
 };
 
 /// Characters of a parent's command line: one line of a box of 80 columns. [?] shows all of it.
@@ -25,25 +24,25 @@ const ARGUMENT_CHARS_MAX: usize = 400;
 const LINE_END: char = '↵';
 const TAB: char = '⇥';
 
-impl Question {
+impl Matter<'_> {
     /// Returns the exact lines that a person sees, with every foreign character made visible.
     pub fn shown(&self) -> Shown {
         let mut text = Builder::default();
-        text.effect(&self.request);
-        text.addresses(&self.request, self.decision.terms.private);
+        text.effect(self.request);
+        text.addresses(self.request, self.grounds.private);
         text.subject(self);
         text.why(self);
-        if let Some(intent) = &self.intent {
-            let words = text.raw("the agent's own words", &RawText::from(intent.as_str()));
+        if let Some(intent) = self.intent {
+            let words = text.raw("the agent's own words", &RawText::from(intent));
             text.row(
                 "agent says",
                 format!("\"{words}\" (its own words, not checked)"),
             );
         }
         text.reach(self);
-        let agent = RawText::from(self.agent.as_str()).display();
+        let agent = RawText::from(self.agent).display();
         Shown {
-            title: match &self.request {
+            title: match self.request {
                 Request::Port(_) => format!("{agent}: a server listens"),
                 Request::Definition(_) => format!("{agent}: its model is to read other tools"),
                 Request::Exec(_)
@@ -56,26 +55,6 @@ impl Question {
             rows: text.rows,
             details: text.details,
             warnings: text.warnings,
-        }
-    }
-
-    /// Returns what a terminal or another program needs in order to show the question.
-    pub fn view(&self, waiting: u32) -> QuestionView {
-        QuestionView {
-            id: self.id.clone(),
-            agent: self.agent.clone(),
-            asked: self.asked,
-            expires: self.expires,
-            gives_up: self.gives_up(),
-            waiting,
-            scope_max: self.scope_max(),
-            paths: self.paths().map(|below| below.to_string()),
-            lasting: self.lasting.clone().map(|rule| Lasting {
-                rule,
-                workspace: self.workspace.clone(),
-            }),
-            request_digest: self.request.digest(),
-            shown: self.shown(),
         }
     }
 }
@@ -104,7 +83,7 @@ impl Builder {
     /// Hides secrets in `text` and escapes it, and warns if it has characters that a reader would not
     /// expect.
     fn raw(&mut self, what: &str, text: &RawText) -> String {
-        let hidden = hide(text);
+        let hidden = hide_alike(text);
         let text = hidden.as_ref().unwrap_or(text);
         let mut shown = String::new();
         let mut hidden = false;
@@ -326,7 +305,7 @@ impl Builder {
         }
     }
 
-    fn subject(&mut self, question: &Question) {
+    fn subject(&mut self, question: &Matter<'_>) {
         let subject = question.request.subject();
         let exe = self.raw("the asking program", &subject.exe);
         let (line, whole) = self.asking_command(&subject.argv);
@@ -396,8 +375,8 @@ impl Builder {
         }));
     }
 
-    fn why(&mut self, question: &Question) {
-        let decision = &question.decision;
+    fn why(&mut self, question: &Matter<'_>) {
+        let decision = &question.grounds;
         let rule = decision.rule.as_ref().map_or_else(
             || "no rule names it".to_owned(),
             |rule| match decision.origin {
@@ -421,7 +400,7 @@ impl Builder {
         }
     }
 
-    fn reach(&mut self, question: &Question) {
+    fn reach(&mut self, question: &Matter<'_>) {
         let Some(max) = question.scope_max() else {
             self.row(
                 "allow",
@@ -429,9 +408,9 @@ impl Builder {
             );
             return;
         };
-        self.row("once", once(&question.request).to_owned());
+        self.row("once", once(question.request).to_owned());
         if !max.is_exact() {
-            self.row("session", wide(&question.request));
+            self.row("session", wide(question.request));
         }
         if let Some(below) = question.paths() {
             let text = format!("any program here, {below}, with any query and content");
