@@ -1,5 +1,6 @@
 //! The state of a verification: what the next line must be.
 
+use serde::{Deserialize, Serialize};
 use stockade_types::{Digest, SessionId};
 
 use crate::{
@@ -18,7 +19,9 @@ const FAULTS_MAX: usize = 64;
 ///
 /// After a fault it continues from the file's own claims, so that one change causes one fault and
 /// not another in every line after it.
-pub(super) struct Checker {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Check {
     session: SessionId,
     key: VerifyingKey,
     /// Version of its format, once a line shows it.
@@ -49,6 +52,8 @@ pub(super) struct Checker {
 }
 
 /// An event whose number is not the next one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Pending {
     line: u64,
     seq: u64,
@@ -56,10 +61,27 @@ struct Pending {
 }
 
 /// Events that were missing from their place before `line`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Gap {
     line: u64,
     first: u64,
     last: u64,
+}
+
+/// What the lines so far came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// How many events there were.
+    pub events: u64,
+    /// Largest number of an event.
+    pub seq: u64,
+    /// The last event that a good signature covers.
+    pub signed: u64,
+    /// Chain value of the last line that counted.
+    pub chain: Digest,
+    /// Whether the signed end was there.
+    pub is_closed: bool,
 }
 
 /// The content of a record's fixed beginning.
@@ -69,7 +91,7 @@ enum Begin {
     Unreadable,
 }
 
-impl Checker {
+impl Check {
     pub(super) fn new(session: SessionId, key: VerifyingKey) -> Self {
         Self {
             session,
@@ -452,6 +474,28 @@ impl Checker {
         } else {
             self.more += 1;
         }
+    }
+
+    /// Returns what the lines so far came to.
+    pub(super) const fn so_far(&self) -> Checked {
+        Checked {
+            events: self.events,
+            seq: self.seq,
+            signed: self.signed,
+            chain: self.chain,
+            is_closed: self.closed,
+        }
+    }
+
+    /// Returns the faults so far; missing events are among them only at the end, because they may still
+    /// come in another place.
+    pub(super) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// Returns whether any fault or gap was found so far.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.faults.is_empty() || !self.gaps.is_empty()
     }
 
     /// Determines the result.

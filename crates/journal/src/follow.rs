@@ -40,6 +40,11 @@ impl Position {
     /// The beginning of a journal.
     pub const START: Self = Self(0);
 
+    /// The place after so many bytes.
+    pub(crate) const fn after(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the number of bytes before it.
     pub const fn bytes(self) -> u64 {
         self.0
@@ -174,7 +179,7 @@ impl Follower {
 
     /// Returns the place after everything that was returned; see [`follow`].
     pub const fn position(&self) -> Position {
-        Position(self.reader.offset())
+        Position::after(self.reader.offset())
     }
 
     /// Returns whether the supervisor of the session was still running at the last check.

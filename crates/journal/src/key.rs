@@ -15,6 +15,7 @@ use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags},
     io::Errno,
 };
+use serde::{Deserialize, Serialize};
 use stockade_types::Digest;
 use zeroize::Zeroizing;
 
@@ -212,7 +213,8 @@ impl fmt::Debug for SigningKey {
 }
 
 /// The public half of a [`SigningKey`], written as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct VerifyingKey(ed25519_dalek::VerifyingKey);
 
 impl VerifyingKey {
@@ -232,6 +234,20 @@ impl VerifyingKey {
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Digest::from_bytes(self.0.to_bytes()).fmt(f)
+    }
+}
+
+impl TryFrom<String> for VerifyingKey {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+impl From<VerifyingKey> for String {
+    fn from(key: VerifyingKey) -> Self {
+        key.to_string()
     }
 }
 

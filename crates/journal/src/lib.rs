@@ -20,6 +20,7 @@
 
 mod bound;
 mod check;
+mod checker;
 mod clock;
 mod compact;
 mod expand;
@@ -38,6 +39,8 @@ mod spool;
 mod verify;
 mod write;
 
+pub use check::Checked;
+pub use checker::{Checker, CheckerState, ResumeError};
 pub use clock::now;
 pub use compact::Entry;
 pub use follow::{FollowError, Followed, Follower, Position, follow};

@@ -5,7 +5,7 @@ use std::fmt;
 use stockade_types::{Digest, SessionId};
 
 /// What is wrong at one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// Bytes differ from what was written.
@@ -43,7 +43,7 @@ impl FaultKind {
 }
 
 /// One fault and where it is.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fault {
     /// Line of the journal, from 1; 0 for the head file.
     pub line: u64,

@@ -1,7 +1,7 @@
 //! Checks whether a journal is what was written.
 
 use std::{
-    io::{self, Read as _},
+    io::{self, BufRead as _, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -9,8 +9,8 @@ use stockade_types::SessionId;
 
 use crate::{
     VerifyingKey,
-    check::Checker,
-    format::{Found, LINE_BYTES_MAX, next_line, open_plain},
+    checker::Checker,
+    format::{LINE_BYTES_MAX, open_plain},
     layout::{HEAD_FILE, JOURNAL_FILE, SPOOL_FILE},
     pack::Journaled,
     read::left_events,
@@ -90,15 +90,11 @@ pub fn verify_with(
         }
         // Otherwise the signed end shows below what is missing.
     }
-    if let Some(head) = head {
-        checker.head_file(&head);
-    }
     let left = left_events(dir).map_err(|source| VerifyError::Io {
         path: dir.join(SPOOL_FILE),
         source,
     })?;
-    checker.left(left.len());
-    Ok(checker.finish())
+    Ok(checker.finish(head.as_deref(), left.len()))
 }
 
 fn lines(
@@ -107,21 +103,22 @@ fn lines(
     report: &mut dyn FnMut(Progress),
 ) -> io::Result<()> {
     let bytes_total = from.size()?;
-    let mut buffer = Vec::new();
-    let mut bytes = 0_u64;
-    let mut number = 0_u64;
+    let mut reported = 0;
     loop {
-        let found = next_line(&mut from, &mut buffer)?;
-        number += 1;
-        bytes = bytes.saturating_add(u64::try_from(buffer.len()).unwrap_or(u64::MAX) + 1);
-        match found {
-            Found::End => break,
-            Found::Torn { bytes } => checker.torn(number, bytes),
-            Found::TooLong { .. } => checker.foreign_line(number),
-            Found::Whole if number == 1 => checker.header(&buffer),
-            Found::Whole => checker.line(number, &buffer),
+        let read = match from.fill_buf() {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if read.is_empty() {
+            break;
         }
-        if number.is_multiple_of(LINES_PER_REPORT) {
+        checker.feed(read);
+        let count = read.len();
+        from.consume(count);
+        if checker.lines() / LINES_PER_REPORT > reported {
+            reported = checker.lines() / LINES_PER_REPORT;
+            let bytes = checker.fed();
             report(Progress { bytes, bytes_total });
         }
     }

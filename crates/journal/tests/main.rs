@@ -9,5 +9,6 @@ mod full_disk;
 mod golden;
 mod killed;
 mod packed;
+mod pieces;
 mod spool;
 mod tampering;

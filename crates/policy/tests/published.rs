@@ -1,4 +1,5 @@
 //! Requests in the form in which they leave the machine.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -46,41 +47,48 @@ fn http(path: &str, shown: Option<&str>) -> Request {
     })
 }
 
-/// One request of every kind, with every field.
-fn every_kind() -> Vec<Request> {
-    let effect = |bound| Effect {
+fn effect(bound: EffectBound) -> Effect {
+    Effect {
         label: "to".to_owned(),
         text: RawText::from_bytes(b"good.test\n\xff"),
         bound,
-    };
+    }
+}
+
+fn exec() -> Request {
+    Request::Exec(ExecRequest {
+        program: RawText::from("/usr/bin/git"),
+        invoked_as: RawText::from("/tmp/git"),
+        aliases: vec!["git".to_owned()],
+        digest: Some(Digest::of(b"git")),
+        argv: vec![RawText::from("git"), RawText::from("push")],
+        cwd: RawText::from("/w"),
+        environment: vec![(RawText::from("A"), RawText::from("1"))],
+        differing: vec![
+            Variable {
+                name: RawText::from("A"),
+                value: Some(RawText::from("1")),
+            },
+            Variable {
+                name: RawText::from("B"),
+                value: None,
+            },
+        ],
+        involved: vec![Involved {
+            path: RawText::from("/lib/x"),
+            digest: None,
+        }],
+        effects: vec![effect(EffectBound::Always), effect(EffectBound::Exact)],
+        subject: subject(),
+    })
+}
+
+/// One request of every kind, with every field.
+fn every_kind() -> Vec<Request> {
     let port = Port::new(8080).unwrap();
     let tool = r#"{"a":"b","n":1}"#;
     vec![
-        Request::Exec(ExecRequest {
-            program: RawText::from("/usr/bin/git"),
-            invoked_as: RawText::from("/tmp/git"),
-            aliases: vec!["git".to_owned()],
-            digest: Some(Digest::of(b"git")),
-            argv: vec![RawText::from("git"), RawText::from("push")],
-            cwd: RawText::from("/w"),
-            environment: vec![(RawText::from("A"), RawText::from("1"))],
-            differing: vec![
-                Variable {
-                    name: RawText::from("A"),
-                    value: Some(RawText::from("1")),
-                },
-                Variable {
-                    name: RawText::from("B"),
-                    value: None,
-                },
-            ],
-            involved: vec![Involved {
-                path: RawText::from("/lib/x"),
-                digest: None,
-            }],
-            effects: vec![effect(EffectBound::Always), effect(EffectBound::Exact)],
-            subject: subject(),
-        }),
+        exec(),
         Request::Net(NetRequest {
             host: "192.0.2.1".parse().unwrap(),
             port,

@@ -4,8 +4,8 @@
 //! what the hook tells is about the region whose agent began it. Any other program that tells the same
 //! speaks for the scope that it is in, and for nothing outside of it.
 
-use stockade_shown::tool_call::{Meaning, meaning, starts_hook};
 use stockade_event::{Cause, Event};
+use stockade_shown::tool_call::{Meaning, meaning, starts_hook};
 use stockade_types::{ClaimSource, ProcessId, RawText};
 
 use super::{Number, Origins, State, calls::Region, lock};

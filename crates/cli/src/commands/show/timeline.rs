@@ -6,8 +6,8 @@ pub(super) mod wanted;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use stockade_shown::tool_call::{Meaning, looks_at_shell, meaning, starts_hook};
 use stockade_event::{Envelope, Event, HostedToolSeen};
+use stockade_shown::tool_call::{Meaning, looks_at_shell, meaning, starts_hook};
 use stockade_types::{Access, ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 
 use super::{
