@@ -30,6 +30,11 @@ impl PublicKey {
         KeyId(Digest::of(self.to_string().as_bytes()))
     }
 
+    /// Returns its 32 bytes.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     /// Tells whether the key signed `message`. Signatures that another form of the same key or message
     /// would fit are refused.
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {

@@ -1,0 +1,27 @@
+//! Bounds of what a server and a machine read of each other.
+
+/// Bytes of one piece of a journal, unpacked: a minute of a very busy session.
+pub const PIECE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one piece of a journal as it is sent; zstd makes no text longer by more than some bytes.
+pub const PIECE_SENT_BYTES_MAX: usize = PIECE_BYTES_MAX + (64 << 10);
+/// Bytes of every other request.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Bytes of an answer, and of a line of the stream down: a bundle is the largest.
+pub const ANSWER_BYTES_MAX: usize = 12 << 20;
+/// Bytes of a name, a version or another short word of a machine.
+pub const WORD_BYTES_MAX: usize = 256;
+/// Words in a list of facts.
+pub const WORDS_MAX: usize = 64;
+/// Sessions that one `hello` names; a machine with more names the live ones and the newest.
+pub const SESSIONS_MAX: usize = 4_096;
+/// Bytes of a reason or an error.
+pub const REASON_BYTES_MAX: usize = 4_096;
+/// How often the stream down says that it is there.
+pub const HEARTBEAT_MS: u64 = 15_000;
+/// How long a machine waits for the next line of the stream before it takes it for broken.
+pub const SILENCE_MS: u64 = 40_000;
+const _: () = assert!(SILENCE_MS > 2 * HEARTBEAT_MS);
+/// How long a machine's certificate is valid; it is renewed at half of that.
+pub const CERTIFICATE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long a token for enrolment is valid at most.
+pub const ENROL_TOKEN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;

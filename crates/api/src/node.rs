@@ -1,0 +1,281 @@
+//! The protocol of machines: HTTP/2 over TLS 1.3 with a certificate of the server's authority, JSON.
+//!
+//! | call | body → answer |
+//! |---|---|
+//! | `POST /node/v1/enrol` (without a certificate) | [`EnrolRequest`] → [`EnrolAnswer`] |
+//! | `POST /node/v1/cert` | – → [`CertificateAnswer`] |
+//! | `POST /node/v1/hello` | [`Hello`] → [`HelloAnswer`] |
+//! | `POST /node/v1/journals/{session}?offset=N` | whole lines → `Envelope` of a [`crate::Receipt`]; 409 with `expected`, 422, 429 with `retry_ms` |
+//! | `POST /node/v1/acks` | [`Ack`] → nothing |
+//! | `POST /node/v1/leave` | – → nothing |
+//! | `GET /node/v1/stream` | – → lines of [`Down`] |
+
+use serde::{Deserialize, Serialize};
+use stockade_trust::{Envelope, Keys, PublicKey, RelyingParty, UserId};
+use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
+
+use crate::NodeId;
+
+/// How Stockade is installed on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Install {
+    /// By a user, who can stop the agent of the machine and change its files.
+    User,
+    /// By root.
+    System,
+}
+
+/// What a machine says about itself; nothing of it is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Version of Stockade.
+    pub version: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Its own name.
+    pub hostname: String,
+    /// Tiers that work.
+    pub tiers: Vec<String>,
+    /// Guarantees that do not hold there.
+    pub guarantees_missing: Vec<String>,
+}
+
+/// A machine asks to belong to the organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The secret of the token.
+    pub secret: String,
+    /// What people call the machine.
+    pub name: String,
+    /// Its key.
+    pub key: PublicKey,
+    /// Signature of the key over [`crate::proof_message`], in base64url.
+    pub proof: String,
+    /// What it says about itself.
+    pub facts: Facts,
+    /// The public key of its journals, 64 hexadecimal digits.
+    pub journal_key: String,
+    /// How it is installed.
+    pub install: Install,
+}
+
+/// The machine belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolAnswer {
+    /// The organisation.
+    pub org: String,
+    /// Names the machine.
+    pub node: NodeId,
+    /// Its certificate and those above it, PEM.
+    pub certificate: String,
+    /// The certificate of the server's authority, PEM.
+    pub ca: String,
+    /// Who may sign what: `trust::Root`.
+    pub root: Option<Envelope>,
+    /// The people: `trust::Directory`.
+    pub directory: Envelope,
+    /// Keys of the server.
+    pub servers: Keys,
+    /// Where people vote.
+    pub party: RelyingParty,
+    /// Whose machine it is.
+    pub owner: Option<UserId>,
+    /// The policy in force.
+    pub bundle: Option<Envelope>,
+    /// The time of the server.
+    pub now: UnixMillis,
+}
+
+/// A new certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateAnswer {
+    /// The certificate and those above it, PEM.
+    pub certificate: String,
+    /// Until when it is valid.
+    pub not_after: UnixMillis,
+    /// The time of the server.
+    pub now: UnixMillis,
+}
+
+/// A session of which the machine has a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionHere {
+    /// Which.
+    pub session: SessionId,
+    /// How many bytes it has.
+    pub offset: u64,
+    /// Whether it runs.
+    pub live: bool,
+}
+
+/// The bundle that a machine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleHere {
+    /// The channel.
+    pub channel: String,
+    /// The serial.
+    pub serial: u64,
+    /// SHA-256 of its policy.
+    pub digest: Digest,
+}
+
+/// What a machine says first on each connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// What it says about itself.
+    pub facts: Facts,
+    /// Its sessions: those that run, and those whose journals the server does not have whole.
+    pub sessions: Vec<SessionHere>,
+    /// The bundle that it has.
+    pub bundle: Option<BundleHere>,
+    /// The serial of the directory that it has; 0 for none.
+    pub directory_serial: u64,
+    /// The time of the machine.
+    pub now: UnixMillis,
+}
+
+/// A place in the journal of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Which session.
+    pub session: SessionId,
+    /// How many bytes of it.
+    pub offset: u64,
+}
+
+/// What the server lacks, and what the machine lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloAnswer {
+    /// From where on the journals of these sessions are wanted.
+    pub wanted: Vec<Position>,
+    /// The bundle in force, if the machine has another one.
+    pub bundle: Option<Envelope>,
+    /// The people, if the machine has an older directory.
+    pub directory: Option<Envelope>,
+    /// The time of the server.
+    pub now: UnixMillis,
+}
+
+/// What became of a bundle on a machine, or in one of its sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ack {
+    /// The channel.
+    pub channel: String,
+    /// The serial.
+    pub serial: u64,
+    /// What became of it.
+    pub state: AckState,
+    /// Why it is not used.
+    pub error: Option<String>,
+    /// The session, if it is about one.
+    pub session: Option<SessionId>,
+}
+
+/// What became of a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckState {
+    /// It is verified, and on the disk of the machine: the next session runs under it.
+    Stored,
+    /// A session runs under it.
+    Active,
+    /// It is not used.
+    Failed,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Answered {
+    /// People have allowed it: `trust::Grant`, which the machine checks.
+    Granted {
+        /// The statement.
+        envelope: Envelope,
+    },
+    /// It is denied.
+    Denied {
+        /// Why.
+        reason: Option<String>,
+        /// Who denied it.
+        by: String,
+    },
+}
+
+/// How many of those who are asked have answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageStanding {
+    /// The stage.
+    pub name: String,
+    /// How many have said yes.
+    pub have: u32,
+    /// How many must.
+    pub need: u32,
+    /// Until when.
+    pub until: UnixMillis,
+}
+
+/// One line of the stream down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Down {
+    /// The connection is there.
+    Heartbeat {
+        /// The time of the server.
+        at: UnixMillis,
+    },
+    /// A bundle.
+    Bundle {
+        /// The statement.
+        envelope: Envelope,
+    },
+    /// The people.
+    Directory {
+        /// The statement.
+        envelope: Envelope,
+    },
+    /// A question is answered.
+    Answer {
+        /// The session.
+        session: SessionId,
+        /// The question.
+        approval: ApprovalId,
+        /// The answer.
+        answer: Answered,
+    },
+    /// Who is waited for.
+    Case {
+        /// The session.
+        session: SessionId,
+        /// The question.
+        approval: ApprovalId,
+        /// The stages that are open.
+        stages: Vec<StageStanding>,
+    },
+    /// An order: `crate::Order`.
+    Order {
+        /// The statement.
+        envelope: Envelope,
+    },
+    /// The journal of a session has to be sent again from `expected` on.
+    Resync {
+        /// The session.
+        session: SessionId,
+        /// How many bytes the server has.
+        expected: u64,
+    },
+    /// The server ends; connect again at a random time within this.
+    Restarting {
+        /// How long, in milliseconds.
+        spread_ms: u64,
+    },
+    /// The machine does not belong to the organisation any more.
+    Retired,
+}

@@ -1,0 +1,4 @@
+//! Tests of the protocol's types.
+#![allow(clippy::indexing_slicing, reason = "tests")]
+
+mod token;

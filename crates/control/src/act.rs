@@ -1,0 +1,207 @@
+//! What people do to the server, and machines with it: each is noted with the change that it makes.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use stockade_event::Event;
+use stockade_types::{Digest, ignored};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// The server began to serve.
+    #[serde(rename = "server.started")]
+    ServerStarted,
+    /// A link that works once was made.
+    #[serde(rename = "link.issued")]
+    LinkIssued,
+    /// A person was added.
+    #[serde(rename = "user.added")]
+    UserAdded,
+    /// A person may sign in and vote no more.
+    #[serde(rename = "user.removed")]
+    UserRemoved,
+    /// A person has signed in.
+    #[serde(rename = "user.signed_in")]
+    SignedIn,
+    /// A person has a new password or second factor.
+    #[serde(rename = "secret.set")]
+    SecretSet,
+    /// A person has a new passkey.
+    #[serde(rename = "passkey.added")]
+    PasskeyAdded,
+    /// A passkey counts no more.
+    #[serde(rename = "passkey.revoked")]
+    PasskeyRevoked,
+    /// A person has a new role.
+    #[serde(rename = "role.given")]
+    RoleGiven,
+    /// A person has a role no more.
+    #[serde(rename = "role.taken")]
+    RoleTaken,
+    /// A token for programs or for enrolment was made.
+    #[serde(rename = "token.issued")]
+    TokenIssued,
+    /// A machine belongs to the organisation.
+    #[serde(rename = "node.enrolled")]
+    NodeEnrolled,
+    /// A machine was not let in.
+    #[serde(rename = "node.refused")]
+    NodeRefused,
+    /// A machine does not belong to it any more.
+    #[serde(rename = "node.retired")]
+    NodeRetired,
+    /// A machine did what it must not.
+    #[serde(rename = "node.accused")]
+    NodeAccused,
+    /// The people were said anew to all machines.
+    #[serde(rename = "directory.published")]
+    DirectoryPublished,
+    /// A policy was said to all machines.
+    #[serde(rename = "bundle.published")]
+    BundlePublished,
+    /// A person has voted.
+    #[serde(rename = "vote.cast")]
+    VoteCast,
+    /// A grant was signed.
+    #[serde(rename = "grant.issued")]
+    GrantIssued,
+    /// An order was signed.
+    #[serde(rename = "order.given")]
+    OrderGiven,
+}
+
+/// One thing that happened, as it stands in the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// What.
+    pub action: Action,
+    /// Who did it: a person, a token, or nobody for the command line of the server.
+    pub by: Option<String>,
+    /// To whom or what: a person, a machine, a policy, a question.
+    pub about: Option<String>,
+    /// The machine.
+    pub node: Option<String>,
+    /// The session on it.
+    pub session: Option<String>,
+    /// The digest of what was signed or published.
+    pub digest: Option<Digest>,
+    /// More, for people.
+    pub detail: String,
+}
+
+impl Act {
+    /// Begins with what happened.
+    pub fn new(action: Action) -> Self {
+        Self {
+            action,
+            by: None,
+            about: None,
+            node: None,
+            session: None,
+            digest: None,
+            detail: String::new(),
+        }
+    }
+
+    /// Says who did it; an empty text is the command line of the server.
+    #[must_use]
+    pub fn by(mut self, who: &str) -> Self {
+        self.by = (!who.is_empty()).then(|| who.to_owned());
+        self
+    }
+
+    /// Says to whom or what.
+    #[must_use]
+    pub fn about(mut self, what: &str) -> Self {
+        self.about = (!what.is_empty()).then(|| what.to_owned());
+        self
+    }
+
+    /// Says on which machine.
+    #[must_use]
+    pub fn node(mut self, node: &str) -> Self {
+        self.node = Some(node.to_owned());
+        self
+    }
+
+    /// Says in which session.
+    #[must_use]
+    pub fn session(mut self, session: &str) -> Self {
+        self.session = Some(session.to_owned());
+        self
+    }
+
+    /// Says what was signed or published.
+    #[must_use]
+    pub fn digest(mut self, digest: Digest) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// Says more.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+}
+
+impl Act {
+    /// Makes the event of it.
+    pub(crate) fn event(&self) -> Event {
+        let mut detail = String::new();
+        let digest = self.digest.map(|digest| digest.to_string());
+        for (name, value) in [
+            ("about", &self.about),
+            ("node", &self.node),
+            ("session", &self.session),
+            ("digest", &digest),
+        ] {
+            if let Some(value) = value {
+                ignored(write!(detail, "{name}={value} "), "a text takes all");
+            }
+        }
+        detail.push_str(&self.detail);
+        Event::OperatorActed {
+            action: self.action.word(),
+            by: self.by.clone().unwrap_or_else(|| "command line".to_owned()),
+            detail,
+        }
+    }
+
+    /// Tells whether machines have to learn of it by a new directory of people.
+    pub(crate) const fn concerns_people(&self) -> bool {
+        match self.action {
+            Action::UserAdded
+            | Action::UserRemoved
+            | Action::PasskeyAdded
+            | Action::PasskeyRevoked
+            | Action::RoleGiven
+            | Action::RoleTaken => true,
+            Action::ServerStarted
+            | Action::LinkIssued
+            | Action::SignedIn
+            | Action::SecretSet
+            | Action::TokenIssued
+            | Action::NodeEnrolled
+            | Action::NodeRefused
+            | Action::NodeRetired
+            | Action::NodeAccused
+            | Action::DirectoryPublished
+            | Action::BundlePublished
+            | Action::VoteCast
+            | Action::GrantIssued
+            | Action::OrderGiven => false,
+        }
+    }
+}
+
+impl Action {
+    /// Returns its name in the record.
+    fn word(self) -> String {
+        let json = serde_json::to_value(self).ok();
+        let word = json.as_ref().and_then(serde_json::Value::as_str);
+        word.unwrap_or_default().to_owned()
+    }
+}

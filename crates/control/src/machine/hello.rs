@@ -1,0 +1,101 @@
+//! What a machine says first, and what becomes of bundles on it.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use stockade_api::{
+    Problem,
+    limits::{REASON_BYTES_MAX, SESSIONS_MAX, WORD_BYTES_MAX},
+    node::{Ack, Hello, HelloAnswer, Position},
+};
+use stockade_types::SessionId;
+
+use super::{
+    answer::{Machine, Read, Refused},
+    enrol::are_short,
+};
+use crate::{
+    Changed, Server,
+    clock::now,
+    state::{NodeRow, SessionKey},
+};
+
+/// `POST /node/v1/hello`.
+pub(super) async fn hello(
+    State(server): State<Arc<Server>>,
+    Machine(node): Machine,
+    Read(hello): Read<Hello>,
+) -> Result<Json<HelloAnswer>, Refused> {
+    if hello.sessions.len() > SESSIONS_MAX || !are_short(&hello.facts) {
+        let title = "more than 4096 sessions, or facts that are too long";
+        return Err(Refused::from(Problem::new(400, "hello", title)));
+    }
+    let now = now();
+    server.state.heard(&node.id, &hello, now).await?;
+    let live = hello.sessions.iter().filter(|here| here.live);
+    let live: Vec<SessionId> = live.map(|here| here.session.clone()).collect();
+    server.state.keep_live(&node.id, &live).await?;
+    let wanted = wanted(&server, &node, &hello).await?;
+    let bundle = server.state.newest_bundle_row().await?;
+    let has_bundle = |serial: u64| {
+        let here = hello.bundle.as_ref();
+        here.is_some_and(|here| here.serial >= serial)
+    };
+    let directory = server.directory_row().await?;
+    server.hub.changed(Changed::Node(node.id));
+    Ok(Json(HelloAnswer {
+        wanted,
+        bundle: bundle
+            .filter(|row| !has_bundle(row.serial))
+            .map(|row| row.envelope),
+        directory: (directory.serial > hello.directory_serial).then_some(directory.envelope),
+        now,
+    }))
+}
+
+/// Returns from where on journals are wanted: those that the server has less of than the machine. A journal
+/// that the server has more of was cut on the machine; its owner has to look at that.
+async fn wanted(server: &Server, node: &NodeRow, hello: &Hello) -> Result<Vec<Position>, Refused> {
+    let mut wanted = Vec::new();
+    for here in &hello.sessions {
+        let key = SessionKey {
+            node: node.id.clone(),
+            session: here.session.clone(),
+        };
+        let row = server.state.session(&key).await?;
+        let offset = row.as_ref().map_or(0, |row| row.stored.offset);
+        if offset > here.offset {
+            let detail = format!(
+                "its journal has {} bytes; the server has {offset} of it",
+                here.offset
+            );
+            let session = Some(&here.session);
+            server
+                .state
+                .accuse(&node.id, session, "journal-cut", &detail, now())
+                .await?;
+        } else if row.is_none_or(|row| row.fault.is_none()) && offset < here.offset {
+            wanted.push(Position {
+                session: here.session.clone(),
+                offset,
+            });
+        }
+    }
+    Ok(wanted)
+}
+
+/// `POST /node/v1/acks`.
+pub(super) async fn acknowledge(
+    State(server): State<Arc<Server>>,
+    Machine(node): Machine,
+    Read(ack): Read<Ack>,
+) -> Result<Json<()>, Refused> {
+    let error_length = ack.error.as_ref().map_or(0, String::len);
+    if ack.channel.len() > WORD_BYTES_MAX || error_length > REASON_BYTES_MAX {
+        let title = "`channel` has more than 256 bytes, or `error` more than 4096";
+        return Err(Refused::from(Problem::new(400, "ack", title)));
+    }
+    server.state.acknowledge(&node.id, &ack, now()).await?;
+    server.hub.changed(Changed::Node(node.id));
+    Ok(Json(()))
+}

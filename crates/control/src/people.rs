@@ -1,0 +1,69 @@
+//! The directory of people, as machines get it: signed, and said anew whenever it changes.
+
+use stockade_api::{NodeId, node::Down};
+use stockade_trust::Envelope;
+use stockade_types::{Digest, UnixMillis};
+
+use crate::{
+    Changed, ControlError, Server,
+    clock::now,
+    state::{DirectoryRow, to_json},
+};
+
+/// How long a directory is valid: a machine that hears nothing for longer believes no votes.
+const DIRECTORY_LASTS_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// After which time it is signed anew although nothing has changed.
+const DIRECTORY_RENEWED_MS: u64 = DIRECTORY_LASTS_MS / 2;
+
+impl Server {
+    /// Returns the directory as it is now.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written, or the directory cannot be signed.
+    pub async fn directory(&self) -> Result<Envelope, ControlError> {
+        Ok(self.directory_row().await?.envelope)
+    }
+
+    /// Returns the directory as it is now. If the people have changed since it was signed last, or that was
+    /// long ago, it is signed anew and said to all machines.
+    pub(crate) async fn directory_row(&self) -> Result<DirectoryRow, ControlError> {
+        let now = now();
+        let mut writing = self.state.write().await?;
+        let not_after = UnixMillis(now.0.saturating_add(DIRECTORY_LASTS_MS));
+        let directory = self.state.next_directory(&mut writing, not_after).await?;
+        let digest = Digest::of(to_json("people", &directory.people)?.as_bytes());
+        let newest = self.state.newest_directory(&mut writing).await?;
+        if let Some(row) = newest {
+            let is_fresh = now.0.saturating_sub(row.issued.0) < DIRECTORY_RENEWED_MS;
+            if row.digest == digest && is_fresh {
+                return Ok(row);
+            }
+        }
+        let row = DirectoryRow {
+            serial: directory.serial,
+            digest,
+            envelope: Envelope::seal(&directory, &[&self.keys.people])?,
+            issued: now,
+        };
+        let people = directory.people.len();
+        self.state.add_directory(&mut writing, &row, people).await?;
+        self.state.commit(writing).await?;
+        self.hub.send_all(&Down::Directory {
+            envelope: row.envelope.clone(),
+        });
+        self.hub.changed(Changed::People);
+        Ok(row)
+    }
+
+    /// Lets a machine belong to the organisation no more, and cuts it off.
+    ///
+    /// # Errors
+    /// When the state cannot be written. `Ok(false)` if it does not belong to it anyway.
+    pub async fn retire(&self, node: &NodeId, by: &str) -> Result<bool, ControlError> {
+        let is_done = self.state.retire(node, by, now()).await?;
+        self.hub.send(node, Down::Retired);
+        self.hub.hang_up(node);
+        self.hub.changed(Changed::Node(node.clone()));
+        Ok(is_done)
+    }
+}

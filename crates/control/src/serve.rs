@@ -1,0 +1,160 @@
+//! How the server begins and ends.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use stockade_api::node::Down;
+use stockade_types::ignored;
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    ControlError, Server,
+    act::{Act, Action},
+    authority::{Authority, ServerCertificate},
+    clock::now,
+    data::{DataDir, Running},
+    hub::Hub,
+    keys::SigningKeys,
+    listen::{self, Listening},
+    machine,
+    record::Record,
+    server::Report,
+    state::State,
+    web,
+};
+
+/// How long a server that ends waits for requests that are under way.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Within which time machines connect again after the server has ended.
+const RESTART_SPREAD_MS: u64 = 10_000;
+/// How often certificates are looked at.
+const RENEWAL: Duration = Duration::from_hours(1);
+
+/// What differs from the settings.
+#[derive(Default)]
+pub struct Options {
+    /// Where pages are served.
+    pub listen: Option<SocketAddr>,
+    /// Where machines are served.
+    pub node_listen: Option<SocketAddr>,
+    /// The certificate for pages and its key, PEM; without it the server's own authority vouches for them.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Takes what fails while the server runs on.
+    pub report: Option<Report>,
+}
+
+/// Serves the directory `path` until `stop` is ready; calls `ready` once it listens.
+///
+/// # Errors
+/// When there is no server in the directory, another one runs, or an address cannot be listened on.
+pub async fn serve(
+    path: &Path,
+    options: Options,
+    ready: impl FnOnce(&Server),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ControlError> {
+    let (data, settings) = DataDir::open(path)?;
+    let lease = data.lease()?;
+    let web = bind(options.listen.unwrap_or(settings.listen))?;
+    let node = bind(options.node_listen.unwrap_or(settings.node_listen))?;
+    let running = Running {
+        web: web.1,
+        node: node.1,
+    };
+    let keys = SigningKeys::load(&data.keys_path())?;
+    let authority = Arc::new(Authority::load(&data.keys_path(), &settings.org)?);
+    let state = State::open(&data.state_path(), &settings.org).await?;
+    data.note_running(&running)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let server = Arc::new(Server {
+        party: settings.party(running.web.port()),
+        data,
+        settings,
+        state,
+        hub: Hub::default(),
+        keys,
+        authority,
+        running,
+        gate: Semaphore::new(cores),
+        report: options.report,
+        over: watch::Sender::new(false),
+        _lease: lease,
+    });
+    server
+        .run(web.0, node.0, options.certificate, ready, stop)
+        .await
+}
+
+impl Server {
+    async fn run(
+        self: Arc<Self>,
+        web: TcpListener,
+        node: TcpListener,
+        certificate: Option<(PathBuf, PathBuf)>,
+        ready: impl FnOnce(&Self),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ControlError> {
+        let own = ServerCertificate::new(Arc::clone(&self.authority), &self.settings.host)?;
+        let own = Arc::new(own);
+        let node_tls = listen::node_tls(&self.authority, Arc::clone(&own))?;
+        let web_tls = listen::web_tls(&self.authority, Arc::clone(&own), certificate)?;
+        let machines = Listening::start(node, node_tls, machine::router(Arc::clone(&self)))?;
+        let pages = Listening::start(web, web_tls, web::router(Arc::clone(&self)))?;
+        let renewal = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(RENEWAL);
+            loop {
+                ticks.tick().await;
+                ignored(own.renew(), "the old one is valid for as long again");
+            }
+        });
+        self.begin().await?;
+        let record = self.record(Record::create(&self.data)?).await?;
+        let recording = tokio::spawn(Arc::clone(&self).keep_record(record));
+        ready(&self);
+        let mut over = self.ended();
+        tokio::select! {
+            () = stop => {}
+            _ = over.wait_for(|over| *over) => {}
+        }
+        self.hub.send_all(&Down::Restarting {
+            spread_ms: RESTART_SPREAD_MS,
+        });
+        for node in self.hub.connected() {
+            self.hub.hang_up(&node);
+        }
+        renewal.abort();
+        tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
+        self.end();
+        let ended = match recording.await {
+            Ok(recorded) => recorded.and_then(Record::finish),
+            Err(error) => Err(ControlError::Work(error.to_string())),
+        };
+        self.state.close().await;
+        ended
+    }
+
+    /// Notes that it serves.
+    async fn begin(&self) -> Result<(), ControlError> {
+        let mut writing = self.state.write().await?;
+        let act = Act::new(Action::ServerStarted)
+            .about(&self.settings.org)
+            .detail(format!(
+                "pages on {}, machines on {}",
+                self.running.web, self.running.node
+            ));
+        self.state.note(&mut writing, &act, now()).await?;
+        self.state.commit(writing).await
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ControlError> {
+    let failed = |source| ControlError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

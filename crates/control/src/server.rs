@@ -1,0 +1,92 @@
+//! The server: its parts.
+
+use std::sync::Arc;
+
+use stockade_trust::RelyingParty;
+use stockade_types::ignored;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinError, spawn_blocking},
+};
+
+use crate::{
+    ControlError,
+    authority::Authority,
+    data::{DataDir, Lease, Running, Settings},
+    hub::Hub,
+    keys::SigningKeys,
+    state::State,
+};
+
+/// Takes what fails while a server runs on.
+pub type Report = Box<dyn Fn(&ControlError) + Send + Sync>;
+
+/// The server.
+pub struct Server {
+    /// Its directory.
+    pub data: DataDir,
+    /// What it was told.
+    pub settings: Settings,
+    /// What it knows.
+    pub state: State,
+    /// Whom it tells.
+    pub hub: Hub,
+    /// Its keys.
+    pub keys: SigningKeys,
+    /// Its authority.
+    pub authority: Arc<Authority>,
+    /// Where people vote.
+    pub party: RelyingParty,
+    /// Where it listens.
+    pub running: Running,
+    /// How many blocking jobs may run at once: hashing and the disk never run on the reactor.
+    pub(crate) gate: Semaphore,
+    pub(crate) report: Option<Report>,
+    pub(crate) over: watch::Sender<bool>,
+    pub(crate) _lease: Lease,
+}
+
+impl std::fmt::Debug for Server {
+    /// Shows nothing of the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("data", &self.data)
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Returns what becomes true when the server ends.
+    pub(crate) fn ended(&self) -> watch::Receiver<bool> {
+        self.over.subscribe()
+    }
+
+    /// Ends the server.
+    pub(crate) fn end(&self) {
+        ignored(
+            self.over.send(true),
+            "it fails only if nothing runs any more",
+        );
+    }
+
+    /// Reports what failed to who runs the server.
+    pub(crate) fn failed(&self, error: &ControlError) {
+        if let Some(report) = &self.report {
+            report(error);
+        }
+    }
+
+    /// Runs what hashes, or waits for the disk, beside the reactor; no more at once than there are cores.
+    ///
+    /// # Errors
+    /// When it panics, or the server ends.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ControlError> {
+        let _place = self.gate.acquire().await;
+        let done = spawn_blocking(work).await;
+        done.map_err(|error: JoinError| ControlError::Work(error.to_string()))
+    }
+}

@@ -1,0 +1,157 @@
+//! What the server has said under its signatures: who may sign, who the people are, and the policy.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+use stockade_trust::Envelope;
+use stockade_types::{Digest, UnixMillis};
+
+use super::{State, Writing, from_json, millis, parsed, signed, to_json, unsigned};
+use crate::{
+    ControlError,
+    act::{Act, Action},
+};
+
+/// A directory of people that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryRow {
+    /// Grows by each change.
+    pub serial: u64,
+    /// SHA-256 of the people in it, by which a change is known.
+    pub digest: Digest,
+    /// The statement.
+    pub envelope: Envelope,
+    /// When it was signed.
+    pub issued: UnixMillis,
+}
+
+/// A policy that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleRow {
+    /// The channel.
+    pub channel: String,
+    /// Grows by each change.
+    pub serial: u64,
+    /// SHA-256 of its text.
+    pub digest: Digest,
+    /// The policy, TOML.
+    pub text: String,
+    /// The statement.
+    pub envelope: Envelope,
+    /// Who published it.
+    pub author: String,
+    /// Why, in that person's words.
+    pub message: String,
+    /// When.
+    pub published: UnixMillis,
+}
+
+impl State {
+    /// Returns who may sign what.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn newest_root(&self) -> Result<Option<Envelope>, ControlError> {
+        let failed = || ControlError::state("read the root");
+        let sql = "SELECT envelope FROM roots WHERE org_id = $1 ORDER BY version DESC LIMIT 1";
+        let row = sqlx::query(sql).bind(self.org()).fetch_optional(&self.pool);
+        let Some(row) = row.await.map_err(failed())? else {
+            return Ok(None);
+        };
+        let text: String = row.try_get(0).map_err(failed())?;
+        Ok(Some(from_json("the root", &text)?))
+    }
+
+    /// Returns the newest directory.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub(crate) async fn newest_directory(
+        &self,
+        reading: &mut Writing,
+    ) -> Result<Option<DirectoryRow>, ControlError> {
+        let failed = || ControlError::state("read the directory");
+        let sql = "SELECT serial, digest, envelope, issued FROM directories \
+                   WHERE org_id = $1 ORDER BY serial DESC LIMIT 1";
+        let row = sqlx::query(sql)
+            .bind(self.org())
+            .fetch_optional(&mut **reading);
+        let Some(row) = row.await.map_err(failed())? else {
+            return Ok(None);
+        };
+        let text = |index: usize| row.try_get::<String, _>(index).map_err(failed());
+        let number = |index: usize| row.try_get::<i64, _>(index).map_err(failed());
+        Ok(Some(DirectoryRow {
+            serial: unsigned(number(0)?),
+            digest: parsed("a digest", &text(1)?)?,
+            envelope: from_json("a directory", &text(2)?)?,
+            issued: millis(number(3)?),
+        }))
+    }
+
+    /// Keeps a directory, and forgets those before the last few: machines need the newest only.
+    pub(crate) async fn add_directory(
+        &self,
+        writing: &mut Writing,
+        row: &DirectoryRow,
+        people: usize,
+    ) -> Result<(), ControlError> {
+        let sql = "INSERT INTO directories (org_id, serial, digest, envelope, issued) \
+                   VALUES ($1, $2, $3, $4, $5)";
+        sqlx::query(sql)
+            .bind(self.org())
+            .bind(signed(row.serial))
+            .bind(row.digest.to_string())
+            .bind(to_json("a directory", &row.envelope)?)
+            .bind(signed(row.issued.0))
+            .execute(&mut **writing)
+            .await
+            .map_err(ControlError::state("keep a directory"))?;
+        let act = Act::new(Action::DirectoryPublished)
+            .about(&row.serial.to_string())
+            .digest(row.digest)
+            .detail(format!("{people} people"));
+        self.note(writing, &act, row.issued).await
+    }
+
+    /// Returns the newest bundle of the one channel.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn newest_bundle_row(&self) -> Result<Option<BundleRow>, ControlError> {
+        Ok(self.bundles(1).await?.pop())
+    }
+
+    /// Returns the newest bundle, as machines get it.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn newest_bundle(&self) -> Result<Option<Envelope>, ControlError> {
+        Ok(self.newest_bundle_row().await?.map(|row| row.envelope))
+    }
+
+    /// Returns bundles, the newest first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn bundles(&self, count_max: u32) -> Result<Vec<BundleRow>, ControlError> {
+        let failed = || ControlError::state("read bundles");
+        let sql = "SELECT channel, serial, digest, text, envelope, author, message, published \
+                   FROM bundles WHERE org_id = $1 ORDER BY serial DESC LIMIT $2";
+        let rows = sqlx::query(sql).bind(self.org()).bind(i64::from(count_max));
+        let rows = rows.fetch_all(&self.pool).await.map_err(failed())?;
+        let bundle = |row: &SqliteRow| {
+            let text = |index: usize| row.try_get::<String, _>(index).map_err(failed());
+            let number = |index: usize| row.try_get::<i64, _>(index).map_err(failed());
+            Ok(BundleRow {
+                channel: text(0)?,
+                serial: unsigned(number(1)?),
+                digest: parsed("a digest", &text(2)?)?,
+                text: text(3)?,
+                envelope: from_json("a bundle", &text(4)?)?,
+                author: text(5)?,
+                message: text(6)?,
+                published: millis(number(7)?),
+            })
+        };
+        rows.iter().map(bundle).collect()
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the server, over its own connections.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod directory;
