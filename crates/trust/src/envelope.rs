@@ -47,6 +47,15 @@ pub struct Keys {
     pub threshold: usize,
 }
 
+impl Keys {
+    /// Tells whether there are between one and `most` different keys, and the threshold can be met.
+    pub(crate) fn make_sense(&self, most: usize) -> bool {
+        let ids: BTreeSet<KeyId> = self.keys.iter().map(PublicKey::id).collect();
+        let is_one_each = ids.len() == self.keys.len() && ids.len() <= most;
+        is_one_each && (1..=ids.len()).contains(&self.threshold)
+    }
+}
+
 /// Why an envelope says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
@@ -103,27 +112,39 @@ impl Envelope {
         })
     }
 
+    /// Returns the statement without looking at its signatures: only to learn which keys must have made
+    /// them.
+    pub(crate) fn unverified<S: Statement>(&self) -> Result<S, EnvelopeError> {
+        let bytes = self.bytes(S::TYPE)?;
+        serde_json::from_slice(&bytes).map_err(|error| EnvelopeError::Statement(error.to_string()))
+    }
+
+    /// Returns the signed bytes of a statement of this type.
+    fn bytes(&self, expected: &'static str) -> Result<Vec<u8>, EnvelopeError> {
+        if self.payload.len() / 4 * 3 > PAYLOAD_BYTES_MAX {
+            let bytes = self.payload.len() / 4 * 3;
+            return Err(EnvelopeError::TooLong { bytes });
+        }
+        if self.payload_type != expected {
+            return Err(EnvelopeError::Type {
+                found: self.payload_type.chars().take(80).collect(),
+                expected,
+            });
+        }
+        let bytes = STANDARD.decode(&self.payload);
+        bytes.map_err(|error| EnvelopeError::Statement(error.to_string()))
+    }
+
     /// Returns the statement if enough of the keys have signed it.
     ///
     /// # Errors
     /// When it is another kind of statement, too few of `keys` have signed it, or it cannot be read.
     pub fn open<S: Statement>(&self, keys: &Keys) -> Result<S, EnvelopeError> {
-        if self.payload.len() / 4 * 3 > PAYLOAD_BYTES_MAX {
-            let bytes = self.payload.len() / 4 * 3;
-            return Err(EnvelopeError::TooLong { bytes });
-        }
         if self.signatures.len() > SIGNATURES_MAX {
             let count = self.signatures.len();
             return Err(EnvelopeError::TooManySignatures { count });
         }
-        if self.payload_type != S::TYPE {
-            return Err(EnvelopeError::Type {
-                found: self.payload_type.chars().take(80).collect(),
-                expected: S::TYPE,
-            });
-        }
-        let bytes = STANDARD.decode(&self.payload);
-        let bytes = bytes.map_err(|error| EnvelopeError::Statement(error.to_string()))?;
+        let bytes = self.bytes(S::TYPE)?;
         let message = message(S::TYPE, &bytes);
         let valid: BTreeSet<KeyId> = self
             .signatures

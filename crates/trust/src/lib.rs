@@ -9,6 +9,8 @@
 //! | module | what |
 //! |---|---|
 //! | `envelope` | signed bytes (DSSE), and which keys must have signed them |
+//! | `root` | which keys may sign what |
+//! | `node` | what a machine knows of itself, and the policy that is published to it |
 //! | `key` | public keys of Ed25519, and their ids |
 //! | `people` | who has which roles, passkeys and keys |
 //! | `passkey` | assertions of WebAuthn |
@@ -23,18 +25,22 @@ mod base64url;
 mod envelope;
 mod grant;
 mod key;
+mod node;
 mod nonce;
 mod passkey;
 mod people;
+mod root;
 mod standing;
 mod vote;
 
 pub use envelope::{Envelope, EnvelopeError, Keys, Statement};
 pub use grant::{Asked, Grant, GrantError, Granted, VoteError};
 pub use key::{KeyId, PublicKey, SecretKey};
+pub use node::{Bundle, Node, StatementError};
 pub use nonce::Nonce;
 pub use passkey::{Algorithm, Assertion, Passkey, PasskeyError, RelyingParty};
 pub use people::{Directory, User, UserId};
+pub use root::{Root, RootError};
 pub use standing::{Choice, Counted, Standing};
 pub use stockade_policy::{BreakGlass, Review, ReviewError, Role, Stage, Strength};
 pub use vote::{Ballot, Proof, ProofError, Vote};

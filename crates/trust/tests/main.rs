@@ -4,4 +4,5 @@
 mod forged;
 mod lab;
 mod passkeys;
+mod root;
 mod standing;
