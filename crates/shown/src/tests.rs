@@ -153,7 +153,11 @@ fn the_text_is_made_of_the_canonical_question_alone() {
   once      exactly this command, one time; what it then does is judged by itself
 "
     );
-    assert_eq!(shown.digest().to_string(), "0", "the digest of the text");
+    assert_eq!(
+        shown.digest().to_string(),
+        "05d0c6e0fa21b73f7f978d3e09e4b06a887f4b0c205e4e359059d298198f4608",
+        "the digest of the text"
+    );
     assert_eq!(read.request_digest(), read.request.request().digest());
 }
 

@@ -58,10 +58,12 @@ fn a_root_is_signed_by_enough_of_its_own_keys() {
     );
 }
 
+/// What keys are for, and where a root has them.
+type Purpose = (&'static str, fn(&mut Root) -> &mut Keys);
+
 #[test]
 fn keys_that_let_too_few_sign_are_no_root() {
     let many: Vec<u8> = (10..27).collect();
-    type Purpose = (&'static str, fn(&mut Root) -> &mut Keys);
     let purposes: [Purpose; 4] = [
         ("root", |root| &mut root.root),
         ("people", |root| &mut root.people),
