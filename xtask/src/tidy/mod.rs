@@ -15,6 +15,7 @@ mod tables;
 mod text;
 mod tokens;
 mod unsafety;
+mod vendored;
 
 use std::{fmt, fs};
 
@@ -133,6 +134,11 @@ const CHECKS: &[Check] = &[
         name: "machine-paths",
         rule: "no file names a path of a developer's machine",
         find: text::machine_paths,
+    },
+    Check {
+        name: "vendored-files",
+        rule: "a file of others is what its source says",
+        find: vendored::changed,
     },
 ];
 

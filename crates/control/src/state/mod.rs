@@ -9,6 +9,7 @@ mod fleet;
 mod people;
 mod policy;
 mod sessions;
+mod views;
 
 use std::{fs::File, path::Path, time::Duration};
 
@@ -30,6 +31,7 @@ pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};
 pub use sessions::{SessionKey, SessionRow, Stored};
+pub use views::AckRow;
 
 /// The migrations, in order; the first one makes version 1.
 const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];

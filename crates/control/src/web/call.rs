@@ -1,0 +1,103 @@
+//! One request: who makes it, and what it says.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use stockade_types::UnixMillis;
+
+use super::{
+    Web,
+    access::{Action, Reach, reach},
+    caller::Caller,
+    problem::Problem,
+};
+
+/// Fields of a form.
+const FIELDS_MAX: usize = 200;
+
+/// A request.
+pub(crate) struct Call {
+    pub(crate) web: Arc<Web>,
+    /// Who makes it.
+    pub(crate) caller: Option<Caller>,
+    /// Its path and query.
+    pub(crate) here: String,
+    /// The script nonce of the answer.
+    pub(crate) nonce: String,
+    /// When it came.
+    pub(crate) now: UnixMillis,
+    /// How many questions wait for the caller.
+    pub(crate) waiting: u64,
+    /// The page to come back to after signing in: this one, or the one with the form.
+    pub(crate) back: String,
+    /// Whether a link on a page of another site led here.
+    pub(crate) from_elsewhere: bool,
+    /// The address that it came from, cut to what a household or company shares.
+    pub(crate) from: String,
+    pub(super) params: BTreeMap<String, String>,
+    pub(super) query: Fields,
+    pub(crate) form: Fields,
+}
+
+/// Fields of a form or a query, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Reads a form or a query.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let pairs = url::form_urlencoded::parse(bytes).into_owned();
+        Self(pairs.take(FIELDS_MAX).collect())
+    }
+
+    /// Returns a field, `""` if it is not there.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// Returns all fields of a name.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(move |(found, _)| found == name);
+        named.map(|(_, value)| value.as_str())
+    }
+}
+
+impl Call {
+    /// Returns who is signed in.
+    ///
+    /// # Errors
+    /// When nobody is; the route then should have needed it.
+    pub(crate) fn caller(&self) -> Result<&Caller, Problem> {
+        self.caller.as_ref().ok_or_else(Problem::signed_out)
+    }
+
+    /// Tells whether the caller's session or token still works.
+    pub(crate) async fn is_still_there(&self) -> bool {
+        let Some(caller) = &self.caller else {
+            return false;
+        };
+        caller.is_still_there(&self.web, self.now).await
+    }
+
+    /// Returns how far the caller may do something; what the caller may not see at all does not exist.
+    pub(crate) fn reach(&self, action: Action) -> Result<Reach, Problem> {
+        reach(&self.caller()?.roles, action).ok_or_else(Problem::not_found)
+    }
+
+    /// Returns a part of the path.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.params
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default()
+    }
+
+    /// Returns a part of the path as what it names; a wrong one names nothing.
+    pub(crate) fn named<T: std::str::FromStr>(&self, name: &str) -> Result<T, Problem> {
+        self.param(name).parse().map_err(|_| Problem::not_found())
+    }
+
+    /// Returns a field of the query.
+    pub(crate) fn query(&self, name: &str) -> &str {
+        self.query.get(name)
+    }
+}

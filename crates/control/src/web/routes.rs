@@ -1,0 +1,298 @@
+//! Every route of the pages: one table, which the router, the description of the API and the tests walk.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Method, Response, header},
+};
+
+use super::{
+    access::Action,
+    assets::asset,
+    audit, fleet, me, openapi, overview, people, policy,
+    problem::Problem,
+    serving::{Answer, Handler, Needs, Route, handler, view},
+    sessions, setup, sign_in, stream,
+};
+
+fn get(path: &'static str, needs: Needs, about: &'static str, handler: Handler) -> Route {
+    Route {
+        method: Method::GET,
+        path,
+        needs,
+        about,
+        handler,
+    }
+}
+
+fn post(path: &'static str, needs: Needs, about: &'static str, handler: Handler) -> Route {
+    Route {
+        method: Method::POST,
+        path,
+        needs,
+        about,
+        handler,
+    }
+}
+
+/// A page and its data.
+fn both(
+    page: &'static str,
+    data: &'static str,
+    action: Action,
+    about: &'static str,
+    (shows, tells): (Handler, Handler),
+) -> [Route; 2] {
+    let needs = Needs::Role(action);
+    [
+        get(page, needs, about, shows),
+        get(data, needs, about, tells),
+    ]
+}
+
+/// Returns all routes.
+pub(crate) fn routes() -> Vec<Route> {
+    let mut all = open();
+    all.extend(own());
+    all.extend(seen());
+    all.extend(changes());
+    all
+}
+
+/// Those that need nobody to be signed in.
+fn open() -> Vec<Route> {
+    let nothing = Needs::Nothing;
+    vec![
+        get(
+            "/healthz",
+            nothing,
+            "whether the server answers",
+            handler(|call| async move { health(&call).await }),
+        ),
+        get(
+            "/api/openapi.json",
+            nothing,
+            "this description",
+            handler(|_| async { Ok(Answer::Json(openapi::document(&routes()))) }),
+        ),
+        get(
+            "/assets/{name}",
+            nothing,
+            "a file that pages need",
+            handler(|call| async move { file(call.param("name")) }),
+        ),
+        get(
+            "/login",
+            nothing,
+            "the form to sign in",
+            handler(sign_in::form),
+        ),
+        post(
+            "/login",
+            nothing,
+            "sign in, or prove again who one is",
+            handler(sign_in::submit),
+        ),
+        post(
+            "/api/v1/login/challenge",
+            nothing,
+            "what a passkey signs to sign in",
+            handler(sign_in::challenge),
+        ),
+        get(
+            "/setup",
+            nothing,
+            "the form of a link that works once",
+            handler(setup::form),
+        ),
+        post(
+            "/setup",
+            nothing,
+            "use a link that works once",
+            handler(setup::submit),
+        ),
+        post(
+            "/api/v1/setup/challenge",
+            nothing,
+            "what a first passkey answers",
+            handler(setup::challenge),
+        ),
+    ]
+}
+
+/// Those for everyone who is signed in.
+fn own() -> Vec<Route> {
+    let signed = Needs::SignIn;
+    let (page, data) = view(me::show);
+    vec![
+        post("/logout", signed, "sign out", handler(sign_in::out)),
+        get("/me", signed, "the caller", page),
+        get("/api/v1/me", signed, "the caller", data),
+        post(
+            "/api/v1/me/passkeys/challenge",
+            signed,
+            "what a further passkey answers",
+            handler(me::challenge),
+        ),
+        post(
+            "/me/passkeys",
+            signed,
+            "register a passkey",
+            handler(me::register),
+        ),
+        post(
+            "/me/passkeys/revoke",
+            signed,
+            "revoke a passkey",
+            handler(me::revoke),
+        ),
+        post(
+            "/me/password",
+            signed,
+            "change the password",
+            handler(me::password),
+        ),
+        get(
+            "/me/codes",
+            signed,
+            "the form to set up an app for codes",
+            handler(me::codes),
+        ),
+        post(
+            "/me/codes",
+            signed,
+            "set up an app for codes",
+            handler(me::set_codes),
+        ),
+        get(
+            "/api/v1/stream",
+            signed,
+            "events when something changes: all, questions, sessions, fleet",
+            handler(stream::follow),
+        ),
+    ]
+}
+
+/// Pages.
+fn seen() -> Vec<Route> {
+    let pages = [
+        both(
+            "/",
+            "/api/v1/overview",
+            Action::SeeOverview,
+            "what needs the caller now",
+            view(overview::show),
+        ),
+        both(
+            "/sessions",
+            "/api/v1/sessions",
+            Action::SeeSessions,
+            "sessions, the last ones first",
+            view(sessions::show),
+        ),
+        both(
+            "/fleet",
+            "/api/v1/nodes",
+            Action::SeeFleet,
+            "machines",
+            view(fleet::show),
+        ),
+        both(
+            "/fleet/{node}",
+            "/api/v1/nodes/{node}",
+            Action::SeeFleet,
+            "one machine",
+            view(fleet::one),
+        ),
+        both(
+            "/policy",
+            "/api/v1/policy",
+            Action::SeePolicy,
+            "policies that were published",
+            view(policy::show),
+        ),
+        both(
+            "/people",
+            "/api/v1/people",
+            Action::SeePeople,
+            "people",
+            view(people::show),
+        ),
+        both(
+            "/people/{user}",
+            "/api/v1/people/{user}",
+            Action::SeePeople,
+            "one person",
+            view(people::one),
+        ),
+        both(
+            "/audit",
+            "/api/v1/audit",
+            Action::SeeAudit,
+            "the record of the server",
+            view(audit::show),
+        ),
+    ];
+    pages.into_iter().flatten().collect()
+}
+
+/// What changes something for others.
+fn changes() -> Vec<Route> {
+    let role = Needs::Role;
+    vec![
+        post(
+            "/policy",
+            role(Action::PublishPolicy),
+            "check or publish a policy",
+            handler(policy::submit),
+        ),
+        post(
+            "/api/v1/policy/check",
+            role(Action::SeePolicy),
+            "check a policy",
+            handler(policy::check_data),
+        ),
+        post(
+            "/people/invite",
+            role(Action::ManagePeople),
+            "make a link for a person",
+            handler(people::invite),
+        ),
+        post(
+            "/people/{user}/roles",
+            role(Action::ManagePeople),
+            "change the roles of a person",
+            handler(people::set_roles),
+        ),
+        post(
+            "/people/{user}/remove",
+            role(Action::ManagePeople),
+            "remove a person",
+            handler(people::remove),
+        ),
+        post(
+            "/fleet/{node}/retire",
+            role(Action::ManageFleet),
+            "retire a machine",
+            handler(fleet::retire),
+        ),
+    ]
+}
+
+async fn health(call: &super::call::Call) -> Result<Answer, Problem> {
+    let alive = call.web.server.state.is_alive().await;
+    alive.map_err(|error| Problem::failed(&error))?;
+    Ok(Answer::Json(serde_json::json!({"status": "ok"})))
+}
+
+fn file(name: &str) -> Result<Answer, Problem> {
+    let asset = asset(name).ok_or_else(Problem::not_found)?;
+    let mut response = Response::new(Body::from(asset.text));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
+    // The files change with the program only; a browser asks again after an hour.
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    Ok(Answer::Raw(response))
+}

@@ -1,0 +1,156 @@
+//! What changes, as server-sent events: a page that follows a topic loads itself again.
+//!
+//! An event names the topic only. What has changed is read with the caller's own permissions, so the stream
+//! tells nobody more than that something did.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, Response, header},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, broadcast, mpsc},
+    time::timeout,
+};
+
+use super::{access::Action, call::Call, problem::Problem, serving::Answer};
+use crate::Changed;
+
+/// A comment keeps a connection open that has nothing to say.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Changes within this time are one event.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// Events that wait for one browser.
+const WAITING: usize = 4;
+/// A stream ends after this time; the browser connects again, and shows again that it may.
+const LIFETIME: Duration = Duration::from_mins(15);
+
+/// A topic of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Topic {
+    All,
+    Questions,
+    Sessions,
+    Fleet,
+}
+
+impl Topic {
+    fn of(word: &str) -> Option<(Self, Action)> {
+        match word {
+            "all" => Some((Self::All, Action::SeeOverview)),
+            "questions" => Some((Self::Questions, Action::SeeQuestions)),
+            "sessions" | "session" => Some((Self::Sessions, Action::SeeSessions)),
+            "fleet" => Some((Self::Fleet, Action::SeeFleet)),
+            _ => None,
+        }
+    }
+
+    const fn has(self, changed: &Changed) -> bool {
+        match changed {
+            Changed::Question(_) => matches!(self, Self::All | Self::Questions),
+            Changed::Session(_) => matches!(self, Self::All | Self::Sessions),
+            Changed::Node(_) | Changed::Policy => matches!(self, Self::All | Self::Fleet),
+            Changed::People => matches!(self, Self::All),
+        }
+    }
+}
+
+/// `GET /api/v1/stream?topic=`
+pub(crate) async fn follow(call: Arc<Call>) -> Result<Answer, Problem> {
+    let topic = Topic::of(call.query("topic"));
+    let (topic, action) = topic.ok_or_else(|| {
+        Problem::wrong(
+            "there is no such topic",
+            "use all, questions, sessions or fleet",
+        )
+    })?;
+    call.reach(action)?;
+    let place = call.web.stream_place()?;
+    let (send, receive) = mpsc::channel(WAITING);
+    let changes = call.web.server.hub.follow();
+    let watched = Watched {
+        call: Arc::clone(&call),
+        topic,
+        changes,
+    };
+    tokio::spawn(watched.run(send, place));
+    let mut response = Response::new(Body::new(Streamed(receive)));
+    let kind = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(Answer::Raw(response))
+}
+
+/// A browser that follows a topic.
+struct Watched {
+    call: Arc<Call>,
+    topic: Topic,
+    changes: broadcast::Receiver<Changed>,
+}
+
+impl Watched {
+    /// Sends until the browser is gone, is too slow, or has followed long enough.
+    async fn run(mut self, send: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit) {
+        let followed = self.send_all(&send);
+        stockade_types::ignored(
+            timeout(LIFETIME, followed).await,
+            "a stream that has lasted long enough ends; the browser connects again",
+        );
+    }
+
+    async fn send_all(&mut self, send: &mpsc::Sender<Bytes>) {
+        // The browser may have missed something before it was connected.
+        let mut text = "retry: 2000\n\n";
+        let mut ended = self.call.web.server.ended();
+        while send.send(Bytes::from_static(text.as_bytes())).await.is_ok() {
+            text = tokio::select! {
+                () = send.closed() => return,
+                _ = ended.wait_for(|over| *over) => return,
+                changed = self.next() => match changed {
+                    Some(()) => "event: changed\ndata: {}\n\n",
+                    None => return,
+                },
+                () = tokio::time::sleep(HEARTBEAT) => ": alive\n\n",
+            };
+        }
+    }
+
+    /// Waits for a change of the topic, and for others that come with it.
+    async fn next(&mut self) -> Option<()> {
+        loop {
+            match self.changes.recv().await {
+                Ok(changed) if self.topic.has(&changed) => break,
+                Ok(_) => {}
+                // Whoever lags behind loads everything again.
+                Err(broadcast::error::RecvError::Lagged(_)) => break,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+        tokio::time::sleep(TOGETHER).await;
+        while self.changes.try_recv().is_ok() {}
+        // Someone who was signed out, or whose token was revoked, follows nothing more.
+        self.call.is_still_there().await.then_some(())
+    }
+}
+
+/// The body of a stream.
+struct Streamed(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        let next = self.0.poll_recv(context);
+        next.map(|bytes| bytes.map(|bytes| Ok(hyper::body::Frame::data(bytes))))
+    }
+}

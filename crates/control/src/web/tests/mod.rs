@@ -1,0 +1,7 @@
+//! The pages over real connections: who gets in, who may do what, and what a browser is told.
+
+mod access;
+mod forms;
+mod lab;
+mod requests;
+mod sign_in;
