@@ -276,6 +276,23 @@ impl Unpacker {
             used: 0,
         })
     }
+
+    /// Skips the frames that end at or before byte `offset`, without unpacking them; before the first
+    /// read. Returns how many bytes come before it still.
+    pub(crate) fn skip_frames(&mut self, offset: u64) -> io::Result<u64> {
+        let (mut left, mut packed) = (offset, 0);
+        while let Some(frame) = self.frames.get(self.next) {
+            let plain = u64::try_from(frame.plain).unwrap_or(u64::MAX);
+            if plain > left {
+                break;
+            }
+            left -= plain;
+            packed += i64::try_from(frame.packed).unwrap_or(i64::MAX);
+            self.next += 1;
+        }
+        self.file.seek(SeekFrom::Current(packed))?;
+        Ok(left)
+    }
 }
 
 /// Reads the table of frames, and checks that the file contains exactly the frames and the table.

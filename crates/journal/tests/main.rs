@@ -8,6 +8,7 @@ mod follow;
 mod full_disk;
 mod golden;
 mod killed;
+mod lines;
 mod packed;
 mod pieces;
 mod spool;
