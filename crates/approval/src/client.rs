@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -159,6 +159,22 @@ impl Client {
     /// When no grant of this id is in force, or the session is over.
     pub fn revoke(&mut self, id: &ApprovalId) -> Result<(), ClientError> {
         self.done(&Command::Revoke { id: id.clone() })
+    }
+
+    /// Returns the supervisor of the session, as a descriptor of its process: whoever listens on the
+    /// socket, as the kernel knows it.
+    ///
+    /// # Errors
+    /// When the kernel does not say who it is, or it has ended.
+    pub fn supervisor(&self) -> io::Result<OwnedFd> {
+        let held = stockade_sys::pass::peer(&self.out).map_err(io::Error::other)?;
+        if let Some(descriptor) = held {
+            return Ok(descriptor);
+        }
+        // Before Linux 6.5 only the id is known. The connection is there, so the process was a moment
+        // ago.
+        let credentials = rustix::net::sockopt::socket_peercred(&self.out)?;
+        stockade_sys::process::pidfd(credentials.pid).map_err(io::Error::other)
     }
 
     fn done(&mut self, command: &Command) -> Result<(), ClientError> {

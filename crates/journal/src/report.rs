@@ -24,6 +24,8 @@ pub enum FaultKind {
     WrongSession,
     /// It was signed with another key.
     WrongKey,
+    /// It is not what a server has confirmed that it holds.
+    NotHeld,
 }
 
 impl FaultKind {
@@ -38,6 +40,7 @@ impl FaultKind {
             Self::BadSignature => "bad signature",
             Self::WrongSession => "wrong session",
             Self::WrongKey => "wrong key",
+            Self::NotHeld => "not what the server holds",
         }
     }
 }
@@ -45,7 +48,7 @@ impl FaultKind {
 /// One fault and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fault {
-    /// Line of the journal, from 1; 0 for the head file.
+    /// Line of the journal, from 1; 0 for a file beside it: the head file, or the receipt of a server.
     pub line: u64,
     /// Number of the event it is about, if there is one.
     pub seq: Option<u64>,
@@ -57,9 +60,10 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => write!(f, "head file: ")?,
-            line => write!(f, "line {line}: ")?,
+        match (self.line, self.what) {
+            (0, FaultKind::NotHeld) => write!(f, "receipt: ")?,
+            (0, _) => write!(f, "head file: ")?,
+            (line, _) => write!(f, "line {line}: ")?,
         }
         write!(f, "{}: {}", self.what.as_str(), self.detail)
     }
@@ -112,6 +116,25 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// Adds that a server holds something else than what is here, by its receipt.
+    pub fn contradict(&mut self, detail: String) {
+        let fault = Fault {
+            line: 0,
+            seq: None,
+            what: FaultKind::NotHeld,
+            detail,
+        };
+        match &mut self.verdict {
+            VerificationVerdict::Broken { faults, .. } => faults.push(fault),
+            VerificationVerdict::Intact | VerificationVerdict::Unfinished { .. } => {
+                self.verdict = VerificationVerdict::Broken {
+                    faults: vec![fault],
+                    more: 0,
+                };
+            }
+        }
+    }
+
     /// Returns whether every byte is as written, up to a signed end.
     pub const fn is_intact(&self) -> bool {
         matches!(self.verdict, VerificationVerdict::Intact)

@@ -42,11 +42,17 @@ fn a_line_without_an_end_is_left_for_later() {
     let lab = Lab::new();
     lab.fill(3, 1);
     let whole = fs::read(lab.journal_path()).unwrap();
-    let mut file = fs::OpenOptions::new().append(true).open(lab.journal_path()).unwrap();
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(lab.journal_path())
+        .unwrap();
     file.write_all(b"{\"chain\":").unwrap();
     assert!(copy(&lab, 1 << 20) == whole);
     let here = u64::try_from(whole.len()).unwrap();
-    assert!(lines(lab.path(), here + 100, 1 << 20).is_err(), "there is no such byte");
+    assert!(
+        lines(lab.path(), here + 100, 1 << 20).is_err(),
+        "there is no such byte"
+    );
 }
 
 #[test]

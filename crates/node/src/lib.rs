@@ -1,8 +1,46 @@
 //! The agent of a machine that belongs to an organisation.
+//!
+//! It enrols the machine, ships the journals of its user, takes orders, and renews its certificate. It
+//! believes the server nothing that is not signed: a receipt, an order and everything else that changes
+//! something here is a statement under a key that was pinned at enrolment.
+//!
+//! | module | what |
+//! |---|---|
+//! | `enrol` | a token becomes a key, a certificate and what the machine pins |
+//! | `identity` | where that is kept |
+//! | `agent` | the running agent: one connection, and all that goes over it |
+//! | `scan` | the sessions of the user, and how far their journals are |
+//! | `shipping` | what is sent next, without IO |
+//! | `receipts` | what the server holds, by its signature |
+//! | `http`, `tls` | the connection |
+//! | `backoff`, `clock`, `runtime` | when to connect again, the time, and the one thread |
+//! | `files` | files that are replaced as a whole |
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 
+mod agent;
+mod backoff;
+mod clock;
+mod enrol;
+mod files;
+mod http;
+mod identity;
+mod receipts;
+mod runtime;
+mod scan;
 mod shipping;
+mod tls;
 
-pub use shipping::{
-    Answered, BATCH_BYTES_MAX, Here, JOURNALS_MAX, Next, Shipping, Stopped,
+pub use agent::{AgentError, Link, Note, Options, Status, Tell, leave, run, run_until, status};
+pub use enrol::{Enrol, EnrolError, enrol};
+pub use files::FileError;
+pub use http::HttpError;
+pub use identity::{Enrolment, NODE_DIR};
+pub use receipts::{HeldByServer, RECEIPT_FILE, ReceiptError, held_by_server};
+// Who enrols a machine gives these.
+pub use stockade_api::{
+    EnrolToken,
+    node::{Facts, Install},
 };
+
+pub use shipping::{Answered, BATCH_BYTES_MAX, Here, JOURNALS_MAX, Next, Shipping, Stopped};

@@ -24,7 +24,7 @@ const AGAIN_MS: u64 = 1_000;
 /// Longest wait that a server can ask for, in milliseconds.
 const BUSY_MS_MAX: u64 = 60_000;
 /// Journals that are sent in one run of the agent; further ones come once these are done.
-pub const JOURNALS_MAX: usize = 8_192;
+pub const JOURNALS_MAX: usize = 4_096;
 
 /// The journals that the server does not hold yet.
 #[derive(Debug, Default)]

@@ -90,7 +90,10 @@ impl World {
     fn connect(&mut self) {
         if !self.is_connected {
             for session in self.files.keys() {
-                let held = self.server.get(session).map_or(0, |held| size(&held.synced));
+                let held = self
+                    .server
+                    .get(session)
+                    .map_or(0, |held| size(&held.synced));
                 self.agent.expected(&id(*session), held);
             }
             self.is_connected = true;
@@ -124,10 +127,17 @@ impl World {
             }
             Next::Idle => return false,
         };
-        let number = *self.files.keys().find(|number| id(**number) == session).unwrap();
+        let number = *self
+            .files
+            .keys()
+            .find(|number| id(**number) == session)
+            .unwrap();
         let start = usize::try_from(from).unwrap();
         let rest = &self.files[&number].bytes[start..];
-        let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = rest
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         let batch = rest[..whole].to_vec();
         if batch.is_empty() && !lacks_receipt {
             self.agent.answered(&session, Answered::Nothing, self.now);
@@ -164,7 +174,8 @@ impl World {
             _ => {
                 held.receipted = held.synced.len();
                 self.receipts.insert(number, offset);
-                self.agent.answered(session, Answered::Held(offset), self.now);
+                self.agent
+                    .answered(session, Answered::Held(offset), self.now);
             }
         }
     }
@@ -174,7 +185,10 @@ impl World {
         for (session, held) in &self.server {
             let file = &self.files[session];
             assert!(file.bytes.starts_with(&held.synced), "a gap or a duplicate");
-            assert!(held.receipted <= held.synced.len(), "a receipt before the sync");
+            assert!(
+                held.receipted <= held.synced.len(),
+                "a receipt before the sync"
+            );
             let receipt = self.receipts.get(session).copied().unwrap_or_default();
             assert!(usize::try_from(receipt).unwrap() <= held.synced.len());
         }
@@ -319,10 +333,18 @@ fn a_refusal_stops_one_journal_and_a_restored_server_gets_all_again() {
     shipping.found(&id(1), here(400, true, 0), 0);
     shipping.found(&id(2), here(400, false, 0), 0);
     assert_eq!(shipping.next(1_000), send(1, 0));
-    shipping.answered(&id(1), Answered::Refused("line 3: changed".to_owned()), 1_000);
+    shipping.answered(
+        &id(1),
+        Answered::Refused("line 3: changed".to_owned()),
+        1_000,
+    );
     assert_eq!(shipping.next(1_000), send(2, 0));
     shipping.answered(&id(2), Answered::Expected(100), 1_000);
-    assert_eq!(shipping.next(1_000), Next::At(1_200), "a server that changes its mind makes no loop");
+    assert_eq!(
+        shipping.next(1_000),
+        Next::At(1_200),
+        "a server that changes its mind makes no loop"
+    );
     let lacks_receipt = Next::Send {
         session: id(2),
         from: 100,

@@ -5,9 +5,11 @@ mod bench;
 mod complete;
 mod completions;
 mod doctor;
+mod enrol;
 mod events;
 mod log;
 mod man;
+mod node;
 mod policy;
 mod prune;
 mod reference;
@@ -64,6 +66,10 @@ enum Command {
     Prune(prune::Args),
     /// See and reset what agents keep between their sessions
     State(state::Args),
+    /// Make this machine one of an organisation
+    Enrol(enrol::Args),
+    /// The agent of a machine that belongs to an organisation
+    Node(node::Args),
     /// Say what works here, what is missing, and the one step that fixes each
     Doctor(doctor::Args),
     /// Print shell completions
@@ -124,6 +130,8 @@ impl Cli {
             Command::Rules(args) => rules::run(&args, out),
             Command::Prune(args) => prune::run(args, out),
             Command::State(args) => state::run(args, out),
+            Command::Enrol(args) => enrol::run(args, out),
+            Command::Node(args) => node::run(args, out),
             Command::Doctor(args) => doctor::run(&args, out),
             Command::Completions(args) => completions::run(&args, out),
             Command::Man(args) => man::run(&args, out),

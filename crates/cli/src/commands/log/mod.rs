@@ -1,5 +1,6 @@
 //! `stockade log`: the record itself.
 
+mod held;
 pub(crate) mod verify;
 
 use clap::Subcommand;

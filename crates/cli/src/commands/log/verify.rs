@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     num::NonZero,
+    path::Path,
     sync::{Mutex, PoisonError, mpsc},
 };
 
@@ -14,6 +15,7 @@ use stockade_journal::{
 };
 use stockade_types::SessionId;
 
+use super::held::OnServer;
 use crate::{
     archive::{Archive, Progress, Record, count},
     exit::Exit,
@@ -52,6 +54,9 @@ struct Report {
     running: bool,
     #[serde(flatten)]
     result: Found,
+    /// What the server of the organisation holds of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<OnServer>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,7 +109,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     };
     let mut exit = Exit::Yes;
     let mut known = None;
-    for checked in check_all(records, &key) {
+    let state = archive.state.path().to_owned();
+    for checked in check_all(records, &key, &state) {
         let report = checked.report(&mut archive, &mut known)?;
         exit = worse(exit, report.exit());
         out.value(&report, |report| report.lines().join("\n"))?;
@@ -124,15 +130,16 @@ struct Checked {
     session: SessionId,
     running: bool,
     verified: Result<Verification, VerifyError>,
+    server: Option<OnServer>,
 }
 
 /// Verifies `records` on all processors; the results are in their order.
-fn check_all(mut records: Vec<Record>, key: &VerifyingKey) -> Vec<Checked> {
+fn check_all(mut records: Vec<Record>, key: &VerifyingKey, state: &Path) -> Vec<Checked> {
     if records.len() == 1
         && let Some(record) = records.pop()
     {
         let mut progress = Progress::new(format!("verifying {}", record.session.short()));
-        let checked = check(record, key, &mut |at| {
+        let checked = check(record, key, state, &mut |at| {
             progress.at(at.bytes, at.bytes_total);
         });
         progress.done();
@@ -153,7 +160,7 @@ fn check_all(mut records: Vec<Record>, key: &VerifyingKey) -> Vec<Checked> {
             let next = &next;
             scope.spawn(move || {
                 while let Some((place, record)) = next() {
-                    let checked = check(record, key, &mut |_| {});
+                    let checked = check(record, key, state, &mut |_| {});
                     if give.send((place, checked)).is_err() {
                         break;
                     }
@@ -175,15 +182,18 @@ fn check_all(mut records: Vec<Record>, key: &VerifyingKey) -> Vec<Checked> {
 fn check(
     Record { session, dir }: Record,
     key: &VerifyingKey,
+    state: &Path,
     report: &mut dyn FnMut(stockade_journal::Progress),
 ) -> Checked {
     // Asked first: a session that ends meanwhile is then at most called unfinished too early.
     let running = is_live(&dir).unwrap_or(false);
     let verified = verify_with(&dir, &session, key, report);
+    let server = OnServer::of(&session, state, &dir);
     Checked {
         session,
         running,
         verified,
+        server,
     }
 }
 
@@ -198,9 +208,15 @@ impl Checked {
             session,
             running,
             verified,
+            server,
         } = self;
         let result = match verified {
-            Ok(verification) => Found::Verified(verification),
+            Ok(mut verification) => {
+                if let Some(OnServer::Contradicted { detail }) = &server {
+                    verification.contradict(detail.clone());
+                }
+                Found::Verified(verification)
+            }
             Err(error @ VerifyError::NoJournal { .. }) => {
                 if known.is_none() {
                     let rows = archive.store.sessions()?;
@@ -216,6 +232,7 @@ impl Checked {
             session,
             running,
             result,
+            server,
         })
     }
 }
@@ -239,6 +256,12 @@ fn not_verified(session: SessionId, error: &VerifyError, events_known: u64) -> F
 
 impl Report {
     fn exit(&self) -> Exit {
+        let server = self.server.as_ref().map_or(Exit::Yes, OnServer::exit);
+        worse(self.exit_alone(), server)
+    }
+
+    /// Returns what the journal alone gives.
+    fn exit_alone(&self) -> Exit {
         match &self.result {
             Found::Verified(verification) => match &verification.verdict {
                 VerificationVerdict::Intact => Exit::Yes,
@@ -254,6 +277,12 @@ impl Report {
 
     /// Renders the report; the first line says it all.
     fn lines(&self) -> Vec<String> {
+        let mut lines = self.lines_alone();
+        lines.extend(self.server.as_ref().and_then(OnServer::line));
+        lines
+    }
+
+    fn lines_alone(&self) -> Vec<String> {
         let id = &self.session;
         match &self.result {
             Found::Verified(verification) => self.verified(verification),
@@ -372,6 +401,7 @@ mod tests {
         fs::write(&path, tamper(fs::read_to_string(&path).unwrap())).unwrap();
         let result = Found::Verified(verify(dir.path(), &session, &public).unwrap());
         Report {
+            server: None,
             session,
             running,
             result,
@@ -428,6 +458,7 @@ mod tests {
             path: "/s/journal".into(),
         };
         let report = |known| Report {
+            server: None,
             session: session.clone(),
             running: false,
             result: super::not_verified(session.clone(), &error, known),

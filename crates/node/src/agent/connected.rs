@@ -1,0 +1,333 @@
+//! What goes over one connection.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::Method;
+use stockade_api::{
+    What,
+    limits::SESSIONS_MAX,
+    node::{CertificateAnswer, Down, Hello, HelloAnswer, SessionHere},
+};
+use stockade_types::{UnixMillis, chain};
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Agent, LOOK, Link, Note, orders,
+    pieces::{Outcome, Piece, Shipped, ship},
+};
+use crate::{
+    backoff::Backoff,
+    clock::now,
+    files::{self, FileError},
+    http::{Connection, HttpError},
+    identity::Certificate,
+    shipping::{Answered, Next},
+    tls::TlsError,
+};
+
+/// Lines of the stream that wait to be read: more keep the server waiting.
+const DOWN_MAX: usize = 64;
+/// How often the status is written.
+const STATUS: Duration = Duration::from_secs(2);
+/// A certificate that could not be renewed is tried again after this, in milliseconds.
+const RENEW_AGAIN_MS: u64 = 60_000;
+
+/// Why there is no connection any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// The machine does not belong to the organisation any more.
+    #[error("the machine was retired")]
+    Retired,
+    /// The server ends, and wants machines back within this time, in milliseconds.
+    #[error("the server restarts")]
+    Restarting(u64),
+    /// The connection broke, or the server refused.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Lost {
+    pub(super) fn in_words(&self) -> String {
+        chain(self)
+    }
+}
+
+/// When the next things are due.
+struct Due {
+    look: Instant,
+    status: Instant,
+    /// In milliseconds since the epoch.
+    renewal: UnixMillis,
+}
+
+impl Agent {
+    /// Works as long as the connection is good.
+    pub(super) async fn connected(
+        &mut self,
+        connection: &Connection,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Lost> {
+        self.look();
+        self.hello(connection).await?;
+        let mut down = self.stream(connection).await?;
+        backoff.reset();
+        self.status.link = Link::Connected { since: now() };
+        (self.tell)(&Note::Connected {
+            url: self.enrolment.url.clone(),
+            name: self.enrolment.name.clone(),
+        });
+        let start = Instant::now();
+        let mut due = Due {
+            look: start + LOOK,
+            status: start,
+            renewal: self.certificate.renewal(),
+        };
+        let mut pieces = JoinSet::new();
+        loop {
+            let wake = self.send(connection, &mut pieces).map_or(due.look, |wait| {
+                due.look.min(Instant::now() + Duration::from_millis(wait))
+            });
+            tokio::select! {
+                line = down.recv() => match line {
+                    Some(line) => self.down(line?)?,
+                    None => return Err(HttpError::Ended.into()),
+                },
+                Some(shipped) = pieces.join_next() => {
+                    if let Ok(shipped) = shipped {
+                        self.shipped(shipped)?;
+                    }
+                }
+                () = sleep_until(wake) => {}
+            }
+            self.due(connection, &mut due).await?;
+        }
+    }
+
+    async fn due(&mut self, connection: &Connection, due: &mut Due) -> Result<(), Lost> {
+        let at = Instant::now();
+        if at >= due.look {
+            self.look();
+            due.look = at + LOOK;
+        }
+        if at >= due.status {
+            self.status.write(&self.places, &self.shipping, now())?;
+            due.status = at + STATUS;
+        }
+        if now() >= due.renewal {
+            due.renewal = self.renew(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the sessions.
+    fn look(&mut self) {
+        for found in self.scanner.scan() {
+            if !self.shipping.found(&found.session, found.here, found.held) {
+                // It is found again at the next start; until then others are sent.
+                self.refused("a journal", "too many are not sent yet");
+            }
+        }
+    }
+
+    /// Says what is here, and takes what is missing.
+    async fn hello(&mut self, connection: &Connection) -> Result<(), Lost> {
+        let mut sessions: Vec<SessionHere> = self
+            .shipping
+            .here()
+            .map(|(session, offset, live)| SessionHere {
+                session: session.clone(),
+                offset,
+                live,
+            })
+            .collect();
+        sessions.sort_by_key(|session| !session.live);
+        sessions.truncate(SESSIONS_MAX);
+        let hello = Hello {
+            facts: self.facts.clone(),
+            sessions,
+            bundle: None,
+            directory_serial: 0,
+            now: now(),
+        };
+        let answer: Result<HelloAnswer, HttpError> = connection
+            .call(Method::POST, "/node/v1/hello", &hello)
+            .await;
+        let answer = answer.map_err(retired)?;
+        for wanted in answer.wanted {
+            self.shipping.expected(&wanted.session, wanted.offset);
+        }
+        Ok(())
+    }
+
+    /// Opens the stream down; a task of its own reads it, so that no line is cut.
+    async fn stream(
+        &self,
+        connection: &Connection,
+    ) -> Result<mpsc::Receiver<Result<Down, HttpError>>, Lost> {
+        let mut lines = connection
+            .stream("/node/v1/stream")
+            .await
+            .map_err(retired)?;
+        let (give, take) = mpsc::channel(DOWN_MAX);
+        tokio::spawn(async move {
+            loop {
+                let line = lines.next().await;
+                let is_last = line.is_err();
+                if give.send(line).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(take)
+    }
+
+    /// Sends what can be sent; returns after how many milliseconds there is more.
+    fn send(&mut self, connection: &Connection, pieces: &mut JoinSet<Shipped>) -> Option<u64> {
+        loop {
+            let at = now().0;
+            match self.shipping.next(at) {
+                Next::Idle => return None,
+                Next::At(later) => return Some(later.saturating_sub(at)),
+                Next::Send {
+                    session,
+                    from,
+                    lacks_receipt,
+                } => {
+                    let dir = self.session_dir(&session);
+                    let piece = Piece {
+                        session,
+                        dir,
+                        from,
+                        lacks_receipt,
+                    };
+                    pieces.spawn(ship(connection.clone(), self.enrolment.clone(), piece));
+                }
+            }
+        }
+    }
+
+    fn shipped(&mut self, shipped: Shipped) -> Result<(), Lost> {
+        let Shipped { session, outcome } = shipped;
+        let answered = match outcome {
+            Outcome::Answered(answered) => answered,
+            Outcome::Lost(error) => return Err(error.into()),
+            Outcome::File(error) => return Err(error.into()),
+            Outcome::Other(error) => {
+                let error = retired(error);
+                if matches!(error, Lost::Retired) {
+                    return Err(error);
+                }
+                self.refused("a piece of a journal", error.in_words());
+                Answered::Unknown
+            }
+        };
+        if let Answered::Refused(why) = &answered {
+            (self.tell)(&Note::Stopped {
+                session: session.clone(),
+                why: why.clone(),
+            });
+        }
+        self.shipping.answered(&session, answered, now().0);
+        Ok(())
+    }
+
+    /// Does what the server says.
+    fn down(&mut self, down: Down) -> Result<(), Lost> {
+        match down {
+            Down::Heartbeat { .. } => {}
+            Down::Resync { session, expected } => {
+                if let Some(found) = self.scanner.again(&session) {
+                    self.shipping.found(&session, found.here, expected);
+                    self.shipping.expected(&session, expected);
+                }
+            }
+            Down::Restarting { spread_ms } => return Err(Lost::Restarting(spread_ms)),
+            Down::Retired => return Err(Lost::Retired),
+            Down::Order { envelope } => self.order(&envelope),
+            Down::Bundle { .. } => self.refused("a bundle", NOT_YET),
+            Down::Directory { .. } => self.refused("the directory of people", NOT_YET),
+            Down::Case { .. } | Down::Answer { .. } => self.refused("an answer", NOT_YET),
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, envelope: &stockade_trust::Envelope) {
+        let (org, node) = (&self.enrolment.org, &self.enrolment.node);
+        let taken = self
+            .orders
+            .take(envelope, org, node, &self.enrolment.servers, now());
+        let order = match taken {
+            Ok(order) => order,
+            Err(why) => return self.refused("an order", why),
+        };
+        let (dir, tell) = (self.session_dir(&order.session), Arc::clone(&self.tell));
+        // It takes a while, and the last lines of the journal are to be sent meanwhile.
+        tokio::spawn(async move {
+            let What::Stop = order.what;
+            let stopped = spawn_blocking(move || orders::stop(&dir)).await;
+            let stopped = stopped.unwrap_or_else(|error| Err(error.to_string()));
+            tell(&match stopped {
+                Ok(()) => Note::Ordered {
+                    session: order.session,
+                    by: order.by.0,
+                },
+                Err(why) => Note::Refused {
+                    what: "an order",
+                    why,
+                },
+            });
+        });
+    }
+
+    /// Fetches a new certificate; returns when the next one is due.
+    async fn renew(&mut self, connection: &Connection) -> Result<UnixMillis, Lost> {
+        let answer = connection.ask(Method::POST, "/node/v1/cert").await;
+        let answer = answer.and_then(|bytes| {
+            let answer = serde_json::from_slice::<CertificateAnswer>(&bytes);
+            answer.map_err(|error| HttpError::Answer(error.to_string()))
+        });
+        let answer = match answer.map_err(retired) {
+            Ok(answer) => answer,
+            Err(Lost::Retired) => return Err(Lost::Retired),
+            Err(error) => {
+                self.refused("a new certificate", error.in_words());
+                return Ok(UnixMillis(now().0.saturating_add(RENEW_AGAIN_MS)));
+            }
+        };
+        let since = now();
+        // By the clock of this machine, which is the one that it is compared with.
+        let lasts = answer.not_after.0.saturating_sub(answer.now.0);
+        let certificate = Certificate {
+            pem: answer.certificate,
+            since,
+            until: UnixMillis(since.0.saturating_add(lasts)),
+        };
+        crate::tls::mutual(&self.enrolment.authority, &certificate.pem, self.key.seed())?;
+        files::replace_json(&self.places.certificate(), &certificate)?;
+        self.certificate = certificate;
+        Ok(self.certificate.renewal())
+    }
+}
+
+/// Why something of the server has no effect here.
+const NOT_YET: &str = "this version of Stockade takes none from a server";
+/// Status code of what is gone for good.
+const GONE: u16 = 410;
+
+/// Tells whether a refusal means that the machine was retired.
+fn retired(error: HttpError) -> Lost {
+    match error.problem() {
+        Some(problem) if problem.status == GONE => Lost::Retired,
+        Some(_) | None => Lost::Http(error),
+    }
+}

@@ -1,0 +1,358 @@
+//! The running agent against a server that is honest, breaks off, or lies.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use stockade_api::{NodeId, node::Down};
+use stockade_journal::{Journal, SigningKey, layout};
+use stockade_node::{
+    AgentError, HeldByServer, Link, Note, Options, RECEIPT_FILE, held_by_server, run_until, status,
+};
+use stockade_types::UnixMillis;
+use tokio::sync::oneshot;
+
+use crate::lab::{Lab, Mood, Session, append, facts, id, stamp, until};
+
+/// An agent in a thread; it is gone, in the middle of whatever it does, once this is dropped.
+struct Running {
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), AgentError>>>,
+    notes: Arc<Mutex<Vec<Note>>>,
+}
+
+impl Running {
+    fn start(lab: &Lab) -> Self {
+        let notes: Arc<Mutex<Vec<Note>>> = Arc::default();
+        let told = notes.clone();
+        let options = Options {
+            state: lab.state(),
+            facts: facts(),
+            tell: Arc::new(move |note| told.lock().unwrap().push(note.clone())),
+        };
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            run_until(options, async {
+                ended.await.ok();
+                Ok(())
+            })
+        });
+        Self {
+            end: Some(end),
+            thread: Some(thread),
+            notes,
+        }
+    }
+
+    fn has_told(&self, is_it: impl Fn(&Note) -> bool) -> bool {
+        self.notes.lock().unwrap().iter().any(is_it)
+    }
+
+    fn result(mut self) -> Result<(), AgentError> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end.send(()).ok();
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap().ok();
+        }
+    }
+}
+
+#[test]
+fn journals_arrive_as_they_are_and_receipts_stay_beside_them() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let first = lab.journal(&id(1), 10);
+    first.finish();
+    let agent = Running::start(&lab);
+    until("the ended one is held", || {
+        lab.held(&id(1)) == lab.here(&id(1))
+    });
+    // One that starts while the agent runs, grows and ends.
+    let mut second = lab.journal(&id(2), 3);
+    until("its beginning is held", || {
+        lab.held(&id(2)) == lab.here(&id(2))
+    });
+    second.append(5_000);
+    second.finish();
+    until("all is held", || lab.held(&id(2)) == lab.here(&id(2)));
+    until("and receipted", || {
+        let dir = lab.session_dir(&id(2));
+        let held = held_by_server(&lab.state(), &id(2), &dir).unwrap();
+        let size = u64::try_from(lab.here(&id(2)).len()).unwrap();
+        matches!(held, HeldByServer::UpTo(receipt) if receipt.offset == size)
+    });
+    until("the status says so", || {
+        let status = status(&lab.state()).unwrap().unwrap();
+        let is_connected = matches!(status.link, Link::Connected { .. });
+        status.running && is_connected && status.unshipped_bytes == 0
+    });
+    drop(agent);
+    assert!(!status(&lab.state()).unwrap().unwrap().running);
+}
+
+#[test]
+fn sessions_from_before_the_enrolment_stay_here() {
+    let lab = Lab::new();
+    lab.journal(&id(1), 3).finish();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    lab.enrol().unwrap();
+    lab.journal(&id(2), 3).finish();
+    let _agent = Running::start(&lab);
+    until("the later one is held", || {
+        lab.held(&id(2)) == lab.here(&id(2))
+    });
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(lab.held(&id(1)).is_empty());
+}
+
+#[test]
+fn connections_and_agents_that_break_at_any_time_lose_and_double_nothing() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let mut journals: Vec<Session> = (1..=3).map(|number| lab.journal(&id(number), 2)).collect();
+    for round in 0..12 {
+        let agent = Running::start(&lab);
+        lab.mood(if round % 2 == 0 {
+            Mood::Breaks
+        } else {
+            Mood::Honest
+        });
+        let before = lab.locked().pieces;
+        for journal in &mut journals {
+            journal.append(50 + round);
+        }
+        until("something was sent", || lab.locked().pieces > before);
+        std::thread::sleep(std::time::Duration::from_millis(7 * round));
+        drop(agent);
+    }
+    lab.mood(Mood::Honest);
+    for journal in journals {
+        journal.finish();
+    }
+    let _agent = Running::start(&lab);
+    for number in 1..=3 {
+        until("all is held", || {
+            lab.held(&id(number)) == lab.here(&id(number))
+        });
+        let dir = lab.session_dir(&id(number));
+        until(
+            "there is a receipt for all, even of pieces whose receipt was lost",
+            || {
+                let held = held_by_server(&lab.state(), &id(number), &dir).unwrap();
+                let size = u64::try_from(lab.here(&id(number)).len()).unwrap();
+                matches!(held, HeldByServer::UpTo(receipt) if receipt.offset == size)
+            },
+        );
+    }
+}
+
+#[test]
+fn receipts_that_do_not_hold_are_not_kept_and_stop_that_journal() {
+    for mood in [
+        Mood::OtherKey,
+        Mood::OtherNode,
+        Mood::OtherSession,
+        Mood::OtherChain,
+        Mood::Ahead,
+        Mood::Refuses,
+    ] {
+        let lab = Lab::new();
+        lab.enrol().unwrap();
+        lab.mood(mood);
+        lab.journal(&id(1), 3).finish();
+        let agent = Running::start(&lab);
+        until("it is told", || {
+            agent
+                .has_told(|note| matches!(note, Note::Stopped { session, .. } if *session == id(1)))
+        });
+        let dir = lab.session_dir(&id(1));
+        assert!(!dir.join(RECEIPT_FILE).exists(), "{mood:?}");
+        let held = held_by_server(&lab.state(), &id(1), &dir).unwrap();
+        assert_eq!(held, HeldByServer::Unknown, "{mood:?}");
+        // The same bytes, and an honest server.
+        lab.mood(Mood::Honest);
+        lab.journal(&id(2), 3).finish();
+        until("others go on", || {
+            lab.session_dir(&id(2)).join(RECEIPT_FILE).exists()
+        });
+    }
+}
+
+#[test]
+fn a_busy_server_is_left_alone_for_a_while_and_gets_all_then() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    lab.mood(Mood::Busy);
+    lab.journal(&id(1), 3).finish();
+    let _agent = Running::start(&lab);
+    until("it was asked", || lab.locked().pieces > 0);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let asked = lab.locked().pieces;
+    assert!(asked <= 7, "{asked} times in half a second");
+    lab.mood(Mood::Honest);
+    until("it is held", || lab.held(&id(1)) == lab.here(&id(1)));
+}
+
+/// Writes the journal of a session anew, with the machine's own key, as its owner could.
+fn rewritten(lab: &Lab, events: u64) {
+    let dir = lab.session_dir(&id(1));
+    fs::remove_file(dir.join(layout::JOURNAL_FILE)).unwrap();
+    fs::remove_file(dir.join(layout::HEAD_FILE)).ok();
+    let key = SigningKey::load(&lab.state().join(layout::KEY_FILE)).unwrap();
+    let mut journal = Journal::create(&dir, id(1), key).unwrap();
+    append(&mut journal, events);
+    journal.finish(stamp()).unwrap();
+}
+
+#[test]
+fn a_journal_that_is_written_anew_contradicts_its_receipt() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    lab.journal(&id(1), 20).finish();
+    let dir = lab.session_dir(&id(1));
+    let agent = Running::start(&lab);
+    until("there is a receipt", || dir.join(RECEIPT_FILE).exists());
+    drop(agent);
+    let held = |lab: &Lab| held_by_server(&lab.state(), &id(1), &dir).unwrap();
+    assert!(matches!(held(&lab), HeldByServer::UpTo(_)));
+    let key = SigningKey::load(&lab.state().join(layout::KEY_FILE)).unwrap();
+    for (events, what) in [(20, "written anew"), (100, "written anew"), (3, "only")] {
+        rewritten(&lab, events);
+        // By itself it is in order: its owner has the key.
+        let verified = stockade_journal::verify(&dir, &id(1), &key.verifying_key()).unwrap();
+        assert!(verified.is_intact());
+        let HeldByServer::Contradicted(why) = held(&lab) else {
+            panic!("{events} events: {:?}", held(&lab));
+        };
+        assert!(why.contains(what), "{why}");
+    }
+    // Nor is what was written anew sent after what the server holds.
+    let before = lab.held(&id(1));
+    rewritten(&lab, 100);
+    let agent = Running::start(&lab);
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    drop(agent);
+    assert!(
+        lab.held(&id(1)).starts_with(&before),
+        "the evidence stays what it was"
+    );
+    // A receipt that somebody made up.
+    fs::write(dir.join(RECEIPT_FILE), b"{}").unwrap();
+    assert!(matches!(held(&lab), HeldByServer::Contradicted(_)));
+}
+
+#[test]
+fn a_machine_that_was_retired_ends_its_agent() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let agent = Running::start(&lab);
+    until("it is connected", || {
+        agent.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    let retired = serde_json::to_string(&Down::Retired).unwrap();
+    lab.locked().down.push(retired);
+    assert!(matches!(agent.result(), Err(AgentError::Retired(org)) if org == "lab"));
+    lab.mood(Mood::Retired);
+    let again = Running::start(&lab).result();
+    assert!(matches!(again, Err(AgentError::Retired(_))), "{again:?}");
+}
+
+#[test]
+fn a_second_agent_does_not_run() {
+    let lab = Lab::new();
+    assert!(matches!(
+        Running::start(&lab).result(),
+        Err(AgentError::NotEnrolled)
+    ));
+    lab.enrol().unwrap();
+    let first = Running::start(&lab);
+    until("it is connected", || {
+        first.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    assert!(matches!(
+        Running::start(&lab).result(),
+        Err(AgentError::Running)
+    ));
+    drop(first);
+    let third = Running::start(&lab);
+    until("it is connected", || {
+        third.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+}
+
+#[test]
+fn orders_are_for_one_machine_by_one_key_and_once() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    // A session that has ended: an order for it is carried out at once.
+    lab.journal(&id(1), 1).finish();
+    let agent = Running::start(&lab);
+    until("it is connected", || {
+        agent.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    let (node, server, other) = {
+        let shared = lab.locked();
+        let seed = |byte| stockade_trust::SecretKey::from_seed(&[byte; 32]);
+        (shared.node.clone(), seed(1), seed(2))
+    };
+    let give = |envelope| {
+        let line = serde_json::to_string(&Down::Order { envelope }).unwrap();
+        lab.locked().down.push(line);
+    };
+    let refused = |what: &str| {
+        until(what, || {
+            agent.has_told(|note| matches!(note, Note::Refused { why, .. } if why.contains(what)))
+        });
+    };
+    give(lab.order(&id(1), &NodeId::from_random(8), &server));
+    refused("another machine");
+    give(lab.order(&id(1), &node, &other));
+    refused("0 of the 1 signatures");
+    assert!(!agent.has_told(|note| matches!(note, Note::Ordered { .. })));
+    let good = lab.order(&id(1), &node, &server);
+    give(good.clone());
+    until("it is carried out", || {
+        agent.has_told(|note| matches!(note, Note::Ordered { .. }))
+    });
+    give(good);
+    refused("before");
+}
+
+#[test]
+fn a_certificate_is_renewed_when_half_of_its_time_is_over() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let path = lab.state().join("node/certificate.json");
+    assert!(!renewal_is_due(&path));
+    let mut certificate: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    certificate["since"] = 0.into();
+    fs::write(&path, certificate.to_string()).unwrap();
+    assert!(renewal_is_due(&path));
+    let _agent = Running::start(&lab);
+    until("it is renewed", || !renewal_is_due(&path));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(lab.locked().renewals, 1);
+}
+
+fn renewal_is_due(path: &Path) -> bool {
+    let certificate: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let time = |name: &str| certificate[name].as_u64().unwrap();
+    let now = std::time::SystemTime::now();
+    let now = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
+    let now = UnixMillis(u64::try_from(now).unwrap());
+    now.0 >= u64::midpoint(time("since"), time("until"))
+}
