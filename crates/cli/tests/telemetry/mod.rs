@@ -15,6 +15,7 @@ use serde_json::Value;
 use stockade_testkit::{
     ModelServer, Step, agents,
     agents::LAB_KEY,
+    env::User,
     events::{self, Event},
     model::MODEL,
 };
@@ -184,12 +185,16 @@ fn exports_what_traffic_does_not_show(agent: &Agent, user: Option<&str>) {
 
 #[test]
 fn claude_exports_what_traffic_does_not_show() {
-    exports_what_traffic_does_not_show(&CLAUDE, None);
+    for user in User::all() {
+        exports_what_traffic_does_not_show(&CLAUDE, user.as_deref());
+    }
 }
 
 #[test]
 fn codex_exports_what_traffic_does_not_show() {
-    exports_what_traffic_does_not_show(&CODEX, None);
+    for user in User::all() {
+        exports_what_traffic_does_not_show(&CODEX, user.as_deref());
+    }
 }
 
 /// Without the receiver there is nothing of that: the record says why.
@@ -216,8 +221,8 @@ fn without_the_receiver_nothing_is_known_of_traffic_that_is_not_seen() {
 }
 
 /// Where traffic is seen it leads, and what the agent exports beside it is noted and not shown twice.
-fn stands_behind_traffic(agent: &Agent) {
-    let lab = Lab::new(None);
+fn stands_behind_traffic(agent: &Agent, user: Option<&str>) {
+    let lab = Lab::new(user);
     let model = ModelServer::start_tls("model.test", script());
     let session = run(&lab, &model, agent, Tls::Opened, "");
     let events = lab.env.events(&session.id);
@@ -248,10 +253,14 @@ fn stands_behind_traffic(agent: &Agent) {
 
 #[test]
 fn claude_says_nothing_twice() {
-    stands_behind_traffic(&CLAUDE);
+    for user in User::all() {
+        stands_behind_traffic(&CLAUDE, user.as_deref());
+    }
 }
 
 #[test]
 fn codex_says_nothing_twice() {
-    stands_behind_traffic(&CODEX);
+    for user in User::all() {
+        stands_behind_traffic(&CODEX, user.as_deref());
+    }
 }
