@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use stockade_policy::Decision;
 use stockade_types::{ApprovalId, AskMode, Circumstance, Verdict, ignored};
 
 use super::{
@@ -183,16 +184,14 @@ impl Desk {
         let recorded = (self.observer)(&DeskEvent::Requested {
             question: &question,
         });
-        let denied = match (recorded, self.mode()) {
-            (Err(error), _) => Some((
+        let denied = match recorded {
+            Err(error) => Some((
                 Circumstance::Journal,
                 format!("the question was not recorded: {error}"),
             )),
-            (Ok(()), AskMode::Deny) => Some((
-                Circumstance::NoOne,
-                "nobody could be asked (--ask deny)".to_owned(),
-            )),
-            (Ok(()), AskMode::Tty | AskMode::Inbox) => None,
+            Ok(()) => self
+                .nobody(&question.decision)
+                .map(|why| (Circumstance::NoOne, why)),
         };
         let mut state = self.lock();
         let closed = state.closed;
@@ -205,6 +204,22 @@ impl Desk {
             Some((by, reason)) => self.deny(id, by, Some(reason)),
             None if closed => self.deny(id, Circumstance::SessionEnd, None),
             None => self.wake(),
+        }
+    }
+
+    /// Says why nobody can answer a question.
+    fn nobody(&self, decision: &Decision) -> Option<String> {
+        match (self.mode(), decision.review()) {
+            (AskMode::Deny, _) => Some("nobody could be asked (--ask deny)".to_owned()),
+            (AskMode::Tty | AskMode::Inbox | AskMode::Server, Some(review)) => Some(format!(
+                "it asks {}, and this version has no way to them",
+                review.in_words()
+            )),
+            (AskMode::Server, None) => Some(
+                "its rules name no `stages`, so the server has nobody to ask (--ask server)"
+                    .to_owned(),
+            ),
+            (AskMode::Tty | AskMode::Inbox, None) => None,
         }
     }
 

@@ -29,9 +29,12 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
 #[test]
 fn the_policies_of_the_guide_load_and_pass_their_tests() {
     let env = TestEnv::new(under_test());
-    let guide = document("docs/policy.md");
-    let policies = blocks(&guide, "toml");
-    assert!(policies.len() >= 2, "the guide has examples");
+    let guides = ["docs/policy.md", "docs/approvals.md"].map(document);
+    let policies: Vec<&str> = guides
+        .iter()
+        .flat_map(|guide| blocks(guide, "toml"))
+        .collect();
+    assert!(policies.len() >= 3, "the guides have examples");
     for (number, text) in policies.into_iter().enumerate() {
         let layer = if text.contains("[require]") {
             "organisation"

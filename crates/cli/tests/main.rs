@@ -38,6 +38,7 @@ mod second_terminal;
 mod settings;
 mod shells;
 mod showing;
+mod stages;
 mod telemetry;
 mod terminal;
 mod tools;

@@ -101,7 +101,7 @@ impl Judge {
     /// Tells whether a question can get an answer of a person in this session.
     pub(crate) const fn asks_people(&self) -> bool {
         match self.ask {
-            AskMode::Tty | AskMode::Inbox => true,
+            AskMode::Tty | AskMode::Inbox | AskMode::Server => true,
             AskMode::Deny => false,
         }
     }

@@ -171,6 +171,7 @@ impl Control {
             reviewer: Reviewer::Human,
             expires: AskStage::EXPIRES,
             scope_max: Scope::Once,
+            review: None,
         };
         Decision {
             stage: Some(stage),
@@ -216,6 +217,7 @@ pub(crate) fn controls() -> Vec<Rule> {
                 reviewer: Reviewer::Human,
                 expires: AskStage::EXPIRES,
                 scope_max: Scope::Session,
+                review: None,
             }),
             quiet: false,
             body: Body::Control,

@@ -7,7 +7,7 @@ use stockade_types::{
     Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{NetRequest, Origin, Request, RuleName, Scope, Terms, ToolRequest};
+use crate::{NetRequest, Origin, Request, Review, RuleName, Scope, Terms, ToolRequest};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub struct AskStage {
     pub expires: Span,
     /// The widest scope that may be granted.
     pub scope_max: Scope,
+    /// Which people in roles have to say yes; nobody else can. Without it, whoever is at the terminal or
+    /// at the inbox answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
 }
 
 impl AskStage {
@@ -112,6 +116,11 @@ impl Decision {
             terms: Terms::default(),
             http_only: false,
         }
+    }
+
+    /// Returns which people in roles have to say yes, if the verdict is ask.
+    pub fn review(&self) -> Option<&Review> {
+        self.stage.as_ref()?.review.as_ref()
     }
 
     /// Makes the object that denials, events, approvals and HTTP bodies share.

@@ -3,7 +3,7 @@
 use stockade_types::{Span, Verdict};
 
 use crate::{
-    AskStage, Decision, Origin, Request, Reviewer, Scope, Terms, WorkspaceSettings,
+    AskStage, Decision, Origin, Request, Review, ReviewError, Reviewer, Terms, WorkspaceSettings,
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED},
     engine::{EngineError, Tally},
     kinds::{Features, Miss, index::Index},
@@ -136,12 +136,18 @@ impl Explain<'_> {
             })
             .collect();
         let near = self.near();
-        let stage = strictest(open.iter().filter_map(|(_, rule)| rule.stage.as_ref()));
+        let stage = match strictest(open.iter().filter_map(|(_, rule)| rule.stage.as_ref())) {
+            Ok(stage) => stage,
+            Err(error) => return self.unanswerable(&open, &error),
+        };
+        let review = stage.as_ref().and_then(|stage| stage.review.as_ref());
         let owner = open
             .first()
             .map_or(Origin::Builtin, |(_, rule)| rule.origin);
         let remedy = if open.iter().any(|(number, _)| *number == CONTENT) {
             "allow it when asked, or make this change yourself, outside the session".to_owned()
+        } else if let Some(review) = review {
+            format!("wait for the answer: it asks {}", review.in_words())
         } else if owner == Origin::Builtin {
             format!(
                 "allow it when asked, or add {} to {USER_FILE}",
@@ -165,6 +171,22 @@ impl Explain<'_> {
             failed_condition: near.as_ref().map(|near| near.miss.as_str().to_owned()),
             nearest_allow: near.map(|near| near.text),
             ..blank
+        }
+    }
+
+    /// Denies what several rules ask of more people than one question can have.
+    fn unanswerable(&self, open: &[(usize, &Rule)], error: &ReviewError) -> Decision {
+        let ids: Vec<String> = open
+            .iter()
+            .map(|(_, rule)| format!("`{}`", rule.id))
+            .collect();
+        Decision {
+            reason: format!(
+                "the stages of the rules {} do not fit into one question: {error}",
+                ids.join(", ")
+            ),
+            remedy: "have the rules name fewer stages or alternatives".to_owned(),
+            ..self.blank(Verdict::Deny, open)
         }
     }
 
@@ -284,21 +306,41 @@ impl Explain<'_> {
     }
 }
 
-/// Combines several asks into one question, with the strictest of their limits.
-fn strictest<'s>(stages: impl Iterator<Item = &'s AskStage>) -> Option<AskStage> {
-    stages.cloned().reduce(|a, b| AskStage {
+/// Combines several asks into one question, with the strictest of their limits and all people that they
+/// ask.
+fn strictest<'s>(
+    stages: impl Iterator<Item = &'s AskStage>,
+) -> Result<Option<AskStage>, ReviewError> {
+    let mut all: Option<AskStage> = None;
+    for stage in stages {
+        all = Some(match all {
+            None => stage.clone(),
+            Some(before) => both(&before, stage)?,
+        });
+    }
+    Ok(all)
+}
+
+fn both(a: &AskStage, b: &AskStage) -> Result<AskStage, ReviewError> {
+    let scope_max = a.scope_max.narrower(b.scope_max);
+    let review = match (&a.review, &b.review) {
+        (Some(a), Some(b)) => Some(a.and(b)?),
+        (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+        (None, None) => None,
+    };
+    Ok(AskStage {
         reviewer: if a.reviewer == Reviewer::Human {
             a.reviewer
         } else {
             b.reviewer
         },
         expires: Span::from_millis(a.expires.millis().min(b.expires.millis())),
-        scope_max: narrower(a.scope_max, b.scope_max),
+        scope_max,
+        review: review.map(|review| Review {
+            scope_max,
+            ..review
+        }),
     })
-}
-
-fn narrower(a: Scope, b: Scope) -> Scope {
-    if a.is_within(b) { a } else { b }
 }
 
 /// Opens a connection for requests alone, where rules look at them or at what they have in them.

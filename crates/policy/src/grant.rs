@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use stockade_types::{ApprovalId, Digest, RequestKind, RuleId, UnixMillis, Verdict};
 
-use crate::{Below, Decision, Request, RuleName, Scope};
+use crate::{Below, Decision, Request, Review, RuleName, Scope};
 
 /// Most grants and denials kept in one session: far more than a person answers, little memory.
 const SETTLED_MAX: usize = 65_536;
@@ -42,6 +42,9 @@ pub enum GrantError {
     /// The end is not in the future.
     #[error("the scope ends in the past")]
     Past,
+    /// Only people in roles can answer.
+    #[error("only people in roles can allow this: it asks {0}")]
+    Reviewed(String),
     /// The session has settled as many approvals as it may.
     #[error("this session already has {SETTLED_MAX} answers; start a new one")]
     Full,
@@ -181,6 +184,10 @@ struct Grant {
     kind: RequestKind,
     target: String,
     scope: Scope,
+    /// Until when people in roles have allowed it.
+    not_after: Option<UnixMillis>,
+    /// Who had to allow it.
+    review: Option<Review>,
     uses_left: Option<u32>,
     used: u64,
     granted: UnixMillis,
@@ -189,10 +196,11 @@ struct Grant {
 
 impl Grant {
     fn is_live(&self, revision: Digest, now: UnixMillis) -> bool {
-        let in_time = match self.scope {
+        let in_scope = match self.scope {
             Scope::Until(end) => now < end,
             Scope::Once | Scope::Uses(_) | Scope::Session | Scope::Paths => true,
         };
+        let in_time = in_scope && self.not_after.is_none_or(|end| now < end);
         !self.revoked && self.uses_left != Some(0) && in_time && self.approved.revision == revision
     }
 }
@@ -216,15 +224,57 @@ impl Grants {
     /// Grants the request with the scope `scope`.
     ///
     /// # Errors
-    /// When the decision was not an ask, the scope is wider than the rule allows, the approval
-    /// already has an answer, a wide grant has no program digest to bind, or the scope has already
-    /// ended.
+    /// When the decision was not an ask or asks people in roles, the scope is wider than the rule allows,
+    /// the approval already has an answer, a wide grant has no program digest to bind, or the scope has
+    /// already ended.
     pub fn grant(
         &mut self,
         id: ApprovalId,
         request: &Request,
         decision: &Decision,
         scope: Scope,
+        revision: Digest,
+        now: UnixMillis,
+    ) -> Result<(), GrantError> {
+        if let Some(review) = decision.review() {
+            return Err(GrantError::Reviewed(review.in_words()));
+        }
+        self.settle(id, request, decision, (scope, None), revision, now)
+    }
+
+    /// Grants what people in roles have allowed until `not_after`. The caller has checked what they say:
+    /// nothing here knows them.
+    ///
+    /// # Errors
+    /// As with [`Self::grant`], and when the time has passed.
+    pub fn grant_reviewed(
+        &mut self,
+        id: ApprovalId,
+        request: &Request,
+        decision: &Decision,
+        (scope, not_after): (Scope, UnixMillis),
+        revision: Digest,
+        now: UnixMillis,
+    ) -> Result<(), GrantError> {
+        if not_after <= now {
+            return Err(GrantError::Past);
+        }
+        self.settle(
+            id,
+            request,
+            decision,
+            (scope, Some(not_after)),
+            revision,
+            now,
+        )
+    }
+
+    fn settle(
+        &mut self,
+        id: ApprovalId,
+        request: &Request,
+        decision: &Decision,
+        (scope, not_after): (Scope, Option<UnixMillis>),
         revision: Digest,
         now: UnixMillis,
     ) -> Result<(), GrantError> {
@@ -280,6 +330,8 @@ impl Grants {
             kind: request.kind(),
             target,
             scope,
+            not_after,
+            review: stage.review.clone(),
             uses_left,
             used: 0,
             granted: now,
@@ -308,7 +360,7 @@ impl Grants {
     }
 
     /// Extends an answer to a request of the command that it permitted; `None` if the answer is no
-    /// longer in force. The result covers exactly this request, and the requests on the connection
+    /// longer in force, or if the request asks people who have not given it. The result covers exactly this request, and the requests on the connection
     /// that it opens.
     pub fn lend(
         &self,
@@ -324,8 +376,13 @@ impl Grants {
             uses_left: None,
             ..grant.clone()
         };
+        let is_answered = match (&grant.review, decision.review()) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(given), Some(wanted)) => given.answers(wanted),
+        };
         let asked = decision.verdict == Verdict::Ask && holds.is_live(revision, now);
-        asked.then(|| Approvals {
+        (asked && is_answered).then(|| Approvals {
             entries: vec![Approved {
                 id: id.clone(),
                 revision,

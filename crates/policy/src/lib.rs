@@ -73,6 +73,7 @@ mod published;
 mod reaching;
 mod read;
 mod read_network;
+mod read_review;
 mod read_settings;
 mod read_workspace;
 mod request;

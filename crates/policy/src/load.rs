@@ -181,7 +181,7 @@ fn read_file(
     let (credentials, ssh_keys) = credentials;
     credential::read(file, &top, sets, (credentials, ssh_keys));
     credential::read_logins(file, &top, sets, credentials);
-    let rules = read::rules(file, &top, sets);
+    let rules = read::rules(file, &top, (sets, settings));
     // Other layers may tighten a builtin, so its tests are run by the tests of this crate alone.
     let tests = match file.source.origin {
         Origin::Builtin => Vec::new(),

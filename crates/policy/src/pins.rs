@@ -26,8 +26,8 @@ const PINS: [Pin; 9] = [
     },
     Pin {
         key: "ask",
-        values: Some(&["tty", "inbox", "deny"]),
-        hint: "tty, inbox or deny",
+        values: Some(&["tty", "inbox", "server", "deny"]),
+        hint: "tty, inbox, server or deny",
     },
     Pin {
         key: "network",
@@ -56,8 +56,8 @@ const PINS: [Pin; 9] = [
     },
     Pin {
         key: "journal",
-        values: None,
-        hint: "where the record goes",
+        values: Some(&["local", "agent", "server"]),
+        hint: "local, agent or server",
     },
 ];
 

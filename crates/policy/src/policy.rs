@@ -6,7 +6,7 @@ use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
 use crate::{
     Credential, Decision, HostSets, ListedCredential, Origin, Outside, OwnQuestionsOff,
-    RecordContent, Settings, Source, SshKey, Warning,
+    RecordContent, Review, Settings, Source, SshKey, Warning,
     controls::COUNT,
     credential::Unused,
     engine::{self, Engine, EngineError},
@@ -62,6 +62,9 @@ pub struct ListedRule {
     pub reason: String,
     /// Its refusals are counted in one line, not reported one by one.
     pub quiet: bool,
+    /// Which people in roles it asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
 }
 
 impl Policy {
@@ -267,6 +270,7 @@ impl Policy {
             conditions: rule.to_string(),
             reason: rule.reason.clone(),
             quiet: rule.quiet,
+            review: rule.stage.as_ref().and_then(|stage| stage.review.clone()),
         };
         self.rules.iter().skip(COUNT).map(listed).collect()
     }

@@ -5,20 +5,28 @@ use std::collections::BTreeMap;
 use stockade_types::{RuleId, Span, Verdict};
 
 use crate::{
-    AskStage, HostSets, Reviewer, Scope,
+    AskStage, HostSets, Reviewer, Scope, Settings,
     controls::Control,
     fields::{Fields, File, did_you_mean, shown},
     kinds::{Body, What, cedar},
+    read_review,
     rule::Rule,
 };
 
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
-const ASK: [&str; 4] = ["reviewer", "stage", "expires", "scope_max"];
-/// Known fields that this version does not enforce.
-const NOT_ENFORCED: [(&str, &str); 1] = [("stage", "one reviewer answers; name it in `reviewer`")];
+const ASK: [&str; 3] = ["reviewer", "expires", "scope_max"];
+
+/// Iterates over the fields that only a question has.
+fn ask_fields() -> impl Iterator<Item = &'static str> {
+    ASK.into_iter().chain(read_review::FIELDS)
+}
 
 /// Reads `[[allow]]`, `[[ask]]`, `[[deny]]` and `[[cedar]]`.
-pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> Vec<Rule> {
+pub(crate) fn rules(
+    file: &mut File<'_>,
+    top: &Fields<'_>,
+    (sets, settings): (&HostSets, &Settings),
+) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for (key, effect) in [
@@ -27,20 +35,20 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
         ("deny", Verdict::Deny),
     ] {
         let known: Vec<&str> = COMMON
-            .iter()
-            .chain(&ASK)
-            .copied()
+            .into_iter()
+            .chain(ask_fields())
             .chain(What::ALL.into_iter().flat_map(What::fields))
             .collect();
         for fields in top.tables(file, key, &known) {
             let id = rule_id(file, &fields, &mut seen);
             let body = body(file, &fields, effect, sets);
-            rules.extend(rule(file, &fields, effect, id, body));
+            let stage = stage(file, &fields, effect, settings);
+            rules.extend(rule(file, &fields, (effect, stage), id, body));
         }
     }
     let known: Vec<&str> = ["id", "reason", "quiet"]
         .into_iter()
-        .chain(ASK)
+        .chain(ask_fields())
         .chain(cedar::FIELDS)
         .collect();
     for fields in top.tables(file, "cedar", &known) {
@@ -48,13 +56,9 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
         let read = cedar::read(file, &fields);
         // If the text has a mistake its effect is unknown, so the rest is not checked.
         if let Some((effect, body)) = read {
-            rules.extend(rule(
-                file,
-                &fields,
-                effect,
-                id,
-                Some(Body::Cedar(Box::new(body))),
-            ));
+            let stage = stage(file, &fields, effect, settings);
+            let body = Some(Body::Cedar(Box::new(body)));
+            rules.extend(rule(file, &fields, (effect, stage), id, body));
         }
     }
     rules
@@ -64,11 +68,10 @@ pub(crate) fn rules(file: &mut File<'_>, top: &Fields<'_>, sets: &HostSets) -> V
 fn rule(
     file: &mut File<'_>,
     fields: &Fields<'_>,
-    effect: Verdict,
+    (effect, stage): (Verdict, Option<AskStage>),
     id: Option<RuleId>,
     body: Option<Body>,
 ) -> Option<Rule> {
-    let stage = stage(file, fields, effect);
     let reason = fields.text(file, "reason");
     let quiet = quiet(file, fields, effect);
     let place = file.place(&fields.span());
@@ -135,11 +138,16 @@ fn rule_id(
     }
 }
 
-fn stage(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<AskStage> {
+fn stage(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    effect: Verdict,
+    settings: &Settings,
+) -> Option<AskStage> {
     let reviewers = [Reviewer::Bot, Reviewer::Human, Reviewer::BotThenHuman]
         .map(|reviewer| (reviewer.as_str(), reviewer));
     if effect != Verdict::Ask {
-        for key in ASK {
+        for key in ask_fields() {
             if let Some(at) = fields.value(key) {
                 let message = format!("only an [[ask]] rule has `{key}`, and this is a {effect}");
                 file.problem(&at.span, &at.field, message);
@@ -173,10 +181,12 @@ fn stage(file: &mut File<'_>, fields: &Fields<'_>, effect: Verdict) -> Option<As
         let message = "it cannot be a bound; write `once`, `5-uses` or `session`";
         file.problem(&at.span, &at.field, message);
     }
+    let scope_max = scope_max.map_or(Scope::Session, |at| at.value);
     Some(AskStage {
         reviewer,
         expires: expires.map_or(AskStage::EXPIRES, |at| at.value),
-        scope_max: scope_max.map_or(Scope::Session, |at| at.value),
+        scope_max,
+        review: read_review::review(file, fields, settings, scope_max),
     })
 }
 
@@ -186,12 +196,6 @@ fn body(
     effect: Verdict,
     sets: &HostSets,
 ) -> Option<Body> {
-    for (key, why) in NOT_ENFORCED {
-        if let Some(at) = fields.value(key) {
-            let message = format!("not enforceable on this backend: {why}");
-            file.problem(&at.span, &at.field, message);
-        }
-    }
     let names = What::ALL.map(What::as_str);
     let Some(what) = fields.text(file, "what") else {
         if !fields.has("what") {

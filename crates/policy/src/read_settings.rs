@@ -12,11 +12,11 @@ use crate::{
     Settings, Sourced, StateDir, WorkspaceSettings,
     fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
     pattern::Glob,
-    pins, read_network, read_workspace as workspace,
+    pins, read_network, read_review, read_workspace as workspace,
     view_path::{plain, view_path},
 };
 
-pub(crate) const TABLES: [&str; 12] = [
+pub(crate) const TABLES: [&str; 14] = [
     "workspace",
     "filesystem",
     "environment",
@@ -28,6 +28,8 @@ pub(crate) const TABLES: [&str; 12] = [
     "record",
     "mcp",
     "sessions",
+    "stages",
+    "break_glass",
     "require",
 ];
 const DEBUGGERS: [(&str, Debuggers); 3] = [
@@ -99,6 +101,8 @@ pub(crate) fn defaults() -> Settings {
             changed: default(OnDefinition::Ask),
             added: default(OnDefinition::Record),
         },
+        stages: BTreeMap::new(),
+        break_glass: None,
         require: BTreeMap::new(),
     }
 }
@@ -168,6 +172,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "preset", &preset) {
         settings.preset = self::preset(file, &table);
     }
+    read_review::tables(file, top, settings);
     if let Some(table) = top.open_table(file, "require") {
         pins::read(file, &table, settings);
     }

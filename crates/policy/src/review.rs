@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use stockade_types::Span;
 
 use crate::Scope;
 
-/// Paths of a review, stages of a path, and votes that a stage can need: more than people go through.
-const PATHS_MAX: usize = 8;
-const STAGES_MAX: usize = 8;
+/// Paths of a review, stages of a path, votes that a stage can need, and votes that a path can need:
+/// more than people go through, and no more than a grant can hold.
+const PATHS_MAX: usize = 16;
+const STAGES_MAX: usize = 16;
 const NEED_MAX: u32 = 16;
+const VOTES_MAX: u32 = 32;
+/// Numbers that are written as words.
+const NUMBERS: [&str; 10] = [
+    "none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+];
 
 /// A role, for example `security`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +31,16 @@ pub enum Strength {
     Session,
     /// The machine that asked checks a passkey or a key of the person itself.
     Passkey,
+}
+
+impl Strength {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Passkey => "passkey",
+        }
+    }
 }
 
 /// People of one role who are asked together.
@@ -77,7 +94,8 @@ pub enum ReviewError {
     Empty,
     /// There are too many.
     #[error(
-        "at most {PATHS_MAX} paths of {STAGES_MAX} stages each, and {NEED_MAX} votes in a stage"
+        "at most {PATHS_MAX} paths of {STAGES_MAX} stages each, {NEED_MAX} votes in a stage and {VOTES_MAX} in a \
+         path"
     )]
     TooMany,
     /// A stage needs nobody.
@@ -97,7 +115,10 @@ impl Review {
         if self.paths.is_empty() || self.paths.iter().any(Vec::is_empty) {
             return Err(ReviewError::Empty);
         }
-        let is_long = |path: &Vec<Stage>| path.len() > STAGES_MAX;
+        let is_long = |path: &Vec<Stage>| {
+            let needs = path.iter().map(|stage| stage.need);
+            path.len() > STAGES_MAX || needs.fold(0, u32::saturating_add) > VOTES_MAX
+        };
         if self.paths.len() > PATHS_MAX || self.paths.iter().any(is_long) {
             return Err(ReviewError::TooMany);
         }
@@ -134,4 +155,107 @@ impl Review {
     pub fn stages(&self) -> impl Iterator<Item = &Stage> {
         self.paths.iter().flatten()
     }
+
+    /// Says in words who is asked, for example `owner, then two of security; or security-manager`.
+    pub fn in_words(&self) -> String {
+        let path = |path: &Vec<Stage>| {
+            let stages: Vec<String> = path.iter().map(Stage::in_words).collect();
+            stages.join(", then ")
+        };
+        let paths: Vec<String> = self.paths.iter().map(path).collect();
+        paths.join("; or ")
+    }
+
+    /// Combines what two rules ask for. A path of the result completes a path of each, so the result is
+    /// never answered by fewer people than either.
+    ///
+    /// # Errors
+    /// When there are more paths, stages or votes than a review can have.
+    pub(crate) fn and(&self, other: &Self) -> Result<Self, ReviewError> {
+        let mut paths: Vec<Vec<Stage>> = Vec::new();
+        for own in &self.paths {
+            for more in &other.paths {
+                let new = more.iter().filter(|stage| !has(own, &stage.name));
+                paths.push(own.iter().chain(new).cloned().collect());
+            }
+        }
+        let review = Self {
+            paths: shortest(paths),
+            scope_max: self.scope_max.narrower(other.scope_max),
+            reason_required: self.reason_required || other.reason_required,
+            break_glass: BreakGlass::of_both(self.break_glass.as_ref(), other.break_glass.as_ref()),
+        };
+        review.check().map(|()| review)
+    }
+
+    /// Tells whether whoever has answered this review, in whichever way, has answered `other` too.
+    pub(crate) fn answers(&self, other: &Self) -> bool {
+        let goes_through =
+            |path: &Vec<Stage>, inner: &Vec<Stage>| inner.iter().all(|stage| path.contains(stage));
+        let is_enough = |path| other.paths.iter().any(|inner| goes_through(path, inner));
+        let glass = match (&self.break_glass, &other.break_glass) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(wanted)) => {
+                own.role == wanted.role
+                    && own.strength >= wanted.strength
+                    && own.max_ms <= wanted.max_ms
+            }
+        };
+        glass
+            && !self.paths.is_empty()
+            && self.paths.iter().all(is_enough)
+            && (self.reason_required || !other.reason_required)
+    }
+}
+
+impl Stage {
+    /// The most votes that one can need.
+    pub(crate) const VOTES_MAX: u32 = NEED_MAX;
+
+    /// Says in words who is asked, for example `two of security`.
+    pub fn in_words(&self) -> String {
+        let number = usize::try_from(self.need).ok();
+        let word = number.and_then(|number| NUMBERS.get(number));
+        match (self.need, word) {
+            (1, _) => self.name.clone(),
+            (_, Some(word)) => format!("{word} of {}", self.name),
+            (need, None) => format!("{need} of {}", self.name),
+        }
+    }
+}
+
+impl BreakGlass {
+    /// Returns how long what it allows lasts at most.
+    pub const fn max(&self) -> Span {
+        Span::from_millis(self.max_ms)
+    }
+
+    /// Returns who may override two reviews at once: the person has to be the one of both.
+    fn of_both(one: Option<&Self>, other: Option<&Self>) -> Option<Self> {
+        let (one, other) = (one?, other?);
+        (one.role == other.role).then(|| Self {
+            role: one.role.clone(),
+            strength: one.strength.max(other.strength),
+            max_ms: one.max_ms.min(other.max_ms),
+        })
+    }
+}
+
+fn has(path: &[Stage], name: &str) -> bool {
+    path.iter().any(|stage| stage.name == name)
+}
+
+/// Leaves out each path that goes through all stages of another one: it is never complete before that.
+fn shortest(paths: Vec<Vec<Stage>>) -> Vec<Vec<Stage>> {
+    let mut kept: Vec<Vec<Stage>> = Vec::new();
+    let covers = |long: &[Stage], short: &[Stage]| short.iter().all(|stage| has(long, &stage.name));
+    for path in paths {
+        if kept.iter().any(|short| covers(&path, short)) {
+            continue;
+        }
+        kept.retain(|long| !covers(long, &path));
+        kept.push(path);
+    }
+    kept
 }

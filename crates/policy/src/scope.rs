@@ -42,6 +42,11 @@ impl Scope {
         }
     }
 
+    /// Returns the narrower of two bounds.
+    pub(crate) const fn narrower(self, other: Self) -> Self {
+        if self.is_within(other) { self } else { other }
+    }
+
     /// Describes the scope for a person; a caller that knows the person's clock adds the end of a
     /// time.
     pub fn in_words(self) -> String {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, HostName, Port, RawText, Span, WorkspaceMode};
 
 use crate::{
-    Endpoint, Origin, ProxySetting, Publish,
+    BreakGlass, Endpoint, Origin, ProxySetting, Publish, Stage,
     agent_command::{self, Names},
     pattern::ProtectedPattern,
 };
@@ -48,6 +48,10 @@ pub struct Settings {
     pub process: ProcessSettings,
     /// Settings of the agent's preset about itself.
     pub preset: PresetSettings,
+    /// People who can be asked, by the name of the stage.
+    pub stages: BTreeMap<String, Sourced<Stage>>,
+    /// Who may override stages.
+    pub break_glass: Option<Sourced<BreakGlass>>,
     /// Pins of the organisation: `tier`, `mode`, `ask`, …
     pub require: BTreeMap<String, Sourced<String>>,
 }

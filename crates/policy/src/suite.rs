@@ -6,12 +6,13 @@ use stockade_types::{Host, RequestKind, Verdict};
 
 use crate::{
     Approvals, Decision, ExecRequest, FileRequest, Origin, Policy, ProbeError, Problem, Request,
-    Sourced, ToolRequest,
+    Sourced, Stage, ToolRequest,
     address::{is_localhost, is_special_name},
     controls::{Control, VIEW},
-    fields::{Fields, File, shown},
+    fields::{At, Fields, File, shown},
     kinds::{exec, file, net, tool},
     read_network::LOCALHOST,
+    read_review,
 };
 
 /// How to make a service of the machine available in a session.
@@ -299,6 +300,8 @@ pub(crate) struct Expectation {
     probe: Probe,
     line: String,
     expected: Verdict,
+    /// The names of the stages of each path, if the test says whom a question asks.
+    asked: Option<Vec<Vec<String>>>,
     origin: Origin,
     /// The problem to report if the policy answers differently.
     problem: Problem,
@@ -311,9 +314,11 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>) -> Vec<Expectation> {
         return tests;
     };
     for name in all.keys() {
-        let Some(test) = all.table(file, name, &["allow", "ask", "deny"]) else {
+        let known = ["allow", "ask", "deny", "stages", "alternatives"];
+        let Some(test) = all.table(file, name, &known) else {
             continue;
         };
+        let asked = asked(file, &test);
         for expected in [Verdict::Allow, Verdict::Ask, Verdict::Deny] {
             for at in test.texts(file, expected.as_str()).unwrap_or_default() {
                 match Probe::parse(&at.value) {
@@ -324,10 +329,12 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>) -> Vec<Expectation> {
                         if let Some(problem) = file.problems.pop() {
                             let origin = file.source.origin;
                             let line = at.value;
+                            let asked = asked.clone().filter(|_| expected == Verdict::Ask);
                             tests.push(Expectation {
                                 probe,
                                 line,
                                 expected,
+                                asked,
                                 origin,
                                 problem,
                             });
@@ -341,25 +348,59 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>) -> Vec<Expectation> {
     tests
 }
 
+/// Reads whom the questions of a test ask.
+fn asked(file: &mut File<'_>, test: &Fields<'_>) -> Option<Vec<Vec<String>>> {
+    for (key, needs) in [("stages", "ask"), ("alternatives", "stages")] {
+        if let Some(at) = test.value(key).filter(|_| !test.has(needs)) {
+            let message = format!("it says whom the lines of `{needs}` ask, and there are none");
+            file.problem(&at.span, &at.field, message);
+        }
+    }
+    let (_, paths) = read_review::paths(file, test)?;
+    let names = |path: Vec<At<String>>| path.into_iter().map(|at| at.value).collect();
+    Some(paths.into_iter().map(names).collect())
+}
+
+/// Returns the names of the stages that a decision asks.
+fn stages(decision: &Decision) -> Vec<Vec<String>> {
+    let paths = decision
+        .review()
+        .into_iter()
+        .flat_map(|review| &review.paths);
+    let names = |path: &Vec<Stage>| path.iter().map(|stage| stage.name.clone()).collect();
+    paths.map(names).collect()
+}
+
+fn in_words(paths: &[Vec<String>]) -> String {
+    if paths.is_empty() {
+        return "nobody in a role".to_owned();
+    }
+    let path = |path: &Vec<String>| format!("`{}`", shown(&path.join(", then ")));
+    let paths: Vec<String> = paths.iter().map(path).collect();
+    paths.join(" or ")
+}
+
 /// Runs tests and returns those that fail.
 pub(crate) fn run(policy: &Policy, tests: &[Expectation]) -> Vec<Problem> {
     let mut failed = Vec::new();
     for test in tests {
         let (_, decision) = policy.rehearse_above(&test.probe, test.origin);
-        if decision.verdict == test.expected {
+        let found = stages(&decision);
+        let message = if decision.verdict != test.expected {
+            let by = decision
+                .rule
+                .map_or_else(|| "no rule".to_owned(), |id| format!("rule `{id}`"));
+            format!(
+                "is {} ({by}: {}), expected {}",
+                decision.verdict, decision.reason, test.expected
+            )
+        } else if let Some(wanted) = test.asked.as_ref().filter(|wanted| **wanted != found) {
+            format!("asks {}, expected {}", in_words(&found), in_words(wanted))
+        } else {
             continue;
-        }
-        let by = decision
-            .rule
-            .map_or_else(|| "no rule".to_owned(), |id| format!("rule `{id}`"));
+        };
         failed.push(Problem {
-            message: format!(
-                "test failed: `{}` is {} ({by}: {}), expected {}",
-                shown(&test.line),
-                decision.verdict,
-                decision.reason,
-                test.expected
-            ),
+            message: format!("test failed: `{}` {message}", shown(&test.line)),
             ..test.problem.clone()
         });
     }

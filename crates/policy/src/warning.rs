@@ -66,6 +66,7 @@ impl Policy {
                 Body::Cedar(_) | Body::Control => {}
             }
         }
+        reviews(settings, rules, &mut found);
         overridden(rules, &mut found);
         found
     }
@@ -143,6 +144,37 @@ fn environment(settings: &EnvironmentSettings, found: &mut Vec<Warning>) {
                 ),
             });
         }
+    }
+}
+
+/// Reports people whom no rule asks.
+fn reviews(settings: &Settings, rules: &[Rule], found: &mut Vec<Warning>) {
+    let asked = || {
+        rules
+            .iter()
+            .filter_map(|rule| rule.stage.as_ref()?.review.as_ref())
+    };
+    for (name, stage) in &settings.stages {
+        let is_asked = asked().any(|review| review.stage(name).is_some());
+        if stage.origin != Origin::Builtin && !is_asked {
+            found.push(Warning {
+                source: stage.source.clone(),
+                message: format!(
+                    "stages.{name}: no rule asks it; name it in `stages` of an [[ask]]"
+                ),
+            });
+        }
+    }
+    let glass = settings.break_glass.as_ref();
+    let is_used = asked().any(|review| review.break_glass.is_some());
+    if let Some(glass) = glass.filter(|glass| glass.origin != Origin::Builtin && !is_used) {
+        found.push(Warning {
+            source: glass.source.clone(),
+            message:
+                "break_glass: no rule of this layer or below has `stages`, so there is nothing to \
+                      override"
+                    .to_owned(),
+        });
     }
 }
 

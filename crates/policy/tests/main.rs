@@ -9,5 +9,6 @@ mod oracle;
 mod problems;
 mod published;
 mod revisions;
+mod stages;
 mod tools;
 mod warnings;

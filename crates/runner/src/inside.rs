@@ -118,7 +118,7 @@ impl Told<'_> {
              `/run/stockade/denials.jsonl` has the newest, one JSON object a line.\n",
         );
         text.push_str(match self.ask {
-            AskMode::Tty | AskMode::Inbox => {
+            AskMode::Tty | AskMode::Inbox | AskMode::Server => {
                 "- To ask, just run it: Stockade puts the request to the owner, and the call waits for the answer,\n  \
                  for minutes if need be. Wait for it, and do not start it again meanwhile.\n"
             }

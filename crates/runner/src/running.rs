@@ -116,7 +116,7 @@ impl Running {
         let hooks = start_hooks(&mut parts, &desk, &recorder, &controller, &processes)?;
         let inbox = match parts.ask {
             AskMode::Deny => None,
-            AskMode::Tty | AskMode::Inbox => Some(
+            AskMode::Tty | AskMode::Inbox | AskMode::Server => Some(
                 Inbox::open(
                     directory.path().as_path(),
                     Arc::clone(&desk),

@@ -97,6 +97,8 @@ vocabulary! {
         Tty = "tty",
         /// A person at the inbox only.
         Inbox = "inbox",
+        /// People in roles, through the organisation's server; nobody here can allow anything.
+        Server = "server",
         /// No person: an ask is a deny at once.
         Deny = "deny",
     }

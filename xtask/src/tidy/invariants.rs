@@ -32,6 +32,14 @@ const INVARIANTS: &[(&str, &str)] = &[
         "an explicit deny beats every allow and every approval",
     ),
     (
+        "stages-only-tighten",
+        "no lower layer changes whom a rule with stages asks",
+    ),
+    (
+        "only-people-answer-stages",
+        "nobody but the people in its stages answers a rule with stages",
+    ),
+    (
         "failing-rule-denies",
         "a rule that fails to evaluate denies",
     ),

@@ -3,6 +3,7 @@
 mod desk;
 mod golden;
 mod inbox;
+mod stages;
 
 use std::{
     sync::{
@@ -44,6 +45,7 @@ fn decision(verdict: Verdict, scope_max: Scope) -> Decision {
             reviewer: Reviewer::Human,
             expires: "5m".parse().unwrap(),
             scope_max,
+            review: None,
         }),
         terms: Terms::default(),
         http_only: false,

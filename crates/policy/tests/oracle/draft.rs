@@ -18,7 +18,20 @@ pub(crate) struct Draft {
     pub(crate) layer: Origin,
     pub(crate) effect: Verdict,
     pub(crate) body: Body,
+    pub(crate) asks: Option<Asks>,
 }
+
+/// People whom a rule asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Asks {
+    /// Ways to a yes, each a list of stages.
+    pub(crate) paths: Vec<Words>,
+    pub(crate) once: bool,
+    pub(crate) reason: bool,
+}
+
+/// The stages that there are.
+pub(crate) const STAGES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Absent lists are `None`.
 #[derive(Clone, Debug)]
@@ -56,6 +69,7 @@ impl Draft {
             layer,
             effect,
             body,
+            asks: None,
         }
     }
 
@@ -64,6 +78,17 @@ impl Draft {
             "[[{}]]\nid = \"{}\"\nreason = \"r\"\n",
             self.effect, self.id
         );
+        if let Some(asks) = &self.asks {
+            let (first, more) = asks.paths.split_first().unwrap();
+            writeln!(text, "stages = {first:?}").unwrap();
+            if !more.is_empty() {
+                writeln!(text, "alternatives = {more:?}").unwrap();
+            }
+            writeln!(text, "reason_required = {}", asks.reason).unwrap();
+            if asks.once {
+                text.push_str("scope_max = \"once\"\n");
+            }
+        }
         let mut list = |key: &str, words: &Option<Words>| {
             if let Some(words) = words {
                 writeln!(text, "{key} = {words:?}").unwrap();
@@ -247,17 +272,39 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![4 => net(), 3 => exec(), 1 => file]
 }
 
+/// Usually nobody in a role, otherwise some.
+fn asks() -> impl Strategy<Value = Option<Asks>> {
+    let path = vec(select(STAGES.to_vec()), 1..4).prop_map(|mut path| {
+        path.sort_unstable();
+        path.dedup();
+        path
+    });
+    let asks = (vec(path, 1..4), any::<bool>(), any::<bool>());
+    let asks = asks.prop_map(|(paths, once, reason)| Asks {
+        paths,
+        once,
+        reason,
+    });
+    prop_oneof![3 => Just(None), 2 => asks.prop_map(Some)]
+}
+
 pub(crate) fn drafts(layers: &'static [Origin]) -> impl Strategy<Value = Vec<Draft>> {
     let effect = || select(vec![Verdict::Allow, Verdict::Ask, Verdict::Deny]);
-    let draft = (select(layers.to_vec()), effect(), body());
-    let draft = draft.prop_map(|(layer, effect, body)| Draft::new(layer, effect, body));
+    let draft = (select(layers.to_vec()), effect(), body(), asks());
+    let draft = draft.prop_map(|(layer, effect, body, asks)| Draft {
+        asks: asks.filter(|_| effect == Verdict::Ask),
+        ..Draft::new(layer, effect, body)
+    });
     // Exceptions need several rules about the same subject.
-    let again = (any::<usize>(), select(layers.to_vec()), effect());
+    let again = (any::<usize>(), select(layers.to_vec()), effect(), asks());
     (vec(draft, 0..8), vec(again, 0..3)).prop_map(|(mut drafts, again)| {
-        for (which, layer, effect) in again {
+        for (which, layer, effect, asks) in again {
             if !drafts.is_empty() {
                 let body = drafts[which % drafts.len()].body.clone();
-                drafts.push(Draft::new(layer, effect, body));
+                drafts.push(Draft {
+                    asks: asks.filter(|_| effect == Verdict::Ask),
+                    ..Draft::new(layer, effect, body)
+                });
             }
         }
         drafts
@@ -299,10 +346,17 @@ fn accepted(mut draft: Draft) -> Option<Draft> {
 fn source(origin: Origin, drafts: &[Draft]) -> Source {
     let own = drafts.iter().filter(|draft| draft.layer == origin);
     let rules: String = own.map(Draft::to_toml).collect();
+    let stages = STAGES.map(|name| format!("[stages.{name}]\nwho = \"role:{name}\"\n"));
+    // The layer that is read first defines them for all.
+    let stages = if origin == Origin::Builtin {
+        stages.concat()
+    } else {
+        String::new()
+    };
     Source {
         origin,
         name: format!("{origin}.toml"),
-        text: format!("schema = 1\n{rules}"),
+        text: format!("schema = 1\n{rules}{stages}"),
     }
 }
 

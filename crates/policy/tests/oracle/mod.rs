@@ -8,6 +8,7 @@
 )]
 
 mod approved;
+mod asked;
 pub(crate) mod draft;
 mod matching;
 mod reference;
@@ -19,7 +20,7 @@ use proptest::{
     sample::select,
 };
 use stockade_policy::{
-    Approvals, Grants, HostSets, Origin, Policy, Probe, Request, Scope, Source, load,
+    Approvals, GrantError, Grants, HostSets, Origin, Policy, Probe, Request, Scope, Source, load,
 };
 use stockade_types::{ApprovalId, Host, UnixMillis, Verdict};
 
@@ -106,6 +107,9 @@ impl Pair {
             .collect();
         open.sort_unstable();
         if same && (wanted.verdict != Verdict::Ask || open == wanted.open) {
+            if wanted.verdict == Verdict::Ask {
+                asked::compare(&decision, &self.rules, &wanted.open)?;
+            }
             return Ok(wanted.open);
         }
         Err(format!(
@@ -119,13 +123,31 @@ impl Pair {
         let decision = self.policy.decide(request, &approvals);
         let id = ApprovalId::from_random(number);
         let revision = self.policy.revision();
-        let granted = self
-            .grants
-            .grant(id, request, &decision, scope, revision, START);
+        let granted = if decision.review().is_some() {
+            let plain = self
+                .grants
+                .grant(id.clone(), request, &decision, scope, revision, START);
+            if !matches!(plain, Err(GrantError::Reviewed(_))) {
+                return Err(format!("answered by nobody in a role: {plain:?}"));
+            }
+            let scope = (scope, UnixMillis(u64::MAX));
+            self.grants
+                .grant_reviewed(id, request, &decision, scope, revision, START)
+        } else {
+            self.grants
+                .grant(id, request, &decision, scope, revision, START)
+        };
         if open.is_empty() != granted.is_err() {
-            // The only refused answer is a wide one for a program without a digest.
+            // The only refused answers are a wide one for a program without a digest, and one that is
+            // wider than a rule allows.
             let anonymous = matches!(request, Request::Exec(exec) if exec.digest.is_none());
-            return if anonymous && !scope.is_exact() {
+            let is_narrow = |rule: &Draft| {
+                let once = rule.asks.as_ref().is_some_and(|asks| asks.once);
+                once && open.contains(&rule.id)
+            };
+            let too_wide = matches!(granted, Err(GrantError::TooWide { .. }))
+                && self.rules.iter().any(is_narrow);
+            return if anonymous && !scope.is_exact() || too_wide {
                 Ok(())
             } else {
                 Err(format!("{open:?} {granted:?}"))
@@ -254,6 +276,11 @@ proptest! {
             // If the organisation has no rule about it, other layers decide.
             if alone.origin == Some(Origin::Organisation) && alone.verdict != Verdict::Allow {
                 prop_assert!(both.verdict >= alone.verdict, "{:?} {:?}", alone, both);
+                let asked = alone.review().filter(|_| both.verdict == Verdict::Ask);
+                if let Some(asked) = asked {
+                    let found = asked::is_as_strict(both.review(), asked);
+                    prop_assert!(found, "{:?} {:?}", asked, both);
+                }
             }
         }
     }

@@ -231,6 +231,7 @@ impl Lab {
                     reviewer: Reviewer::Human,
                     expires: "5m".parse().unwrap(),
                     scope_max: Scope::Session,
+                    review: None,
                 }),
                 terms: stockade_policy::Terms::default(),
                 http_only: false,

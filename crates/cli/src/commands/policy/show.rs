@@ -3,7 +3,8 @@
 use std::fmt::Display;
 
 use stockade_policy::{
-    FilesystemSettings, NetworkSettings, Policy, Settings, Sourced, WorkspaceSettings, looks_secret,
+    BreakGlass, FilesystemSettings, NetworkSettings, Policy, Review, Settings, Sourced, Stage,
+    WorkspaceSettings, looks_secret,
 };
 
 use super::effective;
@@ -256,6 +257,7 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     for (key, pin) in &settings.require {
         lines.put("require", format_args!("{key} = {}", pin.value), pin)?;
     }
+    people(settings, lines)?;
     workspace(&settings.workspace, lines)?;
     filesystem(&settings.filesystem, lines)?;
     let environment = &settings.environment;
@@ -282,6 +284,35 @@ fn settings(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         format_args!("namespaces = {namespaces}"),
         &process.namespaces,
     )
+}
+
+/// Prints who can be asked in stages, and who may override them.
+fn people(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
+    for (name, stage) in &settings.stages {
+        let Stage {
+            role,
+            need,
+            veto,
+            strength,
+            ..
+        } = &stage.value;
+        let text = format!(
+            "{name}: {need} of role {}, {veto} no denies, {}",
+            role.0,
+            strength.as_str()
+        );
+        lines.put("stages", text, stage)?;
+    }
+    settings.break_glass.as_ref().map_or(Ok(()), |glass| {
+        let BreakGlass { role, strength, .. } = &glass.value;
+        let text = format!(
+            "one of role {}, for at most {}, {}",
+            role.0,
+            glass.value.max(),
+            strength.as_str()
+        );
+        lines.put("break_glass", text, glass)
+    })
 }
 
 fn filesystem(files: &FilesystemSettings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
@@ -344,8 +375,10 @@ fn limit<T: Display>(
 
 fn rules(policy: &Policy, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     for rule in policy.rules() {
+        let asks = rule.review.as_ref().map(Review::in_words);
+        let asks = asks.map_or_else(String::new, |who| format!("; asks {who}"));
         let text = format!(
-            "{:<6}{:<20} {}",
+            "{:<6}{:<20} {}{asks}",
             rule.verdict.as_str(),
             rule.id,
             rule.conditions

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use stockade_policy::{Decision, Origin, Policy, Probe, Request};
+use stockade_policy::{Decision, Origin, Policy, Probe, Request, Review};
 use stockade_types::{Digest, RequestKind, RuleId, Target, Verdict};
 
 use super::effective;
@@ -49,6 +49,8 @@ struct Answer<'a> {
     nearest_allow: Option<&'a str>,
     remedy: &'a str,
     http_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<&'a Review>,
     policy_revision: Digest,
 }
 
@@ -94,6 +96,7 @@ fn answer<'a>(policy: &Policy, request: &Request, decision: &'a Decision) -> Ans
         nearest_allow: decision.nearest_allow.as_deref(),
         remedy: &decision.remedy,
         http_only: decision.http_only,
+        review: decision.review(),
         policy_revision: policy.revision(),
     }
 }
@@ -153,6 +156,14 @@ fn print(
         let place =
             place(policy, decision).map_or_else(|| "built-in control".to_owned(), |at| safe(&at));
         out.line(format_args!("rule    {rule} ({layer}, {place})"))?;
+    }
+    if let Some(review) = decision.review() {
+        let reason = if review.reason_required {
+            ", with a reason"
+        } else {
+            ""
+        };
+        out.line(format_args!("asks    {}{reason}", review.in_words()))?;
     }
     out.line(format_args!("why     {}", safe(&decision.reason)))?;
     if decision.http_only {

@@ -1,6 +1,7 @@
 //! `stockade run`: a command inside the boundary.
 
 mod given;
+mod pins;
 mod ports;
 pub(crate) mod rehearsal;
 mod session_file;
@@ -19,7 +20,7 @@ use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError};
 use stockade_types::{AskMode, GuaranteeName, RawText, RequestKind, SessionId, Tier};
 
-use self::terminals::Hold;
+use self::{pins::Enrolment, terminals::Hold};
 use crate::{
     exit::Exit,
     host_sets,
@@ -153,7 +154,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
     let current = std::env::current_dir().context("there is no current directory")?;
     let ask = ask_mode(args.ask, hold)?;
-    check_pins(&policy, &args, ask)?;
+    pins::check(&policy, &args, ask, &Enrolment::of_this_machine())?;
     let state = StateDir::open_or_create()?;
     gathered.keep(&state).with_context(|| {
         format!(
@@ -212,6 +213,7 @@ impl Args {
 fn ask_mode(wanted: Option<AskMode>, hold: Hold) -> anyhow::Result<AskMode> {
     Ok(match (wanted, hold) {
         (Some(AskMode::Inbox), _) => AskMode::Inbox,
+        (Some(AskMode::Server), _) => AskMode::Server,
         (Some(AskMode::Deny), _) | (None, Hold::Beside | Hold::Nothing) => AskMode::Deny,
         (Some(AskMode::Tty) | None, Hold::Whole) => AskMode::Tty,
         (Some(AskMode::Tty), Hold::Beside | Hold::Nothing) => bail!(
@@ -263,43 +265,6 @@ fn check_supported(args: &Args) -> anyhow::Result<()> {
         bail!(
             "the review workspace is not available yet; run without --review, on a clean work tree"
         );
-    }
-    Ok(())
-}
-
-/// What the organisation requires of every run; a stricter choice is always good enough.
-fn check_pins(policy: &Policy, args: &Args, ask: AskMode) -> anyhow::Result<()> {
-    let ask = ask.as_str();
-    for (name, pin) in &policy.settings().require {
-        let (actual, is_met) = match name.as_str() {
-            "tier" => {
-                let tier = args.tier.as_str();
-                (tier, [words::AUTO, tier].contains(&pin.value.as_str()))
-            }
-            "mode" => {
-                let mode = policy.settings().workspace.mode.value.as_str();
-                (mode, mode == pin.value)
-            }
-            "ask" => (ask, ask == pin.value || ask == "deny"),
-            "network" if args.offline => ("offline", true),
-            "network" => ("proxied", pin.value == "proxied"),
-            // What it forbids is no part of a run: answers are kept for no other session.
-            "answers" => ("session", true),
-            "waivers" => ("given on the command line", args.waive.is_empty()),
-            // Held when the files are read: a policy that lifts something does not load.
-            "unprotect" => ("none", true),
-            _ => bail!(
-                "{}: `require.{name}` is not available yet; nothing can meet it",
-                pin.source
-            ),
-        };
-        if !is_met {
-            bail!(
-                "{}: {name} must be `{}` and is `{actual}`",
-                pin.source,
-                pin.value
-            );
-        }
     }
     Ok(())
 }

@@ -49,6 +49,9 @@ pub(super) fn ask() -> impl TypedValueParser<Value = AskMode> {
         let help = match mode {
             AskMode::Tty => "This terminal (and the inbox)",
             AskMode::Inbox => "A second terminal: `stockade approvals`",
+            AskMode::Server => {
+                "People in roles, through the organisation's server (enrolled machines)"
+            }
             AskMode::Deny => "No one: an ask is denied",
         };
         PossibleValue::new(mode.as_str()).help(help)
