@@ -64,13 +64,14 @@
   const start = async (button) => {
     const form = button.form;
     const said = form.querySelector('[data-said]');
-    if (form.elements.name && form.elements.name.required && !form.elements.name.reportValidity()) return;
+    const makes = button.dataset.passkey === 'create';
+    if (makes && form.elements.name && !form.elements.name.reportValidity()) return;
     said.textContent = 'Confirm with your authenticator.';
     button.disabled = true;
     try {
       if (button.dataset.choice) form.elements.passkey_choice.value = button.dataset.choice;
       const told = await ask(button.dataset.url, form);
-      const done = button.dataset.passkey === 'create' ? await create(told, form) : await sign(told);
+      const done = makes ? await create(told, form) : await sign(told);
       form.elements.passkey.value = JSON.stringify(done);
       if (form.elements.handle) form.elements.handle.value = told.handle;
       if (told.not_after) form.elements.not_after.value = told.not_after;

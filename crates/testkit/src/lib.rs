@@ -14,6 +14,7 @@
 
 pub mod agents;
 pub mod approvals;
+pub mod browser;
 pub mod display;
 pub mod env;
 pub mod escape;

@@ -20,7 +20,10 @@ pub(super) fn changed(subject: &Subject) -> Vec<Finding> {
 
 fn of_source(subject: &Subject, source: &str, text: &str) -> Vec<Finding> {
     let folder = source.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut lines = text.lines().enumerate().skip_while(|(_, line)| *line != TABLE);
+    let mut lines = text
+        .lines()
+        .enumerate()
+        .skip_while(|(_, line)| *line != TABLE);
     lines.next();
     let mut findings = Vec::new();
     let mut count = 0;
@@ -42,7 +45,11 @@ fn of_source(subject: &Subject, source: &str, text: &str) -> Vec<Finding> {
         }
     }
     if count == 0 {
-        findings.push(Finding::new(source, None, format!("`{TABLE}` names no file")));
+        findings.push(Finding::new(
+            source,
+            None,
+            format!("`{TABLE}` names no file"),
+        ));
     }
     findings
 }

@@ -4,12 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stockade_testkit::{TestEnv, env::under_test, invented, tmux::Tmux};
+use stockade_testkit::{TestEnv, browser::Browser, env::under_test, invented, tmux::Tmux};
 
-use super::{
-    browser::Browser,
-    page::{page, pictures},
-};
+use super::page::{page, pictures};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The windows of a desk, of a small one, of a telephone and of a small one.

@@ -1,6 +1,5 @@
 //! How people see a session: the timeline, the tree, the filters, the page, and the replay.
 
-mod browser;
 mod looks;
 mod page;
 mod replay;

@@ -9,10 +9,8 @@ use std::{
 };
 
 use serde_json::Value;
-use stockade_testkit::{TestEnv, env::under_test, invented};
+use stockade_testkit::{TestEnv, browser::Browser, env::under_test, invented};
 use stockade_types::RawText;
-
-use super::browser::Browser;
 
 /// Where pictures stay, so that a person can look at them.
 pub(super) fn pictures() -> PathBuf {

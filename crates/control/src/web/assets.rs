@@ -11,7 +11,12 @@ pub(crate) struct Asset {
 }
 
 /// All of them.
-pub(crate) const ASSETS: [Asset; 5] = [
+pub(crate) const ASSETS: [Asset; 6] = [
+    Asset {
+        name: "icon.svg",
+        kind: "image/svg+xml",
+        text: include_str!("../../assets/icon.svg"),
+    },
     Asset {
         name: "page.css",
         kind: "text/css; charset=utf-8",

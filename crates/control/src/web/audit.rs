@@ -110,7 +110,7 @@ fn recorded(envelope: stockade_event::Envelope) -> Option<Recorded> {
 impl View for Audit {
     fn page(&self, call: &Call) -> Page {
         let body = html! {
-            .table { table.events {
+            .table tabindex="0" role="region" aria-label="Record" { table.events {
                 thead { tr {
                     th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "By" }
                     th scope="col" { "More" }

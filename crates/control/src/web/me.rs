@@ -101,6 +101,8 @@ impl View for Me {
             @if self.has_password { p { "You can sign in with a password, too." } }
             form.fields method="post" action="/me/password" {
                 (token(call))
+                // Managers of passwords keep it under this name.
+                input type="text" name="name" autocomplete="username" value=(self.name) hidden;
                 div {
                     label for="new-password" {
                         "New password" span.hint { "At least " (CHARS_MIN) " characters." }

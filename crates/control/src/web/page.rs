@@ -104,6 +104,7 @@ fn head(call: &Call, title: &str) -> Markup {
             meta name="viewport" content="width=device-width, initial-scale=1";
             meta name="htmx-config" content=r#"{"extensions":"hx-csp","includeIndicatorCSS":false,"history":false}"#;
             title { (title) " · Stockade" }
+            link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
             link rel="stylesheet" href="/assets/page.css";
             @for script in ["htmx.js", "hx-csp.js", "passkey.js", "page.js"] {
                 script src={ "/assets/" (script) } nonce=(nonce) defer {}

@@ -72,7 +72,7 @@ impl View for People {
             @if call.query("done") == "removed" { (note(Mood::Good, "The person can sign in and answer no more.")) }
             .table { table {
                 thead { tr {
-                    th scope="col" { "Person" } th scope="col" { "Roles" } th scope="col" { "Passkeys" }
+                    th scope="col" { "Person" } th scope="col" { "Roles" } th.number scope="col" { "Passkeys" }
                     th scope="col" { "Last here" } th scope="col" { "State" }
                 } }
                 tbody { @for person in &self.people {
@@ -109,12 +109,12 @@ fn role_fields(chosen: &[&str], prefix: &str) -> Markup {
     html! {
         fieldset {
             legend { "Roles" }
-            @for (name, _) in ROLES {
+            .roles { @for (name, _) in ROLES {
                 label.choice {
                     input type="checkbox" name="role" value=(name) checked[chosen.contains(&name)];
                     (name)
                 }
-            }
+            } }
             label for={ (prefix) "-others" } {
                 "Roles that a policy asks"
                 span.hint { "Names with spaces between, for example: owner security" }

@@ -141,8 +141,8 @@ impl View for Sessions {
                 .table { table {
                     thead { tr {
                         th scope="col" { "Agent" } th scope="col" { "State" } th scope="col" { "Person, machine" }
-                        th scope="col" { "Boundary" } th scope="col" { "Events" } th scope="col" { "Asked" }
-                        th scope="col" { "Denied" } th scope="col" { "Record" } th scope="col" { "Last event" }
+                        th scope="col" { "Boundary" } th.number scope="col" { "Events" } th.number scope="col" { "Asked" }
+                        th.number scope="col" { "Denied" } th scope="col" { "Record" } th scope="col" { "Last event" }
                     } }
                     tbody { @for session in &self.sessions { (row(session, call)) } }
                 } }

@@ -22,7 +22,7 @@ pub(crate) fn check(secret: &[u8], code: &str, now_s: u64) -> Option<u64> {
 }
 
 /// Returns the code of a step.
-fn code_of(secret: &[u8], step: u64) -> u32 {
+pub(super) fn code_of(secret: &[u8], step: u64) -> u32 {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret);
     let tag = hmac::sign(&key, &step.to_be_bytes());
     let tag = tag.as_ref();

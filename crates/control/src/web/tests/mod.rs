@@ -1,6 +1,7 @@
 //! The pages over real connections: who gets in, who may do what, and what a browser is told.
 
 mod access;
+mod browser;
 mod forms;
 mod lab;
 mod requests;

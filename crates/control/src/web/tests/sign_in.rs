@@ -245,12 +245,7 @@ async fn a_code_counts_once() {
         .await
         .unwrap();
     try_in(&lab, "Ann Lee", PASSWORD).await.is(401);
-    let code = (0..1_000_000).map(|code| format!("{code:06}"));
-    let now_s = now().0 / 1000;
-    let code = code
-        .into_iter()
-        .find(|code| totp::check(&secret, code, now_s).is_some());
-    let code = code.expect("a code");
+    let code = format!("{:06}", totp::code_of(&secret, now().0 / 30_000));
     let with = [
         ("name", "Ann Lee"),
         ("password", PASSWORD),

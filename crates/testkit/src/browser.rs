@@ -1,10 +1,4 @@
 //! Headless Chromium, over the pipe that its developer tools speak (one JSON message, then a NUL).
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
-
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead as _, BufReader, Write as _},
@@ -16,26 +10,36 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
-use stockade_testkit::run::require_tool;
 use tempfile::TempDir;
+
+use crate::run::require_tool;
 
 /// How long the page may take to be there; the bounds of the page itself are asserted apart.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A browser with one page; dropping it ends the browser.
-pub(crate) struct Browser {
+pub struct Browser {
     child: Child,
     to: File,
     from: BufReader<File>,
     next: u64,
     session: Option<String>,
-    /// What the page and its policy complained of.
-    pub(crate) complaints: Vec<String>,
+    /// What the page and its policy complained of, and what was requested from elsewhere.
+    pub complaints: Vec<String>,
+    /// What the beginning of every address has to be; `file:` for pages that need no server.
+    origin: String,
     _home: TempDir,
 }
 
 impl Browser {
-    pub(crate) fn start() -> Self {
+    /// Starts one for pages that are files.
+    pub fn start() -> Self {
+        Self::start_for("file:", None)
+    }
+
+    /// Starts one for the pages of `origin`. A server whose key has the digest `key` (SHA-256 of its
+    /// SubjectPublicKeyInfo, in base64) is believed to be who it says.
+    pub fn start_for(origin: &str, key: Option<&str>) -> Self {
         require_tool("chromium");
         let home = tempfile::tempdir().expect("a directory");
         let [to, from] = ["to", "from"].map(|name| home.path().join(name));
@@ -47,10 +51,12 @@ impl Browser {
         let [to_file, from_file] = [&to, &from].map(|pipe| open(pipe).expect("a pipe"));
         let line = "exec chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage \
             --no-first-run --disable-background-networking --disable-component-update \
-            --user-data-dir=\"$1/profile\" --remote-debugging-pipe about:blank 3<\"$1/to\" 4>\"$1/from\"";
+            --user-data-dir=\"$1/profile\" --remote-debugging-pipe $2 about:blank 3<\"$1/to\" 4>\"$1/from\"";
+        let believed = key.map(|key| format!("--ignore-certificate-errors-spki-list={key}"));
         let child = Command::new("/bin/sh")
             .args(["-c", line, "sh"])
             .arg(home.path())
+            .arg(believed.unwrap_or_default())
             .env("HOME", home.path())
             .env("TZ", "UTC")
             .stdout(Stdio::null())
@@ -64,6 +70,7 @@ impl Browser {
             next: 0,
             session: None,
             complaints: Vec::new(),
+            origin: origin.to_owned(),
             _home: home,
         };
         let made = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
@@ -84,7 +91,7 @@ impl Browser {
     }
 
     /// Calls a method of the protocol and returns its result.
-    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
+    pub fn call(&mut self, method: &str, params: &Value) -> Value {
         self.next += 1;
         let mut message = json!({"id": self.next, "method": method, "params": params});
         if let (Some(session), Some(members)) = (&self.session, message.as_object_mut()) {
@@ -114,7 +121,7 @@ impl Browser {
                         .pointer("/params/request/url")
                         .and_then(Value::as_str);
                     let url = url.unwrap_or_default();
-                    if !url.starts_with("file:") && url != "about:blank" {
+                    if !url.starts_with(&self.origin) && url != "about:blank" {
                         self.complaints.push(format!("requested {url}"));
                     }
                 }
@@ -124,30 +131,64 @@ impl Browser {
     }
 
     /// Opens a page at this size and waits until its script is done; returns how long it took.
-    pub(crate) fn open(&mut self, page: &Path, width: u32, height: u32) -> Duration {
+    pub fn open(&mut self, page: &Path, width: u32, height: u32) -> Duration {
+        self.size(width, height);
+        self.go(&format!("file://{}", page.display()))
+    }
+
+    /// Gives the window a size.
+    pub fn size(&mut self, width: u32, height: u32) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Goes to an address and waits until the script of the page is done; returns how long it took.
+    pub fn go(&mut self, url: &str) -> Duration {
         let begun = Instant::now();
-        let url = format!("file://{}", page.display());
+        self.eval("delete document.documentElement.dataset.ready");
         self.call("Page.navigate", &json!({"url": url}));
-        let ready = "location.protocol === 'file:' && !!document.documentElement.dataset.ready";
-        while self.eval(ready) != Value::Bool(true) {
-            assert!(begun.elapsed() < TIMEOUT, "{:?}", self.complaints);
-        }
+        self.ready();
         begun.elapsed()
     }
 
+    /// Waits until the page that is being loaded is there, with its script done.
+    pub fn ready(&mut self) {
+        let begun = Instant::now();
+        let ready = "location.protocol !== 'about:' && document.readyState === 'complete' \
+            && !!document.documentElement.dataset.ready";
+        while self.eval(ready) != Value::Bool(true) {
+            assert!(begun.elapsed() < TIMEOUT, "{:?}", self.complaints);
+        }
+    }
+
+    /// Does something on the page that leads to another one, and waits for that.
+    pub fn follow(&mut self, expression: &str) {
+        self.eval("delete document.documentElement.dataset.ready");
+        self.eval(expression);
+        self.ready();
+    }
+
     /// Evaluates an expression on the page.
-    pub(crate) fn eval(&mut self, expression: &str) -> Value {
+    pub fn eval(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let result = self.call("Runtime.evaluate", &params);
         let value = result.pointer("/result/value").cloned();
         value.unwrap_or(Value::Null)
     }
 
+    /// Gives the browser an authenticator that makes passkeys, and confirms each use by itself.
+    pub fn add_authenticator(&mut self) {
+        self.call("WebAuthn.enable", &json!({}));
+        let options = json!({"options": {
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true,
+            "hasUserVerification": true, "isUserVerified": true, "automaticPresenceSimulation": true,
+        }});
+        self.call("WebAuthn.addVirtualAuthenticator", &options);
+    }
+
     /// Types keys as a person does, and waits until the page has drawn what came of them.
-    pub(crate) fn keys(&mut self, keys: &[&str]) {
+    pub fn keys(&mut self, keys: &[&str]) {
         for key in keys {
             let text = if key.chars().count() == 1 { key } else { "" };
             for kind in ["keyDown", "keyUp"] {
@@ -162,13 +203,13 @@ impl Browser {
     }
 
     /// Sets the colours that the person prefers.
-    pub(crate) fn prefer(&mut self, scheme: &str) {
+    pub fn prefer(&mut self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call("Emulation.setEmulatedMedia", &features);
     }
 
     /// Writes a picture of the page, and returns its bytes.
-    pub(crate) fn picture(&mut self, file: &Path) {
+    pub fn picture(&mut self, file: &Path) {
         let shot = self.call("Page.captureScreenshot", &json!({"format": "png"}));
         let data = shot.get("data").and_then(Value::as_str).expect("a picture");
         let bytes = STANDARD.decode(data).expect("base64");
