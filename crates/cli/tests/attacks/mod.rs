@@ -26,6 +26,7 @@ mod limits;
 mod lives;
 mod matrix;
 mod meaning;
+mod mixed;
 mod network;
 mod once;
 mod own;
