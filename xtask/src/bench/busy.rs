@@ -24,6 +24,12 @@ impl Load {
     }
 }
 
+/// Returns how many processes wanted to run in the last minute (proc_loadavg(5)), before a row adds its own.
+pub(super) fn load_average() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next().map(str::to_owned)
+}
+
 /// Processes that only count; dropping it ends them.
 #[derive(Debug)]
 pub(super) struct Spinners(Vec<Child>);
@@ -61,6 +67,12 @@ impl Drop for Spinners {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_load_is_a_number() {
+        let load = load_average().and_then(|load| load.parse::<f64>().ok());
+        assert!(load.is_some_and(|load| load >= 0.0), "{load:?}");
+    }
 
     #[test]
     fn there_is_one_for_each_core_and_none_afterwards() {

@@ -289,6 +289,9 @@ impl Bench {
             runs,
             longest: plan.pace.longest(),
         };
+        // What others do on the machine is part of a figure, so it stands beside it.
+        let besides =
+            busy::load_average().map_or_else(String::new, |load| format!(", load {load}"));
         let spinners = Spinners::start(plan.load)?;
         let taken = take_turns(&contenders, rounds, |contender| {
             self.sample(plan.work, contender)
@@ -296,7 +299,7 @@ impl Bench {
         drop(spinners);
         let row = Row {
             name: plan.name.to_owned(),
-            measured: self.measured.clone(),
+            measured: format!("{}{besides}", self.measured),
             runs,
             samples: taken.samples,
             failures: taken

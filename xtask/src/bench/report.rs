@@ -342,7 +342,10 @@ impl Report {
             .filter(|row| row.measured != measured)
             .collect();
         if !others.is_empty() {
-            put(text, format_args!("\n## Measured at another time\n"));
+            put(
+                text,
+                format_args!("\n## Measured at another time, or beside other work\n"),
+            );
             for row in others {
                 put(text, format_args!("- `{}`: {}", row.name, row.measured));
             }
