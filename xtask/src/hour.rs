@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     user::ensure()?;
     let root = workspace::root()?;
     let target = workspace::target_dir(&root)?;
-    process::build_with_example(&root, "hour")?;
+    process::build_with_example(&root, Some("stockade"), "hour")?;
     let program = target.join("debug/examples/hour");
     let output = process::output(Command::new(program).arg(target.join("debug/stockade")))?;
     let table = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -32,14 +32,16 @@ is none. Precision is right of those that name a call, recall is right of all, *
 those that name a call whose `certainty` is `exact` and which are right, *wrongly exact* are those that
 are `exact` and wrong. The agent's own connections to its model are of no call: one that names a call is
 wrong. The command fails below a precision of 99 %, a recall of 98 %, 90 % exact, or with fewer than 300
-effects, one that is wrongly exact, or a call that is missing in the record.
+effects, one that is wrongly exact, a call that is missing in the record, or a call of a sub-agent that does
+not name the call which started it.
 
 **What it does not show.** A script is more regular than a person's work. Two calls that say the same at
 the same time cannot be told apart by anyone and are not in the script. What is wrong in the claims of an
-agent that lies is not counted here: tests of attacks try that. Codex's call for a sub-agent returns
-before the sub-agent speaks, so that its calls do not name it; their effects name them all the same. That
-figure is in the last table and does not fail the command. AgentSight, which joins the same halves as root
-by heuristics, could not be put beside this: its helper needs a newer C library than the machine had.
+agent that lies is not counted here: tests of attacks try that. Hooks and exports are on as the presets
+have them: they change no effect's call here, because the traffic says the same. Gemini CLI calls no hook, and
+exports its calls without ids, so that each is in the record a second time, as a claim that nothing came of.
+AgentSight, which joins the same halves as root by heuristics, could not be put beside this: its helper needs
+a newer C library than the machine had.
 
 ";
 
@@ -62,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let packages = [agents::AGENTS, agents::JOINED].concat();
     let installed = agents::ensure(&target, &packages)?;
-    process::build_with_example(&root, "join")?;
+    process::build_with_example(&root, Some("stockade"), "join")?;
     let output = process::output(
         Command::new(target.join("debug/examples/join"))
             .arg(target.join("debug/stockade"))

@@ -46,6 +46,9 @@ enum Command {
     /// Writes the generated files of `docs/reference`, or checks that they are current.
     Generate(generate::Args),
     /// Installs what the tests need, then runs all of them, as root also as an ordinary user.
+    ///
+    /// The tests of crates that only compute run once, because no user makes a difference to them. Two tests
+    /// run at a time for each processor, because most of them wait.
     Test(test::Args),
     /// Tries every reader of bytes from outside with changed inputs, for minutes.
     Fuzz(fuzz::Args),

@@ -76,21 +76,16 @@ fn not_started(command: &Command) -> String {
     )
 }
 
-/// Builds the program, and an example of the testkit that drives it.
+/// Builds an example of the workspace and, if it is named, a program; as the tests are built, so that what
+/// both need is built once.
 ///
 /// # Errors
 /// When one of them does not build.
-pub(crate) fn build_with_example(root: &Path, example: &str) -> Result<()> {
-    for part in [
-        ["-p", "stockade-cli", "--bin", "stockade"],
-        ["-p", "stockade-testkit", "--example", example],
-    ] {
-        show(
-            Command::new("cargo")
-                .arg("build")
-                .args(part)
-                .current_dir(root),
-        )?;
+pub(crate) fn build_with_example(root: &Path, program: Option<&str>, example: &str) -> Result<()> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--workspace", "--example", example]);
+    if let Some(program) = program {
+        build.args(["--bin", program]);
     }
-    Ok(())
+    show(build.current_dir(root))
 }

@@ -100,7 +100,7 @@ fn make(program: &Path, lab: &Lab) -> Result<PathBuf> {
     hand_over_alone(&state, lab)?;
     session(program, lab, &folder, &state, &["sh", "-c", TYPICAL])?;
     out::note(format_args!("bench: making {SESSIONS} records"));
-    let generator = example("stockade-journal", "sessions")?;
+    let generator = example("sessions")?;
     let generator = lab.stage.copy(&generator, "bin/sessions")?;
     let mut command = Command::new(generator);
     command.arg(&state).arg(SESSIONS.to_string());
@@ -115,12 +115,10 @@ pub(super) fn hand_over_alone(state: &Path, lab: &Lab) -> Result<()> {
     lab.hand_over(state)
 }
 
-/// Builds an example of a crate of ours and returns its program.
-pub(super) fn example(package: &str, name: &str) -> Result<PathBuf> {
+/// Builds an example of the workspace and returns its program.
+pub(super) fn example(name: &str) -> Result<PathBuf> {
     let root = workspace::root()?;
-    let mut build = workspace::cargo();
-    build.args(["build", "--quiet", "--package", package, "--example", name]);
-    process::show(build.current_dir(&root))?;
+    process::build_with_example(&root, None, name)?;
     Ok(workspace::target_dir(&root)?
         .join("debug/examples")
         .join(name))
@@ -154,7 +152,7 @@ pub(super) fn of_tree_kb(contender: &Contender, lab: &Lab) -> Result<f64> {
 
 /// Builds the program that has Codex do its calls.
 pub(super) fn build_agent() -> Result<PathBuf> {
-    example("stockade-testkit", "record")
+    example("record")
 }
 
 /// Returns the kilobytes of record of a session of Codex with five calls of a tool.

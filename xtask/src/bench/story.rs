@@ -48,7 +48,7 @@ impl Story {
         let state = lab.workspaces.join("story");
         fs::create_dir_all(&state).context("a state directory cannot be made")?;
         hand_over_alone(&state, lab)?;
-        let writer = example("stockade-testkit", "invented")?;
+        let writer = example("invented")?;
         let writer = lab.stage.copy(&writer, "bin/invented")?;
         let mut command = Command::new(writer);
         command.arg(&state).arg(TURNS.to_string());

@@ -3,6 +3,9 @@
 //! As root it installs what is missing, then runs all tests as root, and those that depend on the
 //! user again as an ordinary user who cannot see root's folders. As an ordinary user it reports
 //! what it could not do.
+//!
+//! Each test runs as each user who can make a difference: those of crates that compute and nothing else
+//! run once. With nextest, two tests run at a time for each processor, because most of them wait.
 
 mod counts;
 pub(crate) mod packages;

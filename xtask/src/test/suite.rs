@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read},
+    num::NonZero,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -30,6 +31,9 @@ const KNOW_USERS: [&str; 8] = [
     "terminal",
     "testkit",
 ];
+/// Tests at once for each processor. Tests of sessions and terminals wait for most of their time, so that
+/// one for each processor leaves half of the machine idle.
+const TESTS_PER_PROCESSOR: usize = 2;
 /// Tells the tests that the same tests run as an ordinary user next, so that those that try each
 /// user leave that one out.
 const USER_FOLLOWS: &str = "STOCKADE_TEST_USER_FOLLOWS";
@@ -254,6 +258,7 @@ impl Built {
         };
         command
             .args(["nextest", "run", "--profile", who.profile()])
+            .args(["--test-threads", &tests_at_once().to_string()])
             .current_dir(&self.root);
         match &self.place {
             Place::Here => {
@@ -324,6 +329,11 @@ impl Built {
                 .current_dir(&self.root),
         )
     }
+}
+
+/// Returns how many tests run at the same time on this machine.
+fn tests_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get) * TESTS_PER_PROCESSOR
 }
 
 /// Runs a command, shows its output and counts its test results.

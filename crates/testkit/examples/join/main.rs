@@ -219,8 +219,8 @@ fn print(scores: &[(&Agent, Score)]) -> ExitCode {
         );
     }
     let is_whole = |score: &Score| {
-        let ((calls, recorded), (_, _, wrong)) = (score.calls, score.of_sub_agents);
-        recorded == calls && wrong == 0
+        let ((calls, recorded), (subs, right, wrong)) = (score.calls, score.of_sub_agents);
+        recorded == calls && right == subs && wrong == 0
     };
     let is_met = sum.labelled >= EFFECTS_MIN
         && sum.wrong_exact == 0
