@@ -214,6 +214,14 @@ impl Shipping {
         }
     }
 
+    /// Takes in how long a journal was when a batch of it was sent: it may have grown since it was last
+    /// looked at, and the server may hold that much.
+    pub fn seen(&mut self, session: &SessionId, bytes: u64) {
+        if let Some(journal) = self.journals.get_mut(session) {
+            journal.bytes = journal.bytes.max(bytes);
+        }
+    }
+
     /// Takes in what came of a batch, at `now` in milliseconds.
     pub fn answered(&mut self, session: &SessionId, answered: Answered, now: u64) {
         let Some(journal) = self.journals.get_mut(session) else {

@@ -52,6 +52,7 @@ enum Step {
     Close { session: u8 },
     Ship(Fate),
     Wait(u16),
+    Grows(usize),
 }
 
 /// The whole: journals and receipts survive the agent, evidence survives the server.
@@ -64,6 +65,8 @@ struct World {
     is_connected: bool,
     now: u64,
     sent: usize,
+    /// Lines that are written between a look at a journal and its reading.
+    grows: usize,
 }
 
 fn id(session: u8) -> SessionId {
@@ -133,7 +136,18 @@ impl World {
             .find(|number| id(**number) == session)
             .unwrap();
         let start = usize::try_from(from).unwrap();
+        // It grows after it was looked at, before it is read.
+        if let Some(file) = self.files.get_mut(&number)
+            && !file.is_closed
+            && !file.is_torn
+        {
+            for _ in 0..self.grows {
+                file.bytes.extend(line(number, file.lines));
+                file.lines += 1;
+            }
+        }
         let rest = &self.files[&number].bytes[start..];
+        let here = size(&self.files[&number].bytes);
         let whole = rest
             .iter()
             .rposition(|byte| *byte == b'\n')
@@ -144,6 +158,7 @@ impl World {
             return true;
         }
         assert!(size(&batch) <= BATCH_BYTES_MAX);
+        self.agent.seen(&session, here);
         match fate {
             Fate::AgentBefore => self.kill_agent(),
             Fate::ServerBefore => self.kill_server(),
@@ -220,6 +235,7 @@ impl World {
                 self.ship(*fate);
             }
             Step::Wait(ms) => self.now += u64::from(*ms),
+            Step::Grows(lines) => self.grows = *lines,
         }
         self.check();
     }
@@ -242,6 +258,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => session.prop_map(|session| Step::Close { session }),
         8 => fate.prop_map(Step::Ship),
         1 => (0..2_000_u16).prop_map(Step::Wait),
+        1 => (0..4_usize).prop_map(Step::Grows),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -255,6 +272,7 @@ proptest! {
         for step in &steps {
             world.step(step);
         }
+        world.grows = 0;
         let mut steps_left = 1_000;
         while world.ship(Fate::Fine) {
             world.check();

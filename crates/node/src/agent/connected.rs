@@ -217,7 +217,12 @@ impl Agent {
     }
 
     fn shipped(&mut self, shipped: Shipped) -> Result<(), Lost> {
-        let Shipped { session, outcome } = shipped;
+        let Shipped {
+            session,
+            here,
+            outcome,
+        } = shipped;
+        self.shipping.seen(&session, here);
         let answered = match outcome {
             Outcome::Answered(answered) => answered,
             Outcome::Lost(error) => return Err(error.into()),

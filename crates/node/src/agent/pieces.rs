@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use stockade_api::limits::PIECE_BYTES_MAX;
-use stockade_journal::lines;
+use stockade_journal::{journal_bytes, lines};
 use stockade_trust::Envelope;
 use stockade_types::{SessionId, chain};
 use tokio::task::spawn_blocking;
@@ -38,6 +38,8 @@ pub(super) struct Piece {
 /// What came of it.
 pub(super) struct Shipped {
     pub(super) session: SessionId,
+    /// Bytes of the journal afterwards; 0 if it cannot be read.
+    pub(super) here: u64,
     pub(super) outcome: Outcome,
 }
 
@@ -54,9 +56,14 @@ pub(super) enum Outcome {
 
 /// Sends it.
 pub(super) async fn ship(connection: Connection, enrolment: Enrolment, piece: Piece) -> Shipped {
-    let session = piece.session.clone();
+    let (session, dir) = (piece.session.clone(), piece.dir.clone());
     let outcome = sent(&connection, enrolment, piece).await;
-    Shipped { session, outcome }
+    let here = journal_bytes(&dir).unwrap_or_default();
+    Shipped {
+        session,
+        here,
+        outcome,
+    }
 }
 
 async fn sent(connection: &Connection, enrolment: Enrolment, piece: Piece) -> Outcome {
