@@ -25,3 +25,7 @@ const _: () = assert!(SILENCE_MS > 2 * HEARTBEAT_MS);
 pub const CERTIFICATE_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a token for enrolment is valid at most.
 pub const ENROL_TOKEN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Questions of one machine that wait at the same time.
+pub const QUESTIONS_MAX: u32 = 256;
+/// How far in the future a question may expire.
+pub const QUESTION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;

@@ -6,12 +6,16 @@
 //! | `POST /node/v1/cert` | – → [`CertificateAnswer`] |
 //! | `POST /node/v1/hello` | [`Hello`] → [`HelloAnswer`] |
 //! | `POST /node/v1/journals/{session}?offset=N` | whole lines → `Envelope` of a [`crate::Receipt`]; 409 with `expected`, 422, 429 with `retry_ms` |
+//! | `PUT /node/v1/questions/{session}/{approval}` | [`QuestionSent`] → [`QuestionAnswer`] |
+//! | `DELETE /node/v1/questions/{session}/{approval}?why=` | – → nothing: the machine asks no more |
 //! | `POST /node/v1/acks` | [`Ack`] → nothing |
 //! | `POST /node/v1/leave` | – → nothing |
 //! | `GET /node/v1/stream` | – → lines of [`Down`] |
 
 use serde::{Deserialize, Serialize};
-use stockade_trust::{Envelope, Keys, PublicKey, RelyingParty, UserId};
+use stockade_policy::Review;
+use stockade_shown::CanonicalQuestion;
+use stockade_trust::{Envelope, Keys, Nonce, PublicKey, RelyingParty, UserId};
 use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
 
 use crate::NodeId;
@@ -189,6 +193,35 @@ pub enum AckState {
     Active,
     /// It is not used.
     Failed,
+}
+
+/// A question of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuestionSent {
+    /// Everything that its text is made of. The server makes the text itself.
+    pub question: CanonicalQuestion,
+    /// What the machine drew for this question alone.
+    pub nonce: Nonce,
+    /// The policy that asks.
+    pub revision: Digest,
+    /// Who has to say yes.
+    pub review: Review,
+    /// The text as the machine shows it: SHA-256 of `stockade_shown::Shown`. The server compares its own.
+    pub rendered: Digest,
+    /// User id of the session.
+    pub uid: u32,
+    /// Whose session it is, if the machine knows: that person has no vote.
+    pub user: Option<UserId>,
+}
+
+/// How a question stands that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionAnswer {
+    /// The answer, if there is one.
+    pub answer: Option<Answered>,
+    /// The stages that are open.
+    pub stages: Vec<StageStanding>,
 }
 
 /// The answer to a question.

@@ -6,29 +6,40 @@
 //! | `data`, `keys`, `authority` | the directory of a server, its keys, and its certificate authority |
 //! | `state` | what it knows beside journals; all SQL |
 //! | `hub` | browsers and machines that are told of changes |
+//! | `evidence`, `summaries` | journals of machines, and what they come to |
+//! | `cases` | questions, and the votes of people on them |
+//! | `people`, `policy`, `orders` | what it says to machines under its signature |
 //! | `listen` | TLS and HTTP |
 //! | `machine` | the protocol of machines |
 //! | `act`, `record` | what is done to it, and its own record of that |
+//! | `admin` | what its command line does |
 //! | `web` | pages |
 //!
 //! The server is believed by no machine: see `stockade_trust`.
 #![forbid(unsafe_code)]
 
 mod act;
+pub mod admin;
 mod authority;
+pub mod cases;
 mod clock;
 mod data;
 mod error;
+mod evidence;
 mod hub;
 mod keys;
 mod listen;
 mod machine;
+mod orders;
 mod people;
+pub mod policy;
 mod random;
 mod record;
 mod serve;
 mod server;
 pub mod state;
+mod summaries;
+mod turns;
 mod web;
 
 pub use act::{Act, Action};

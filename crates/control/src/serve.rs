@@ -24,6 +24,8 @@ use crate::{
     record::Record,
     server::Report,
     state::State,
+    summaries::Summaries,
+    turns::{Allowance, Turns},
     web,
 };
 
@@ -31,6 +33,12 @@ use crate::{
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Within which time machines connect again after the server has ended.
 const RESTART_SPREAD_MS: u64 = 10_000;
+/// Pieces of journals that are in memory at once, of at most 4 MiB each and as much again unpacked.
+const PIECES_MAX: usize = 32;
+/// How often questions are looked at that nobody answers.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// Enrolments that were refused and are noted in a minute.
+const REFUSALS_PER_MINUTE: u32 = 60;
 /// How often certificates are looked at.
 const RENEWAL: Duration = Duration::from_hours(1);
 
@@ -54,7 +62,7 @@ pub struct Options {
 pub async fn serve(
     path: &Path,
     options: Options,
-    ready: impl FnOnce(&Server),
+    ready: impl FnOnce(&Arc<Server>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ControlError> {
     let (data, settings) = DataDir::open(path)?;
@@ -80,6 +88,10 @@ pub async fn serve(
         authority,
         running,
         gate: Semaphore::new(cores),
+        pieces: Semaphore::new(PIECES_MAX),
+        turns: Turns::default(),
+        summaries: Summaries::default(),
+        refusals: Allowance::new(REFUSALS_PER_MINUTE),
         report: options.report,
         over: watch::Sender::new(false),
         _lease: lease,
@@ -95,15 +107,18 @@ impl Server {
         web: TcpListener,
         node: TcpListener,
         certificate: Option<(PathBuf, PathBuf)>,
-        ready: impl FnOnce(&Self),
+        ready: impl FnOnce(&Arc<Self>),
         stop: impl Future<Output = ()>,
     ) -> Result<(), ControlError> {
+        self.establish().await?;
+        self.begin().await?;
         let own = ServerCertificate::new(Arc::clone(&self.authority), &self.settings.host)?;
         let own = Arc::new(own);
         let node_tls = listen::node_tls(&self.authority, Arc::clone(&own))?;
         let web_tls = listen::web_tls(&self.authority, Arc::clone(&own), certificate)?;
         let machines = Listening::start(node, node_tls, machine::router(Arc::clone(&self)))?;
         let pages = Listening::start(web, web_tls, web::router(Arc::clone(&self)))?;
+        let expiry = tokio::spawn(Arc::clone(&self).keep_expiring());
         let renewal = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
             loop {
@@ -111,7 +126,6 @@ impl Server {
                 ignored(own.renew(), "the old one is valid for as long again");
             }
         });
-        self.begin().await?;
         let record = self.record(Record::create(&self.data)?).await?;
         let recording = tokio::spawn(Arc::clone(&self).keep_record(record));
         ready(&self);
@@ -127,6 +141,7 @@ impl Server {
             self.hub.hang_up(&node);
         }
         renewal.abort();
+        expiry.abort();
         tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
         self.end();
         let ended = match recording.await {
@@ -135,6 +150,17 @@ impl Server {
         };
         self.state.close().await;
         ended
+    }
+
+    /// Ends questions in time.
+    async fn keep_expiring(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(EXPIRY);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.expire().await {
+                self.failed(&error);
+            }
+        }
     }
 
     /// Notes that it serves.

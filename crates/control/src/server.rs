@@ -1,7 +1,8 @@
 //! The server: its parts.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
+use stockade_api::NodeId;
 use stockade_trust::RelyingParty;
 use stockade_types::ignored;
 use tokio::{
@@ -16,6 +17,8 @@ use crate::{
     hub::Hub,
     keys::SigningKeys,
     state::State,
+    summaries::Summaries,
+    turns::{Allowance, Turns},
 };
 
 /// Takes what fails while a server runs on.
@@ -41,6 +44,13 @@ pub struct Server {
     pub running: Running,
     /// How many blocking jobs may run at once: hashing and the disk never run on the reactor.
     pub(crate) gate: Semaphore,
+    /// How many pieces of journals are in memory at once.
+    pub(crate) pieces: Semaphore,
+    /// Whose turn it is to write a journal.
+    pub(crate) turns: Turns,
+    pub(crate) summaries: Summaries,
+    /// How often it is noted that an enrolment was refused: anybody can try one.
+    pub(crate) refusals: Allowance,
     pub(crate) report: Option<Report>,
     pub(crate) over: watch::Sender<bool>,
     pub(crate) _lease: Lease,
@@ -57,6 +67,12 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
+    /// Returns the directory with the journals of a machine.
+    pub fn node_dir(&self, node: &NodeId) -> PathBuf {
+        let org = self.data.evidence_path().join(&self.settings.org);
+        org.join(node.as_str())
+    }
+
     /// Returns what becomes true when the server ends.
     pub(crate) fn ended(&self) -> watch::Receiver<bool> {
         self.over.subscribe()

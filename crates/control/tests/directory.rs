@@ -4,14 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use stockade_control::{ControlError, DataDir, Settings};
 
-fn settings() -> Settings {
-    Settings {
-        org: "acme".to_owned(),
-        host: "localhost".to_owned(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        node_listen: ([127, 0, 0, 1], 0).into(),
-    }
-}
+use crate::common::settings;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777

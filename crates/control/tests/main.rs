@@ -6,4 +6,8 @@
     reason = "tests"
 )]
 
+mod cases;
+mod common;
 mod directory;
+mod enrolment;
+mod journals;

@@ -51,7 +51,7 @@ pub(super) async fn enrol(
                 node,
                 certificate: pem,
                 ca: server.authority.pem().to_owned(),
-                root: server.state.newest_root().await?,
+                root: Some(server.root().await?),
                 directory: server.directory().await?,
                 servers: server.keys.servers(),
                 party: server.party.clone(),
@@ -65,12 +65,14 @@ pub(super) async fn enrol(
         Enrolled::Expired => ("enrol-token-expired", "the token has expired"),
         Enrolled::KeyTaken => ("enrol-key-taken", "another machine has this key"),
     };
-    let act = Act::new(Action::NodeRefused)
-        .about(&new.name)
-        .detail(format!("{} from {}", refused.0, peer.address.ip()));
-    let mut writing = server.state.write().await?;
-    server.state.note(&mut writing, &act, now).await?;
-    server.state.commit(writing).await?;
+    if server.refusals.take(now) {
+        let act = Act::new(Action::NodeRefused)
+            .about(&new.name)
+            .detail(format!("{} from {}", refused.0, peer.address.ip()));
+        let mut writing = server.state.write().await?;
+        server.state.note(&mut writing, &act, now).await?;
+        server.state.commit(writing).await?;
+    }
     let remedy = "make a new one on the server: `stockade serve enrol-token`";
     Err(Refused::from(
         Problem::new(403, refused.0, refused.1).remedy(remedy),

@@ -64,7 +64,8 @@ async fn wanted(server: &Server, node: &NodeRow, hello: &Hello) -> Result<Vec<Po
         };
         let row = server.state.session(&key).await?;
         let offset = row.as_ref().map_or(0, |row| row.stored.offset);
-        if offset > here.offset {
+        let is_whole = row.as_ref().is_none_or(|row| row.fault.is_none());
+        if offset > here.offset && is_whole {
             let detail = format!(
                 "its journal has {} bytes; the server has {offset} of it",
                 here.offset
@@ -74,7 +75,11 @@ async fn wanted(server: &Server, node: &NodeRow, hello: &Hello) -> Result<Vec<Po
                 .state
                 .accuse(&node.id, session, "journal-cut", &detail, now())
                 .await?;
-        } else if row.is_none_or(|row| row.fault.is_none()) && offset < here.offset {
+            if let Some(mut row) = row {
+                row.fault = Some(detail);
+                server.state.keep_session(&row).await?;
+            }
+        } else if is_whole && offset < here.offset {
             wanted.push(Position {
                 session: here.session.clone(),
                 offset,

@@ -3,6 +3,8 @@
 mod answer;
 mod enrol;
 mod hello;
+mod journals;
+mod questions;
 mod stream;
 
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware::map_response_with_state,
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use stockade_api::{Problem, limits::REQUEST_BYTES_MAX};
 
@@ -25,6 +27,11 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/node/v1/leave", post(enrol::leave))
         .route("/node/v1/hello", post(hello::hello))
         .route("/node/v1/acks", post(hello::acknowledge))
+        .route("/node/v1/journals/{session}", post(journals::take))
+        .route(
+            "/node/v1/questions/{session}/{approval}",
+            put(questions::put).delete(questions::close),
+        )
         .route("/node/v1/stream", get(stream::stream))
         .fallback(async || Refused::from(Problem::new(404, "not-found", "there is no such call")))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))

@@ -91,6 +91,19 @@ impl Server {
                 envelope: bundle.envelope,
             });
         }
+        let now = now();
+        for row in self.state.undelivered(&node.id, now).await? {
+            if let Some(answer) = self.answer(&row).await? {
+                missed.push(Down::Answer {
+                    session: row.key.session,
+                    approval: row.approval,
+                    answer,
+                });
+            }
+        }
+        for envelope in self.state.orders(&node.id, now).await? {
+            missed.push(Down::Order { envelope });
+        }
         Ok(missed)
     }
 }

@@ -5,7 +5,7 @@ use stockade_api::{
     NodeId,
     node::{Ack, BundleHere, Facts, Install},
 };
-use stockade_trust::{PublicKey, UserId};
+use stockade_trust::{Envelope, PublicKey, UserId};
 use stockade_types::{Digest, UnixMillis};
 
 use super::{State, from_json, millis, parsed, signed, to_json, unsigned};
@@ -14,6 +14,10 @@ use crate::{
     act::{Act, Action},
     authority::NodeCertificate,
 };
+
+/// Findings about one machine that are noted in an hour.
+const FINDINGS_MAX: u64 = 100;
+const FINDINGS_MS: u64 = 60 * 60 * 1_000;
 
 /// A token for one enrolment, of which only the hash is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -398,7 +402,8 @@ impl State {
             .map_err(ControlError::state("keep what became of a bundle"))
     }
 
-    /// Notes that a machine did what it must not.
+    /// Notes that a machine did what it must not; a hundred times an hour for one machine, so that it cannot
+    /// fill the disk with that.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -411,6 +416,18 @@ impl State {
         now: UnixMillis,
     ) -> Result<(), ControlError> {
         let mut writing = self.write().await?;
+        let failed = || ControlError::state("count findings");
+        let sql = "SELECT COUNT(*) FROM findings WHERE org_id = $1 AND node_id = $2 AND at > $3";
+        let since = now.0.saturating_sub(FINDINGS_MS);
+        let row = sqlx::query(sql)
+            .bind(self.org())
+            .bind(id.as_str())
+            .bind(signed(since));
+        let row = row.fetch_one(&mut *writing).await.map_err(failed())?;
+        let count: i64 = row.try_get(0).map_err(failed())?;
+        if unsigned(count) >= FINDINGS_MAX {
+            return Ok(());
+        }
         let sql = "INSERT INTO findings (org_id, node_id, session_id, kind, detail, at) \
                    VALUES ($1, $2, $3, $4, $5, $6)";
         sqlx::query(sql)
@@ -429,6 +446,52 @@ impl State {
         act.session = session.map(|session| session.as_str().to_owned());
         self.note(&mut writing, &act, now).await?;
         self.commit(writing).await
+    }
+
+    pub(crate) async fn add_order(
+        &self,
+        writing: &mut super::Writing,
+        order: &stockade_api::Order,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<(), ControlError> {
+        let sql = "INSERT INTO orders \
+                   (org_id, id, node_id, session_id, envelope, given_by, issued, not_after) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let done = sqlx::query(sql)
+            .bind(self.org())
+            .bind(&order.id)
+            .bind(order.node.as_str())
+            .bind(order.session.as_str())
+            .bind(to_json("an order", envelope)?)
+            .bind(&order.by.0)
+            .bind(signed(now.0))
+            .bind(signed(order.not_after.0))
+            .execute(&mut **writing);
+        let done = done.await;
+        done.map(|_| ())
+            .map_err(ControlError::state("keep an order"))
+    }
+
+    /// Returns the orders of a machine that still count. It carries each out once, however often it is told.
+    pub(crate) async fn orders(
+        &self,
+        node: &NodeId,
+        now: UnixMillis,
+    ) -> Result<Vec<Envelope>, ControlError> {
+        let failed = || ControlError::state("read orders");
+        let sql = "SELECT envelope FROM orders \
+                   WHERE org_id = $1 AND node_id = $2 AND not_after > $3 ORDER BY issued";
+        let rows = sqlx::query(sql)
+            .bind(self.org())
+            .bind(node.as_str())
+            .bind(signed(now.0));
+        let rows = rows.fetch_all(&self.pool).await.map_err(failed())?;
+        let order = |row: &SqliteRow| {
+            let text: String = row.try_get(0).map_err(failed())?;
+            from_json("an order", &text)
+        };
+        rows.iter().map(order).collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod accounts;
 mod fleet;
 mod people;
 mod policy;
+mod questions;
 mod sessions;
 mod views;
 
@@ -30,6 +31,7 @@ pub use accounts::{PasskeyRow, TokenRow, WebSessionRow};
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};
+pub use questions::{QuestionRow, QuestionState};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 
@@ -178,6 +180,34 @@ impl State {
         let done = done.execute(&self.pool).await;
         done.map(|_| ())
             .map_err(ControlError::state("forget what is recorded"))
+    }
+
+    /// Writes a copy of the state, as it is at one moment, to a new file.
+    pub(crate) async fn copy_to(&self, path: &Path) -> Result<(), ControlError> {
+        let failed = || ControlError::state("copy");
+        let text = path.to_str().ok_or_else(|| ControlError::Wrong {
+            path: path.to_owned(),
+            what: "is not UTF-8, as the database needs it".to_owned(),
+        })?;
+        let done = sqlx::query("VACUUM INTO $1").bind(text).execute(&self.pool);
+        done.await.map_err(failed())?;
+        private(path).map_err(ControlError::file("open", path))?;
+        let synced = File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(ControlError::file("sync", path))
+    }
+
+    /// Checks that the file is whole.
+    pub(crate) async fn check(&self) -> Result<(), ControlError> {
+        let failed = || ControlError::state("check");
+        let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&self.pool);
+        let said: String = row.await.map_err(failed())?.try_get(0).map_err(failed())?;
+        if said == "ok" {
+            return Ok(());
+        }
+        Err(ControlError::Stored {
+            what: "a page",
+            why: said,
+        })
     }
 
     /// Ends all connections.

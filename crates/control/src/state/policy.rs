@@ -154,4 +154,59 @@ impl State {
         };
         rows.iter().map(bundle).collect()
     }
+
+    /// Returns the serial of the newest bundle of a channel; 0 if there is none.
+    pub(crate) async fn bundle_serial(
+        &self,
+        reading: &mut Writing,
+        channel: &str,
+    ) -> Result<u64, ControlError> {
+        let failed = || ControlError::state("read bundles");
+        let sql = "SELECT COALESCE(MAX(serial), 0) FROM bundles WHERE org_id = $1 AND channel = $2";
+        let row = sqlx::query(sql).bind(self.org()).bind(channel);
+        let row = row.fetch_one(&mut **reading).await.map_err(failed())?;
+        Ok(unsigned(row.try_get(0).map_err(failed())?))
+    }
+
+    pub(crate) async fn add_bundle(
+        &self,
+        writing: &mut Writing,
+        row: &BundleRow,
+    ) -> Result<(), ControlError> {
+        let sql = "INSERT INTO bundles \
+                   (org_id, channel, serial, digest, text, envelope, author, message, published) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let done = sqlx::query(sql)
+            .bind(self.org())
+            .bind(&row.channel)
+            .bind(signed(row.serial))
+            .bind(row.digest.to_string())
+            .bind(&row.text)
+            .bind(to_json("a bundle", &row.envelope)?)
+            .bind(&row.author)
+            .bind(&row.message)
+            .bind(signed(row.published.0))
+            .execute(&mut **writing);
+        let done = done.await;
+        done.map(|_| ())
+            .map_err(ControlError::state("keep a bundle"))
+    }
+
+    pub(crate) async fn add_root(
+        &self,
+        version: u64,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<(), ControlError> {
+        let sql = "INSERT INTO roots (org_id, version, envelope, issued) VALUES ($1, $2, $3, $4)";
+        let done = sqlx::query(sql)
+            .bind(self.org())
+            .bind(signed(version))
+            .bind(to_json("the root", envelope)?)
+            .bind(signed(now.0))
+            .execute(&self.pool);
+        let done = done.await;
+        done.map(|_| ())
+            .map_err(ControlError::state("keep the root"))
+    }
 }

@@ -152,7 +152,7 @@ CREATE TABLE questions (
     approval_id TEXT NOT NULL,
     sent        TEXT NOT NULL,
     rendered    TEXT NOT NULL,
-    requester   TEXT,
+    requesters  TEXT NOT NULL,
     asked       BIGINT NOT NULL,
     expires     BIGINT NOT NULL,
     state       TEXT NOT NULL,

@@ -50,6 +50,27 @@ pub struct SessionRow {
     pub updated: UnixMillis,
 }
 
+impl SessionRow {
+    /// Begins with a session of which nothing is here.
+    pub(crate) fn new(key: SessionKey, now: UnixMillis) -> Self {
+        Self {
+            key,
+            is_live: true,
+            started: Some(now),
+            ended: None,
+            summary: String::new(),
+            stored: Stored {
+                offset: 0,
+                events: 0,
+                chain: Digest::from_bytes([0; 32]),
+                closed: false,
+            },
+            fault: None,
+            updated: now,
+        }
+    }
+}
+
 const COLUMNS: &str = "node_id, session_id, live, started, ended, summary, stored_offset, events, chain, \
                        closed, fault, updated";
 

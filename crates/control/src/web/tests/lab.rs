@@ -78,7 +78,7 @@ impl Lab {
         let (stop, stopped) = oneshot::channel::<()>();
         let data = path.clone();
         let serving = tokio::spawn(async move {
-            let tell = |server: &crate::Server| {
+            let tell = |server: &std::sync::Arc<crate::Server>| {
                 let server = (
                     server.state.clone(),
                     server.party.origin.clone(),
