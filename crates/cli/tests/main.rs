@@ -35,6 +35,7 @@ mod refusals;
 mod registries;
 mod repository;
 mod second_terminal;
+mod serve;
 mod settings;
 mod shells;
 mod showing;

@@ -16,6 +16,7 @@ mod reference;
 mod replay;
 mod rules;
 pub(crate) mod run;
+mod serve;
 mod sessions;
 mod show;
 mod state;
@@ -62,6 +63,8 @@ enum Command {
     Policy(policy::Args),
     /// List the answers that are kept for later sessions, and take them back
     Rules(rules::Args),
+    /// Serve an organisation: keep the journals of its machines, ask its people, say its policy
+    Serve(serve::Args),
     /// Remove the records of old sessions
     Prune(prune::Args),
     /// See and reset what agents keep between their sessions
@@ -128,6 +131,7 @@ impl Cli {
             Command::Log(args) => log::run(args, out),
             Command::Policy(args) => policy::run(args, out),
             Command::Rules(args) => rules::run(&args, out),
+            Command::Serve(args) => serve::run(args, out),
             Command::Prune(args) => prune::run(args, out),
             Command::State(args) => state::run(args, out),
             Command::Enrol(args) => enrol::run(args, out),

@@ -1,0 +1,202 @@
+//! `stockade serve`: the server of an organisation.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use stockade_control::{ControlError, Options, Settings, admin};
+use stockade_types::chain;
+
+use crate::{exit::Exit, human::safe, output::Output};
+
+/// Serve an organisation: keep the journals of its machines, ask its people, say its policy.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  stockade serve init --data /srv/stockade --host stockade.example.org\n  \
+    stockade serve --data /srv/stockade --listen 0.0.0.0:7444 --node-listen 0.0.0.0:7443\n  \
+    stockade serve enrol-token --data /srv/stockade --owner lee"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Directory of the server
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
+    /// Where pages are served; without it as `init` was told
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where machines are served; without it as `init` was told
+    #[arg(long, value_name = "ADDR")]
+    node_listen: Option<SocketAddr>,
+    /// Certificate for pages, PEM; without it the server's own authority makes one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make the directory of a server; the last line is the link for the first administrator
+    Init(Init),
+    /// Make a token for a program; it is the last line
+    Token(Token),
+    /// Make a token by which one machine enrols; it is the last line
+    EnrolToken(EnrolToken),
+    /// Copy the directory of a server, which may run, to a new directory
+    Backup(Backup),
+    /// Make the directory of a server of a backup
+    Restore(Restore),
+}
+
+#[derive(Debug, clap::Args)]
+struct Init {
+    /// Directory of the server; it is made
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Name of the organisation
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    org: String,
+    /// Name by which people and machines reach the server; passkeys are bound to it
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    host: String,
+    /// Where pages are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7444")]
+    listen: SocketAddr,
+    /// Where machines are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
+    node_listen: SocketAddr,
+}
+
+#[derive(Debug, clap::Args)]
+struct Token {
+    /// Directory of the server
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// What the token may do, for example `viewer`
+    #[arg(long, value_name = "ROLE")]
+    role: String,
+    /// What the token is called
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// How long it works
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    days: u32,
+}
+
+#[derive(Debug, clap::Args)]
+struct EnrolToken {
+    /// Directory of the server
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Whose machine it is; without an owner nobody can answer questions of the machine that need people in
+    /// roles, because nobody can be kept from answering his own
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
+    /// How long it works
+    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    minutes: u32,
+    /// Where the machine reaches the server, if not at its host and port
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Backup {
+    /// Directory of the server
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Directory of the copy; it is made
+    to: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Restore {
+    /// Directory of the server; it is made
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Directory of the copy
+    from: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the server cannot do what is asked.
+pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    match args.command {
+        None => serve(args, out),
+        Some(Command::Init(init)) => {
+            let settings = Settings {
+                org: init.org,
+                host: init.host,
+                listen: init.listen,
+                node_listen: init.node_listen,
+            };
+            let link = admin::init(&init.data, &settings)?;
+            out.note(
+                "start the server, then open the link in a browser; it works once, for 15 minutes. \
+                 If it is too late, `serve init` makes another one",
+            );
+            out.line(link)?;
+            Ok(Exit::Yes)
+        }
+        Some(Command::Token(token)) => {
+            out.line(admin::token(
+                &token.data,
+                &token.role,
+                &token.name,
+                token.days,
+            )?)?;
+            Ok(Exit::Yes)
+        }
+        Some(Command::EnrolToken(token)) => {
+            let enrolling = admin::Enrolling {
+                owner: token.owner,
+                minutes: token.minutes,
+                url: token.url,
+            };
+            let made = admin::enrol_token(&token.data, &enrolling)?;
+            out.note("on the machine: `stockade enrol` and this token; it works once");
+            out.line(made)?;
+            Ok(Exit::Yes)
+        }
+        Some(Command::Backup(backup)) => {
+            admin::backup(&backup.data, &backup.to)?;
+            out.note(format_args!(
+                "copied to {}; it holds the keys of the server: keep it as safe as the server",
+                safe(&backup.to.display().to_string())
+            ));
+            Ok(Exit::Yes)
+        }
+        Some(Command::Restore(restore)) => {
+            admin::restore(&restore.data, &restore.from)?;
+            Ok(Exit::Yes)
+        }
+    }
+}
+
+fn serve(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
+    let Some(data) = args.data else {
+        return Ok(Exit::Usage);
+    };
+    let report = |error: &ControlError| {
+        // The command prints in one place, and that is borrowed by whoever waits here.
+        Output::detect().note(format_args!("stockade: {}", safe(&chain(error))));
+    };
+    let options = Options {
+        listen: args.listen,
+        node_listen: args.node_listen,
+        certificate: args.certificate.zip(args.key),
+        report: Some(Box::new(report)),
+    };
+    admin::run(&data, options, |server| {
+        let origin = server.settings.origin(server.running.web.port());
+        out.note(format_args!(
+            "pages on {} ({origin}), machines on {}; ctrl-c ends it",
+            server.running.web, server.running.node
+        ));
+    })?;
+    Ok(Exit::Yes)
+}
