@@ -271,6 +271,81 @@ fn hooks_tell_of_calls_that_no_traffic_shows() {
     }
 }
 
+/// The owner's own hook runs beside ours, also where ours allows nothing, and his file stays as it is.
+#[test]
+fn hooks_of_the_owner_run_beside_ours() {
+    for user in User::all() {
+        let lab = Lab::new(user.as_deref());
+        let seen = lab.repo.path().join("owner-saw");
+        let own = serde_json::json!({"hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": [{
+            "type": "command",
+            "command": format!("cat >> '{}'; echo >> '{}'", seen.display(), seen.display()),
+        }]}]}});
+        let settings = lab.env.home().join(".claude/settings.json");
+        fs::create_dir_all(settings.parent().expect("a directory")).expect("the home is writable");
+        lab.env.write(&settings, &own.to_string());
+        lab.env.own(&lab.env.home().join(".claude"));
+        let steps = [DENIED, BENIGN].map(Step::shell);
+        let model = ModelServer::start(steps.into_iter().chain([Step::say("done")]).collect());
+        let session = run(&lab, &model, &CLAUDE, "");
+        session.output.assert_success();
+        model.assert_finished();
+        let results = model.results();
+        let denied = results.first().map_or("", |result| &result.output);
+        assert!(denied.contains("no-push"), "{denied}");
+        let there = |name: &str| lab.repo.path().join(name).exists();
+        assert_eq!(["pushed", "benign"].map(there), [false, true]);
+        let told = fs::read_to_string(&seen).expect("the owner's hook ran");
+        let told: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
+        assert!(
+            told.iter().any(|line| line.contains("echo benign")),
+            "{told:?}"
+        );
+        let after = fs::read_to_string(&settings).expect("it is there");
+        assert_eq!(after, own.to_string());
+        let record = lab.env.events(&session.id);
+        let decided = of_kind(&record, "tool.decided");
+        assert!(
+            decided.iter().any(|event| event.rule() == "no-push"),
+            "{decided:#?}"
+        );
+    }
+}
+
+/// Switched off, the agent is told of no hook, and none is there; without the switch both are.
+#[test]
+fn an_agent_is_told_of_no_hook_if_they_are_off() {
+    for user in User::all() {
+        let lab = Lab::new(user.as_deref());
+        let look = "ls /run/stockade; echo \"defaults=$GEMINI_CLI_SYSTEM_DEFAULTS_PATH\"";
+        for (text, is_on) in [("", true), ("[agent]\nhooks = false\n", false)] {
+            let policy = lab.policy(text);
+            let policy = policy.to_str().expect("the path is text");
+            let options = ["--profile", "gemini", "--policy", policy, "--ask", "deny"];
+            let run = lab.env.session_with(lab.repo.path(), &options);
+            let output = run.args(["sh", "-c", look]).success();
+            let names: Vec<&str> = output.stdout.lines().collect();
+            for name in ["hook", "hooks", "hooks.json"] {
+                assert_eq!(names.contains(&name), is_on, "{name}: {names:?}");
+            }
+            let told = names.contains(&"defaults=/run/stockade/hooks.json");
+            assert_eq!(told, is_on, "{names:?}");
+            assert!(names.contains(&"boundary.md"), "{names:?}");
+        }
+        // What only a hook would keep is no policy without them.
+        let policy = lab.policy(&format!("[agent]\nhooks = false\n{RULES}"));
+        let policy = policy.to_str().expect("the path is text");
+        let run = lab.env.session_with(lab.repo.path(), &["--policy", policy]);
+        let output = run.args(["touch", "ran"]).output();
+        output.assert_code(125);
+        assert!(
+            output.stderr.contains("rule `no-push` is about tool calls"),
+            "{output:?}"
+        );
+        assert!(!lab.repo.path().join("ran").exists());
+    }
+}
+
 /// Programs that pretend to be hooks: what they tell, and what comes of it.
 const LIAR: &str = r#"
 import json, os, socket, subprocess, sys, threading

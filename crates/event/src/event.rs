@@ -19,8 +19,8 @@ use crate::{
     plan::{PlanStepSeen, plan_line},
     text::{
         ModelCall, because, bytes, changed_line, connection_line, credential_line, decided,
-        guarantee_line, limit_text, login_line, model_line, passed, pins_line, prompt_line, safe,
-        secret_line, tool_line, words,
+        guarantee_line, limit_text, login_line, model_line, passed, pins_line, prompt_line,
+        recording_line, safe, secret_line, tool_line, words,
     },
     totals::{Counts, LayerSeen, SessionOutcome},
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
@@ -404,6 +404,20 @@ with_claims! { events! {
     }
     => format!("{count} of {}: {}", safe(source), safe(reason));
     counts |counts| counts.events_lost += count;
+    closes true;
+    /// What the terminal showed is recorded beside the journal, in `terminal.cast`; written when policy
+    /// asks for it, at the end of a session.
+    "terminal.recorded" TerminalRecorded {
+        /// Bytes of the file.
+        bytes: u64,
+        /// SHA-256 of the file; none if there is no file.
+        digest: Option<Digest>,
+        /// Places where what looks like a secret was replaced.
+        hidden: u64,
+        /// Why not all of the session is in it.
+        missing: Option<String>,
+    }
+    => recording_line(*bytes, *hidden, missing.as_deref());
     closes true;
     /// A person or program acted on the session from outside.
     "operator.acted" OperatorActed {

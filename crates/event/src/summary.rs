@@ -285,6 +285,7 @@ impl Summary {
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }
             | Event::ClaimRepeated { .. }
+            | Event::TerminalRecorded { .. }
             | Event::EventsLost { .. } => {}
         }
     }

@@ -150,6 +150,16 @@ pub(crate) fn changed_line(
     }
 }
 
+/// Says what is recorded of a terminal.
+pub(crate) fn recording_line(bytes: u64, hidden: u64, missing: Option<&str>) -> String {
+    let secrets = match hidden {
+        0 => String::new(),
+        count => format!(", {count} secrets replaced"),
+    };
+    let missing = missing.map_or_else(String::new, |why| format!(", not all: {}", safe(why)));
+    format!("what the terminal showed: {bytes} bytes{secrets}{missing}")
+}
+
 /// Says which login has new tokens, and whether its file has them.
 pub(crate) fn login_line(
     login: &RuleId,

@@ -9,6 +9,7 @@ use crate::{
         ChainText, Header, Line, SignedLine, checkpoint_chain, event_chain, genesis, parse,
         parse_signed, signed_message,
     },
+    recording::{Recorded, RecordingState},
     report::{Fault, FaultKind, Verification, VerificationVerdict},
 };
 
@@ -49,6 +50,9 @@ pub(super) struct Check {
     /// Lines after the signed end; together they are one fault.
     after_end: bool,
     lines: u64,
+    /// What it says of the recording of the terminal.
+    #[serde(default)]
+    recorded: Option<Recorded>,
 }
 
 /// An event whose number is not the next one.
@@ -113,6 +117,7 @@ impl Check {
             foreign_key: false,
             after_end: false,
             lines: 0,
+            recorded: None,
         }
     }
 
@@ -177,6 +182,20 @@ impl Check {
         self.fault(number, None, FaultKind::Changed, detail);
     }
 
+    /// Returns what the journal says of the recording of the terminal.
+    pub(super) const fn recorded(&self) -> Option<&Recorded> {
+        self.recorded.as_ref()
+    }
+
+    /// Records what that recording is.
+    pub(super) fn recording(&mut self, state: RecordingState) {
+        let recorded = self.recorded.as_ref();
+        if let Some((what, detail)) = state.fault(recorded, self.closed) {
+            let (line, seq) = recorded.map_or((self.lines, None), Recorded::place);
+            self.fault(line, seq, what, detail);
+        }
+    }
+
     /// Records how many decisions are beside the journal that it does not have.
     pub(super) fn left(&mut self, count: usize) {
         self.left_events = u64::try_from(count).unwrap_or(u64::MAX);
@@ -209,6 +228,9 @@ impl Check {
 
     fn event(&mut self, number: u64, claimed: ChainText<'_>, body: &[u8]) {
         self.events += 1;
+        if let Some(recorded) = Recorded::read(number, body) {
+            self.recorded = Some(recorded);
+        }
         let version = self.version(claimed);
         let begin = self.begin(version, body);
         self.settle(match begin {

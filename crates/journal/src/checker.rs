@@ -9,6 +9,7 @@ use crate::{
     Position, VerifyingKey,
     check::{Check, Checked},
     format::LINE_BYTES_MAX,
+    recording::{Recorded, RecordingState},
     report::{Fault, Verification},
 };
 
@@ -31,6 +32,8 @@ pub struct Checker {
     tail: Vec<u8>,
     /// Bytes of that line.
     tail_bytes: u64,
+    /// What the recording of the terminal is, where there could be one.
+    recording: Option<RecordingState>,
 }
 
 /// What a checker has to know to go on.
@@ -66,6 +69,7 @@ impl Checker {
             lines: 0,
             tail: Vec::new(),
             tail_bytes: 0,
+            recording: None,
         }
     }
 
@@ -91,6 +95,7 @@ impl Checker {
             lines: state.lines,
             tail,
             tail_bytes: state.tail_bytes,
+            recording: None,
         })
     }
 
@@ -184,6 +189,16 @@ impl Checker {
         self.check.not_unpacked(detail);
     }
 
+    /// Returns what the journal says of the recording of the terminal.
+    pub(crate) const fn recorded(&self) -> Option<&Recorded> {
+        self.check.recorded()
+    }
+
+    /// Records what that recording is.
+    pub(crate) fn recording(&mut self, state: RecordingState) {
+        self.recording = Some(state);
+    }
+
     /// Determines the result: `head` is the content of the head file, if there is one, and `left` how many
     /// decisions are beside the journal that it does not have.
     pub fn finish(mut self, head: Option<&[u8]>, left: usize) -> Verification {
@@ -194,6 +209,9 @@ impl Checker {
             self.check.head_file(head);
         }
         self.check.left(left);
+        if let Some(recording) = self.recording {
+            self.check.recording(recording);
+        }
         self.check.finish()
     }
 }

@@ -27,6 +27,8 @@ pub const HEAD_FILE: &str = "head";
 /// Decisions that took effect before they are in the journal, in the session directory; empty or gone
 /// once it is closed.
 pub const SPOOL_FILE: &str = "spool";
+/// What the session's terminal showed, as asciicast, in the session directory, if policy asks for it.
+pub const RECORDING_FILE: &str = "terminal.cast";
 /// The file on which the supervisor of a running session holds an exclusive `flock(2)`.
 pub const LOCK_FILE: &str = "lock";
 

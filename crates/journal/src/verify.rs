@@ -11,9 +11,10 @@ use crate::{
     VerifyingKey,
     checker::Checker,
     format::{LINE_BYTES_MAX, open_plain},
-    layout::{HEAD_FILE, JOURNAL_FILE, SPOOL_FILE},
+    layout::{HEAD_FILE, JOURNAL_FILE, RECORDING_FILE, SPOOL_FILE},
     pack::Journaled,
     read::left_events,
+    recording::RecordingState,
     report::Verification,
 };
 
@@ -94,6 +95,11 @@ pub fn verify_with(
         path: dir.join(SPOOL_FILE),
         source,
     })?;
+    let recording = RecordingState::of(dir, checker.recorded());
+    checker.recording(recording.map_err(|source| VerifyError::Io {
+        path: dir.join(RECORDING_FILE),
+        source,
+    })?);
     Ok(checker.finish(head.as_deref(), left.len()))
 }
 

@@ -535,3 +535,43 @@ pub(crate) fn missing(file: &mut File<'_>, fields: &Fields<'_>, key: &str, hint:
 pub(crate) fn values<T>(items: Vec<At<T>>) -> Vec<T> {
     items.into_iter().map(|at| at.value).collect()
 }
+
+/// Takes a limit that may not be above the one of a higher layer.
+pub(crate) fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
+    file: &mut File<'_>,
+    new: Option<At<T>>,
+    old: &mut Option<Sourced<T>>,
+) {
+    let Some(at) = new else { return };
+    if let Some(set) = old.as_ref().filter(|set| set.origin != Origin::Builtin)
+        && at.value > set.value
+    {
+        let message = format!(
+            "{} is above the ceiling {} of the {} layer ({}); a lower layer can only tighten",
+            at.value, set.value, set.origin, set.source
+        );
+        file.problem(&at.span, &at.field, message);
+        return;
+    }
+    *old = Some(sourced(file, at));
+}
+
+/// Reads a value of which the organisation's word is the last, in both directions.
+pub(crate) fn as_organisation_says<T: PartialEq + std::fmt::Display>(
+    file: &mut File<'_>,
+    new: Option<At<T>>,
+    old: Option<&Sourced<T>>,
+) -> Option<Sourced<T>> {
+    let at = new?;
+    if let Some(set) = old.filter(|set| set.origin == Origin::Organisation)
+        && at.value != set.value
+    {
+        let message = format!(
+            "`{}` differs from `{}` of the {} layer ({}), which alone decides",
+            at.value, set.value, set.origin, set.source
+        );
+        file.problem(&at.span, &at.field, message);
+        return None;
+    }
+    Some(sourced(file, at))
+}

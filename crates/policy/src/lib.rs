@@ -73,6 +73,7 @@ mod published;
 mod reaching;
 mod read;
 mod read_network;
+mod read_record;
 mod read_review;
 mod read_settings;
 mod read_workspace;
@@ -130,10 +131,10 @@ pub use review::{BreakGlass, Review, ReviewError, Role, Stage, Strength};
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{
-    EnvironmentSettings, FilesystemSettings, Limits, Login, McpSettings, NetworkSettings,
-    OnDefinition, OwnQuestionsOff, PresetHooks, PresetSettings, PresetTelemetry, ProcessSettings,
-    RecordContent, RecordSettings, RecordSync, SessionsSettings, Settings, Sourced, StateDir,
-    WorkspaceSettings,
+    AgentSettings, EnvironmentSettings, FilesystemSettings, Limits, Login, McpSettings,
+    NetworkSettings, OnDefinition, OwnQuestionsOff, PresetHooks, PresetSettings, PresetTelemetry,
+    ProcessSettings, RecordContent, RecordSettings, RecordSync, RecordTerminal, SessionsSettings,
+    Settings, Sourced, StateDir, WorkspaceSettings,
 };
 pub use sockets::control_socket;
 pub use source::{HOST_SETS, HostSets, Origin, RuleName, SetHost, Source};

@@ -58,6 +58,9 @@ pub fn load(sources: &[Source], sets: &HostSets) -> Result<Policy, Problems> {
         warnings.append(&mut file.warnings);
     }
     rules.extend(read_network::service_rules(&settings.network));
+    if !settings.agent.hooks.value {
+        settings.preset.hooks = None;
+    }
     let parts = PolicyParts {
         settings,
         credentials,
@@ -114,7 +117,28 @@ fn pointless(rules: &[Rule], parts: &PolicyParts) -> Vec<Problem> {
             message,
         }
     };
-    dead.chain(strays).map(problem).collect()
+    let unkept = without_hooks(rules, &parts.settings);
+    dead.chain(strays).chain(unkept).map(problem).collect()
+}
+
+/// Names the rules that hooks alone keep, if there are to be none: a session must not run without what
+/// its policy says.
+fn without_hooks(
+    rules: &[Rule],
+    settings: &Settings,
+) -> impl Iterator<Item = (String, &'static str, String)> {
+    let hooks = &settings.agent.hooks;
+    let rules = rules
+        .iter()
+        .filter(|rule| !hooks.value && rule.restricts_tools());
+    rules.map(|rule| {
+        let message = format!(
+            "rule `{}` is about tool calls, which only hooks keep, and `agent.hooks = false` ({}) turns \
+             them off; remove one of the two",
+            rule.id, hooks.source
+        );
+        (rule.place.clone(), "what", message)
+    })
 }
 
 /// What one file holds besides settings.

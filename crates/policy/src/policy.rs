@@ -252,12 +252,7 @@ impl Policy {
     /// Returns whether any rule asks about tool calls or denies them. Without one no call waits for a
     /// decision.
     pub fn restricts_tools(&self) -> bool {
-        let is_about = |rule: &Rule| match &rule.body {
-            Body::Tool(_) => rule.effect != Verdict::Allow,
-            Body::Cedar(body) => body.is_about(RequestKind::Tool),
-            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Control => false,
-        };
-        self.rules.iter().any(is_about)
+        self.rules.iter().any(Rule::restricts_tools)
     }
 
     /// Lists the rules of the files, in the order of the layers.

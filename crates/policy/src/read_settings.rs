@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use stockade_types::{ByteSize, Span, WorkspaceMode};
 
 use crate::{
-    Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, McpSettings,
+    AgentSettings, Debuggers, EnvironmentSettings, FilesystemSettings, Limits, Login, McpSettings,
     NetworkSettings, OnDefinition, Origin, OwnQuestionsOff, PresetHooks, PresetSettings,
-    PresetTelemetry, ProcessSettings, RecordContent, RecordSettings, RecordSync, SessionsSettings,
+    PresetTelemetry, ProcessSettings, RecordSettings, RecordSync, RecordTerminal, SessionsSettings,
     Settings, Sourced, StateDir, WorkspaceSettings,
-    fields::{At, Fields, File, all_sourced, shown, sourced, tighten_value},
+    fields::{
+        At, Fields, File, all_sourced, as_organisation_says, ceiling, shown, sourced, tighten_value,
+    },
     pattern::Glob,
-    pins, read_network, read_review, read_workspace as workspace,
+    pins, read_network, read_record, read_review, read_workspace as workspace,
     view_path::{plain, view_path},
 };
 
-pub(crate) const TABLES: [&str; 14] = [
+pub(crate) const TABLES: [&str; 15] = [
+    "agent",
     "workspace",
     "filesystem",
     "environment",
@@ -36,17 +39,6 @@ const DEBUGGERS: [(&str, Debuggers); 3] = [
     ("none", Debuggers::None),
     ("own", Debuggers::Own),
     ("all", Debuggers::All),
-];
-
-/// The words for when the record is on the disk.
-const SYNC: [(&str, RecordSync); 2] = [("second", RecordSync::Second), ("each", RecordSync::Each)];
-
-/// The words for what the record keeps of what is said.
-const CONTENT: [(&str, RecordContent); 4] = [
-    ("full", RecordContent::Full),
-    ("redacted", RecordContent::Redacted),
-    ("digest", RecordContent::Digest),
-    ("none", RecordContent::None),
 ];
 
 /// The words for what happens to a definition that is not known.
@@ -89,12 +81,16 @@ pub(crate) fn defaults() -> Settings {
             namespaces: default(false),
         },
         preset: PresetSettings::default(),
+        agent: AgentSettings {
+            hooks: default(true),
+        },
         record: RecordSettings {
             journal_bytes_max: None,
             denials_bytes_max: None,
             sync: default(RecordSync::Second),
             content: None,
             otlp: default(true),
+            terminal: default(RecordTerminal::Off),
         },
         sessions: SessionsSettings::default(),
         mcp: McpSettings {
@@ -138,7 +134,13 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     if let Some(table) = top.table(file, "limits", &limits) {
         self::limits(file, &table, &mut settings.limits);
     }
-    record(file, top, &mut settings.record);
+    read_record::read(file, top, &mut settings.record);
+    if let Some(table) = top.table(file, "agent", &["hooks"]) {
+        let hooks = table.flag(file, "hooks");
+        if let Some(new) = as_organisation_says(file, hooks, Some(&settings.agent.hooks)) {
+            settings.agent.hooks = new;
+        }
+    }
     if let Some(table) = top.table(file, "mcp", &["changed", "added"]) {
         let looser = |new: &OnDefinition, old: &OnDefinition| new < old;
         let changed = table.word(file, "changed", &ON_DEFINITION);
@@ -175,35 +177,6 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
     read_review::tables(file, top, settings);
     if let Some(table) = top.open_table(file, "require") {
         pins::read(file, &table, settings);
-    }
-}
-
-fn record(file: &mut File<'_>, top: &Fields<'_>, record: &mut RecordSettings) {
-    let known = [
-        "journal_bytes_max",
-        "denials_bytes_max",
-        "sync",
-        "content",
-        "otlp",
-    ];
-    let Some(table) = top.table(file, "record", &known) else {
-        return;
-    };
-    let journal = table.parsed::<ByteSize>(file, "journal_bytes_max");
-    ceiling(file, journal, &mut record.journal_bytes_max);
-    let denials = table.parsed::<ByteSize>(file, "denials_bytes_max");
-    ceiling(file, denials, &mut record.denials_bytes_max);
-    let sync = table.word(file, "sync", &SYNC);
-    tighten_value(file, sync, &mut record.sync, |new, old| {
-        (*new, *old) == (RecordSync::Second, RecordSync::Each)
-    });
-    let content = table.word(file, "content", &CONTENT);
-    if let Some(new) = as_organisation_says(file, content, record.content.as_ref()) {
-        record.content = Some(new);
-    }
-    let otlp = table.flag(file, "otlp");
-    if let Some(new) = as_organisation_says(file, otlp, Some(&record.otlp)) {
-        record.otlp = new;
     }
 }
 
@@ -266,45 +239,6 @@ fn preset_name(file: &File<'_>) -> String {
         }
     };
     stem.chars().map(plain).collect()
-}
-
-fn ceiling<T: PartialOrd + Clone + std::fmt::Display>(
-    file: &mut File<'_>,
-    new: Option<At<T>>,
-    old: &mut Option<Sourced<T>>,
-) {
-    let Some(at) = new else { return };
-    if let Some(set) = old.as_ref().filter(|set| set.origin != Origin::Builtin)
-        && at.value > set.value
-    {
-        let message = format!(
-            "{} is above the ceiling {} of the {} layer ({}); a lower layer can only tighten",
-            at.value, set.value, set.origin, set.source
-        );
-        file.problem(&at.span, &at.field, message);
-        return;
-    }
-    *old = Some(sourced(file, at));
-}
-
-/// Reads a value of which the organisation's word is the last, in both directions.
-fn as_organisation_says<T: PartialEq + std::fmt::Display>(
-    file: &mut File<'_>,
-    new: Option<At<T>>,
-    old: Option<&Sourced<T>>,
-) -> Option<Sourced<T>> {
-    let at = new?;
-    if let Some(set) = old.filter(|set| set.origin == Origin::Organisation)
-        && at.value != set.value
-    {
-        let message = format!(
-            "`{}` differs from `{}` of the {} layer ({}), which alone decides",
-            at.value, set.value, set.origin, set.source
-        );
-        file.problem(&at.span, &at.field, message);
-        return None;
-    }
-    Some(sourced(file, at))
 }
 
 /// Reads how long records are kept. Only layers that own the records may set this: a policy for one

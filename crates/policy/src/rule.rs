@@ -36,6 +36,15 @@ impl Rule {
         }
     }
 
+    /// Returns whether it could deny a tool call or cause a question about one.
+    pub(crate) fn restricts_tools(&self) -> bool {
+        match &self.body {
+            Body::Tool(_) => self.effect != Verdict::Allow,
+            Body::Cedar(body) => body.is_about(RequestKind::Tool),
+            Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Control => false,
+        }
+    }
+
     pub(crate) fn has_name(&self, name: &RuleName) -> bool {
         self.origin == name.origin && self.id == name.id
     }

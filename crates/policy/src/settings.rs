@@ -36,6 +36,8 @@ pub struct Settings {
     pub environment: EnvironmentSettings,
     /// How much a session may use.
     pub limits: Limits,
+    /// The agent.
+    pub agent: AgentSettings,
     /// `[record]`.
     pub record: RecordSettings,
     /// `[sessions]`.
@@ -208,6 +210,39 @@ impl std::fmt::Display for RecordContent {
     }
 }
 
+/// What Stockade does with the agent itself.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Whether the agent is told of this boundary's hook.
+    pub hooks: Sourced<bool>,
+}
+
+/// Whether the output of a session's terminal is recorded beside its journal.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordTerminal {
+    /// It is not.
+    Off,
+    /// It is, with what looks like a secret replaced.
+    On,
+}
+
+impl RecordTerminal {
+    /// Returns the word used in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+        }
+    }
+}
+
+impl std::fmt::Display for RecordTerminal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What happens where a tool of a server is not known as it is. Later values are tighter.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
@@ -256,6 +291,8 @@ pub struct RecordSettings {
     pub content: Option<Sourced<RecordContent>>,
     /// Whether agents are made to export what they do to the record.
     pub otlp: Sourced<bool>,
+    /// Whether it has what the terminal showed.
+    pub terminal: Sourced<RecordTerminal>,
 }
 
 /// How long the records of ended sessions stay; the program's own limits apply if none is set. The

@@ -626,3 +626,52 @@ fn a_record_of_a_tool_call_is_no_request() {
     };
     assert_eq!(tool.effect, ToolEffect::Unknown);
 }
+
+/// Without hooks nothing keeps a rule about tools: such a policy does not load, whichever layer says what.
+#[test]
+fn no_rule_about_tools_loads_without_the_hooks_that_keep_it() {
+    let off = "[agent]\nhooks = false\n";
+    let load = |sources: &[Source]| load(sources, &HostSets::default());
+    let refused = |sources: &[Source]| load(sources).map(|_| ()).unwrap_err().to_string();
+    let ask = rule("ask", "tools = [\"Bash\"]");
+    let deny = rule("deny", "tools = [\"Bash\"]");
+    let cedar = "[[cedar]]\nid = \"cedar-1\"\n\
+                 text = 'forbid (principal, action == Action::\"tool\", resource);'\n";
+    for (text, id) in [
+        (ask.as_str(), "ask-1"),
+        (&deny, "deny-1"),
+        (cedar, "cedar-1"),
+    ] {
+        for (of_off, of_rule) in [
+            (Origin::User, Origin::Organisation),
+            (Origin::Organisation, Origin::User),
+        ] {
+            let problems = refused(&[source(of_off, off), source(of_rule, text)]);
+            let expected = format!(
+                "rule `{id}` is about tool calls, which only hooks keep, and `agent.hooks = false` ({of_off}.toml"
+            );
+            assert!(problems.contains(&expected), "{problems}");
+            assert!(
+                problems.contains(&format!("{of_rule}.toml:2:1")),
+                "{problems}"
+            );
+        }
+        let both = format!("{off}{text}");
+        assert!(refused(&[source(Origin::User, &both)]).contains(id));
+        // Each by itself loads.
+        load(&[source(Origin::User, text)]).unwrap();
+    }
+    let allow = format!("{off}{}", rule("allow", "tools = [\"Bash\"]"));
+    assert!(
+        !load(&[source(Origin::User, &allow)])
+            .unwrap()
+            .restricts_tools()
+    );
+    // The organisation's word is the last.
+    let on = source(Origin::Organisation, "[agent]\nhooks = true\n");
+    let problems = refused(&[on, source(Origin::User, off)]);
+    assert!(
+        problems.contains("differs from `true` of the organisation layer"),
+        "{problems}"
+    );
+}

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use stockade_egress::wire::FromSupervisor;
 use stockade_event::{Durability, Event, SessionOutcome, Usage};
 use stockade_plan::{Interfaces, LaunchPlan, Streams};
+use stockade_policy::{Policy, RecordTerminal};
 use stockade_sandbox::{Exit, LaunchFailure, LimitHit, Session, SessionNews};
 use stockade_sys::end::{self, CpuTime};
 use stockade_types::{AbsPath, LimitName, RawText, SessionId, chain, ignored};
@@ -25,6 +26,7 @@ use crate::{
     listening::{Listening, Opening},
     parts::{Parts, PipeEnds},
     publish::Doors,
+    recording::{self, RecordedTerminal, TerminalRecording},
     session_dir::{Clean, SessionDir},
     threads::{
         EgressReplies, desk, group_use, open_doors, process_number, start_hooks, start_lives,
@@ -76,6 +78,7 @@ pub struct Running {
     mounts: Option<MountWatch>,
     /// Present if a person can be asked about ports.
     listening: Option<Listening>,
+    recording: Option<TerminalRecording>,
     started: Instant,
 }
 
@@ -141,6 +144,7 @@ impl Running {
             serving: ssh.into_iter().chain(hooks).collect(),
             mounts,
             listening,
+            recording: None,
             started: Instant::now(),
         })
     }
@@ -206,11 +210,38 @@ impl Running {
         std::mem::take(&mut self.parts.pipes)
     }
 
+    /// Whether policy has the terminal recorded, and whose word that is.
+    pub fn records_terminal(&self) -> Option<&str> {
+        let set = &self.parts.policy.settings().record.terminal;
+        (set.value == RecordTerminal::On).then_some(set.source.as_str())
+    }
+
+    /// Begins to record what the session shows on a terminal, if policy asks for it.
+    ///
+    /// # Errors
+    /// When the recording cannot be made.
+    pub fn record_terminal(
+        &mut self,
+        terminal: &RecordedTerminal,
+    ) -> io::Result<Option<TerminalRecording>> {
+        if self.records_terminal().is_some() {
+            let directory = self.directory.path().as_path();
+            self.recording = Some(TerminalRecording::begin(directory, terminal)?);
+        }
+        Ok(self.recording.clone())
+    }
+
     /// Follows the session to its end; afterwards no process of it runs and its record is closed.
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(self) -> Ended {
+        self.wait_then(|| ()).0
+    }
+
+    /// As [`Running::wait`]; calls `last` when no process of the session is left and its record is still
+    /// open. What it shows on the terminal then is the last of the recording.
+    pub fn wait_then<T>(mut self, last: impl FnOnce() -> T) -> (Ended, T) {
         let ending = self.follow();
         self.desk.close();
-        self.finish(ending)
+        self.finish(ending, last)
     }
 
     fn follow(&mut self) -> Ending {
@@ -367,7 +398,7 @@ impl Running {
     }
 
     /// Shuts everything down in order, and closes the record.
-    fn finish(self, ending: Ending) -> Ended {
+    fn finish<T>(self, ending: Ending, last: impl FnOnce() -> T) -> (Ended, T) {
         let Self {
             parts,
             directory,
@@ -379,6 +410,7 @@ impl Running {
             egress_replies,
             serving,
             listening,
+            recording,
             started,
             ..
         } = self;
@@ -401,6 +433,8 @@ impl Running {
         // Another session of the workspace may now use its overlays.
         drop(parts.caches);
         join(notifier);
+        let last = last();
+        let recorded = recorded(&parts.policy, recording.as_ref());
         lives.close();
         join(Some(ends));
         drop(inbox);
@@ -414,29 +448,23 @@ impl Running {
         join(network);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
+        events.extend(recorded.clone());
         events.push(Event::SessionEnded {
             outcome: ending.outcome(),
             duration_ms,
             counts: recorder.counts(),
             own_usage: Some(own_usage(egress_cpu)),
         });
-        let mut unrecorded = None;
-        for event in events {
-            if let Err(error) = recorder.write(&event, Durability::Written) {
-                unrecorded = Some(chain(&error));
-            }
-        }
-        if let Err(error) = recorder.finish() {
-            unrecorded.get_or_insert_with(|| chain(&error));
-        }
+        let unrecorded = close(&recorder, &events);
         directory.clean(Clean::MountPoint);
         // No process of the session is left that could write there.
         let mut notes = in_use.map_or_else(Vec::new, |kept| kept.told(agent));
         notes.extend(logins.told());
         notes.extend(listening.into_iter().flat_map(Listening::told));
+        notes.extend(recorded.as_ref().and_then(recording::told));
         // Its end takes time, and nothing waits for it.
         drop(egress);
-        Ended {
+        let ended = Ended {
             code: ending.exit_code(),
             outcome: ending.outcome(),
             not_executed: match ending {
@@ -445,7 +473,8 @@ impl Running {
             },
             unrecorded,
             notes,
-        }
+        };
+        (ended, last)
     }
 }
 
@@ -469,6 +498,26 @@ fn listening(
         };
         Listening::new(&parts.plan, opening)
     })
+}
+
+/// Writes the last events and closes the journal; returns why that could not be done.
+fn close(recorder: &Recorder, events: &[Event]) -> Option<String> {
+    let mut unrecorded = None;
+    for event in events {
+        if let Err(error) = recorder.write(event, Durability::Written) {
+            unrecorded = Some(chain(&error));
+        }
+    }
+    if let Err(error) = recorder.finish() {
+        unrecorded.get_or_insert_with(|| chain(&error));
+    }
+    unrecorded
+}
+
+/// Ends a recording; returns the event for it, if policy asks for one.
+fn recorded(policy: &Policy, recording: Option<&TerminalRecording>) -> Option<Event> {
+    let is_on = policy.settings().record.terminal.value == RecordTerminal::On;
+    is_on.then(|| recording.map_or_else(recording::without_terminal, TerminalRecording::finish))
 }
 
 fn join(handle: Option<JoinHandle<()>>) {

@@ -15,6 +15,7 @@ mod lab;
 mod order;
 mod pipes;
 mod questions;
+mod recording;
 mod reviewers;
 mod screens;
 mod servers;

@@ -382,13 +382,19 @@ fn approved(text: &RawText) -> [Event; 6] {
     ]
 }
 
-fn watched(text: &RawText) -> [Event; 4] {
+fn watched(text: &RawText) -> [Event; 5] {
     let words = text.display();
     [
         Event::EventsLost {
             source: "sensor".to_owned(),
             count: 3,
             reason: words.clone(),
+        },
+        Event::TerminalRecorded {
+            bytes: 4_096,
+            digest: Some(Digest::of(b"recording")),
+            hidden: 2,
+            missing: Some(words.clone()),
         },
         Event::OperatorActed {
             action: "stop".to_owned(),

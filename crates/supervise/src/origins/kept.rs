@@ -88,6 +88,7 @@ impl Kept {
             | Event::ClaimRepeated { .. }
             | Event::ScopeBound { .. }
             | Event::EventsLost { .. }
+            | Event::TerminalRecorded { .. }
             | Event::OperatorActed { .. }
             | Event::FindingRaised { .. } => None,
         };

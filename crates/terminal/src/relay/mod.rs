@@ -35,7 +35,7 @@ use stockade_approval::Desk;
 use self::beside::Beside;
 pub use self::{
     beside::Readers,
-    options::{RelayError, RelayOptions},
+    options::{Recording, RelayError, RelayOptions},
 };
 use super::{
     filter::Filter,
@@ -90,9 +90,10 @@ pub fn relay(
     master: OwnedFd,
     desk: Arc<Desk>,
     options: &RelayOptions,
+    recording: Option<Box<dyn Recording>>,
 ) -> Result<Relay, RelayError> {
     let tty = Tty::open().map_err(RelayError::Terminal)?;
-    Relay::between(tty, master, desk, options, None)
+    Relay::between(tty, master, desk, options, (None, recording))
 }
 
 /// Starts to relay between the caller's controlling terminal and the pty `master` of a session
@@ -106,10 +107,14 @@ pub fn relay_beside(
     readers: Box<dyn Readers>,
     desk: Arc<Desk>,
     options: &RelayOptions,
+    recording: Option<Box<dyn Recording>>,
 ) -> Result<Relay, RelayError> {
     let tty = Tty::controlling().map_err(RelayError::Terminal)?;
-    Relay::between(tty, master, desk, options, Some(readers))
+    Relay::between(tty, master, desk, options, (Some(readers), recording))
 }
+
+/// Who says whether the session has the keys, and what records its output, if anybody does.
+type Attached = (Option<Box<dyn Readers>>, Option<Box<dyn Recording>>);
 
 impl Relay {
     /// Starts to relay between a terminal and a pty.
@@ -118,7 +123,7 @@ impl Relay {
         master: OwnedFd,
         desk: Arc<Desk>,
         options: &RelayOptions,
-        readers: Option<Box<dyn Readers>>,
+        (readers, recording): Attached,
     ) -> Result<Self, RelayError> {
         let system = |step| move |source| RelayError::System { step, source };
         let tty = Arc::new(tty);
@@ -165,6 +170,7 @@ impl Relay {
             held: Vec::new(),
             input,
             beside: readers.map(Beside::new),
+            recording,
             output: Stream::Open,
             watch_until: None,
             drain_until: None,
@@ -274,6 +280,7 @@ struct Loop {
     agent: Option<Pid>,
     /// Present if the session does not always have the keys.
     beside: Option<Beside>,
+    recording: Option<Box<dyn Recording>>,
     to_terminal: Vec<u8>,
     to_agent: Vec<u8>,
     /// Output that arrived while a question is shown, or while keys may be meant for one.
@@ -443,6 +450,9 @@ impl Loop {
             return;
         }
         self.size = size;
+        if let Some(recording) = &mut self.recording {
+            recording.resized(size.rows, size.columns);
+        }
         self.screen.resize(size);
         ignored(
             set_size(self.master.as_fd(), size),

@@ -1,6 +1,6 @@
 //! The options of a relay, and the reasons why it cannot be started.
 
-use std::io;
+use std::{fmt, io};
 
 use rustix::process::Pid;
 
@@ -21,6 +21,15 @@ pub enum RelayError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Records what the session shows on the terminal.
+pub trait Recording: fmt::Debug + Send {
+    /// Takes what passes to the terminal: whole characters and whole control sequences. Questions are
+    /// not among it.
+    fn output(&mut self, bytes: &[u8]);
+    /// Takes the terminal's new size.
+    fn resized(&mut self, rows: u16, columns: u16);
 }
 
 /// The options of a relay.

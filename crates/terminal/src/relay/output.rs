@@ -49,6 +49,9 @@ impl Loop {
         if let Some(beside) = &mut self.beside {
             beside.note_output(&mut forward.terminal);
         }
+        if let Some(recording) = &mut self.recording {
+            recording.output(&forward.terminal);
+        }
         self.to_terminal.extend_from_slice(&forward.terminal);
         if self.to_agent.len() < INPUT_BYTES_MAX {
             self.to_agent.extend_from_slice(&forward.answer);

@@ -90,7 +90,7 @@ impl Lab {
             term: term.to_owned(),
             agent: None,
         };
-        let relay = Relay::between(tty, master, Arc::clone(&desk), &options, None).unwrap();
+        let relay = Relay::between(tty, master, Arc::clone(&desk), &options, (None, None)).unwrap();
         let terminal = Terminal::new(SIZE);
         Self {
             person,

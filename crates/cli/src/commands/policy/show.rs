@@ -208,6 +208,8 @@ fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     limit(lines, "limits", "open_files", limits.open_files.as_ref())?;
     limit(lines, "limits", "watches", limits.watches.as_ref())?;
     limit(lines, "limits", "wall_time", limits.wall_time.as_ref())?;
+    let hooks = &settings.agent.hooks;
+    lines.put("agent", format_args!("hooks = {}", hooks.value), hooks)?;
     let record = &settings.record;
     limit(
         lines,
@@ -229,6 +231,9 @@ fn bounds(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
     }
     let otlp = record.otlp.value;
     lines.put("record", format_args!("otlp = {otlp}"), &record.otlp)?;
+    let terminal = record.terminal.value;
+    let line = format_args!("terminal = \"{terminal}\"");
+    lines.put("record", line, &record.terminal)?;
     for (name, setting) in [
         ("changed", &settings.mcp.changed),
         ("added", &settings.mcp.added),

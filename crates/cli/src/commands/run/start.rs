@@ -15,7 +15,10 @@ use signal_hook::{
 use stockade_event::SessionOutcome;
 use stockade_plan::Streams;
 use stockade_policy::{HostSets, Source, WorkspaceSettings};
-use stockade_runner::{Controller, Ended, Helpers, Options, Running, TerminalReaders};
+use stockade_runner::{
+    Controller, Ended, Helpers, Options, RecordedTerminal, Running, TerminalReaders,
+    TerminalRecording,
+};
 use stockade_types::AskMode;
 use stockade_types::SessionId;
 
@@ -25,7 +28,8 @@ use super::{
 };
 use crate::{human::safe, output::Output, rules::keep_answer};
 use stockade_terminal::{
-    Color, PipeEnds, PipeRelay, Readers, RelayOptions, job::WholeGroup, relay, relay_beside,
+    Color, PipeEnds, PipeRelay, Readers, Recording, RelayOptions, job::WholeGroup, relay,
+    relay_beside,
 };
 
 /// A session that has ended.
@@ -124,6 +128,10 @@ fn announce(running: &Running, ask: AskMode, out: &mut Output) {
         "          holds: {}",
         names(true).collect::<Vec<_>>().join(" ")
     ));
+    if let Some(source) = running.records_terminal() {
+        let source = safe(source);
+        out.note(format!("          records the terminal ({source})"));
+    }
     for guarantee in plan.guarantees.iter().filter(|g| !g.holds) {
         let missing = guarantee.missing.clone().unwrap_or_default();
         out.note(format!(
@@ -178,6 +186,37 @@ impl Readers for Watched {
     }
 }
 
+/// Rows and columns of a terminal that is gone.
+const USUAL_SIZE: (u16, u16) = (24, 80);
+
+/// The recording of a session's terminal, as the relay writes to it.
+#[derive(Debug)]
+struct Recorded(TerminalRecording);
+
+impl Recording for Recorded {
+    fn output(&mut self, bytes: &[u8]) {
+        self.0.output(bytes);
+    }
+
+    fn resized(&mut self, rows: u16, columns: u16) {
+        self.0.resized(rows, columns);
+    }
+}
+
+/// Begins the recording of a session's terminal, if policy asks for one.
+fn record(running: &mut Running, hold: Hold) -> anyhow::Result<Option<Box<dyn Recording>>> {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let terminal = RecordedTerminal {
+        size: hold.size().unwrap_or(USUAL_SIZE),
+        term: variable("TERM"),
+        shell: variable("SHELL"),
+    };
+    let recording = running
+        .record_terminal(&terminal)
+        .context("cannot record the terminal, as `record.terminal` asks")?;
+    Ok(recording.map(|recording| -> Box<dyn Recording> { Box::new(Recorded(recording)) }))
+}
+
 /// How a session ended, why output of its command could not be written, and who is interrupted with
 /// us if the command was.
 type End = (Ended, Option<io::Error>, WholeGroup);
@@ -203,13 +242,16 @@ fn in_terminal(
         agent: running.command_process(),
         keep: keep_answer,
     };
-    let pipes = match relay_pipes(&mut running) {
-        Ok(pipes) => pipes,
+    let hold = beside.map_or(Hold::Whole, |_| Hold::Beside);
+    let pipes = relay_pipes(&mut running);
+    let begun = pipes.and_then(|pipes| Ok((pipes, record(&mut running, hold)?)));
+    let (pipes, recording) = match begun {
+        Ok(begun) => begun,
         Err(error) => return Err(end(running, error)),
     };
     let desk = running.desk();
     let started = match beside {
-        None => relay(master, desk, &options).map_err(Into::into),
+        None => relay(master, desk, &options, recording).map_err(Into::into),
         Some(streams) => running
             .terminal_readers(master.as_fd(), streams)
             .context("cannot watch the terminal")
@@ -219,6 +261,7 @@ fn in_terminal(
                     Box::new(Watched(readers)),
                     desk,
                     &options,
+                    recording,
                 )?)
             }),
     };
@@ -226,8 +269,8 @@ fn in_terminal(
         Ok(relay) => relay,
         Err(error) => return Err(end(running, error)),
     };
-    let ended = running.wait();
-    let group = if relay.finish() {
+    let (ended, is_interrupted) = running.wait_then(|| relay.finish());
+    let group = if is_interrupted {
         WholeGroup::Yes
     } else {
         WholeGroup::No

@@ -157,6 +157,7 @@ impl Timeline {
             } => self.closed(*decision, *bytes_out, *bytes_in, failed.as_deref()),
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
+            | Event::TerminalRecorded { .. }
             | Event::OperatorActed { .. }
             | Event::SecretSent { .. }
             | Event::FindingRaised { .. }

@@ -132,6 +132,7 @@ impl Tree {
             Event::PlanChanged { steps: plan, .. } => planned(envelope, plan),
             Event::LimitReached { .. }
             | Event::EventsLost { .. }
+            | Event::TerminalRecorded { .. }
             | Event::OperatorActed { .. }
             | Event::SecretSent { .. }
             | Event::FindingRaised { .. }

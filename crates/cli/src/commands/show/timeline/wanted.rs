@@ -75,6 +75,7 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::ToolCalled { .. }
         | Event::PlanChanged { .. }
         | Event::EventsLost { .. }
+        | Event::TerminalRecorded { .. }
         | Event::OperatorActed { .. }
         | Event::FindingRaised { .. } => false,
     }

@@ -2,6 +2,9 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod cast;
+mod screen;
+
 use std::{
     collections::VecDeque,
     io,
@@ -46,7 +49,7 @@ const CTRL_D: u8 = 4;
 #[command(
     after_help = "Keys: space pauses and goes on, n goes to the next refusal or question, . to the \
     next event, + and - change the speed, q ends.\n\nExamples:\n  stockade replay\n  \
-    stockade replay 3f2a --speed 10"
+    stockade replay 3f2a --speed 10\n  stockade replay --terminal last"
 )]
 pub(crate) struct Args {
     /// Session id, the beginning of one, a name, or `last`
@@ -58,6 +61,9 @@ pub(crate) struct Args {
     /// The longest wait between two events, before it is played faster
     #[arg(long, value_name = "SPAN", default_value = "3s")]
     idle: Span,
+    /// Play what the terminal showed instead, if policy had it recorded (`record.terminal`)
+    #[arg(long)]
+    terminal: bool,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -88,6 +94,14 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Ok(record) => record,
         Err(exit) => return Ok(exit),
     };
+    if args.terminal {
+        return screen::run(
+            &record,
+            args.speed.unwrap_or(1.0),
+            args.idle.duration(),
+            out,
+        );
+    }
     let zone = TimeZone::system();
     let mut played = VecDeque::new();
     let mut more = 0_u64;
@@ -224,15 +238,7 @@ impl Player {
 
     /// Plays until the end, a key or a signal ends it; then the terminal is as it was before.
     fn play(mut self, zone: &TimeZone) -> anyhow::Result<()> {
-        let ended = Arc::new(AtomicBool::new(false));
-        for signal in [
-            signal_hook::consts::SIGTERM,
-            signal_hook::consts::SIGHUP,
-            signal_hook::consts::SIGINT,
-        ] {
-            signal_hook::flag::register(signal, Arc::clone(&ended))
-                .context("cannot watch for signals")?;
-        }
+        let ended = watch_signals()?;
         self.tty
             .make_raw()
             .context("cannot read single keys from the terminal")?;
@@ -255,7 +261,7 @@ impl Player {
             }
             let wait = if self.paused { BEAT } else { wait.min(BEAT) };
             let gap_before = gap(self.at_ns, next, self.speed, self.idle);
-            match self.pressed(wait)? {
+            match pressed(&self.tty, wait)? {
                 None => continue,
                 Some(Key::Quit) => return Ok(()),
                 Some(Key::Pause) => self.paused = !self.paused,
@@ -334,24 +340,38 @@ impl Player {
         self.tty
             .write_within(format!("\r\u{1b}[K{text}").as_bytes(), PATIENCE);
     }
+}
 
-    /// Waits for a key.
-    fn pressed(&self, wait: Duration) -> io::Result<Option<Key>> {
-        let wait = Timespec::try_from(wait).unwrap_or_default();
-        let mut ready = [PollFd::from_borrowed_fd(self.tty.input(), PollFlags::IN)];
-        match poll(&mut ready, Some(&wait)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut bytes = [0; 64];
-        Ok(match self.tty.read(&mut bytes)? {
-            None => None,
-            // The terminal is gone.
-            Some(0) => Some(Key::Quit),
-            Some(_) => bytes.first().copied().and_then(key),
-        })
+/// Returns what a signal that ends the program sets.
+fn watch_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+        signal_hook::consts::SIGINT,
+    ] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))
+            .context("cannot watch for signals")?;
     }
+    Ok(ended)
+}
+
+/// Waits for a key.
+fn pressed(tty: &Tty, wait: Duration) -> io::Result<Option<Key>> {
+    let wait = Timespec::try_from(wait).unwrap_or_default();
+    let mut ready = [PollFd::from_borrowed_fd(tty.input(), PollFlags::IN)];
+    match poll(&mut ready, Some(&wait)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut bytes = [0; 64];
+    Ok(match tty.read(&mut bytes)? {
+        None => None,
+        // The terminal is gone.
+        Some(0) => Some(Key::Quit),
+        Some(_) => bytes.first().copied().and_then(key),
+    })
 }
 
 #[cfg(test)]
