@@ -170,6 +170,7 @@ impl Desk {
             question,
             phase: Phase::Announcing,
             waiting: 1,
+            progress: None,
             deadline,
         };
         state.entries.insert(id.clone(), entry);
@@ -211,8 +212,11 @@ impl Desk {
     fn nobody(&self, decision: &Decision) -> Option<String> {
         match (self.mode(), decision.review()) {
             (AskMode::Deny, _) => Some("nobody could be asked (--ask deny)".to_owned()),
+            (AskMode::Tty | AskMode::Inbox | AskMode::Server, Some(_)) if self.verify.is_some() => {
+                None
+            }
             (AskMode::Tty | AskMode::Inbox | AskMode::Server, Some(review)) => Some(format!(
-                "it asks {}, and this version has no way to them",
+                "it asks {}, and this machine is not enrolled, so it knows nobody in any role",
                 review.in_words()
             )),
             (AskMode::Server, None) => Some(
@@ -310,6 +314,7 @@ impl Desk {
                     &question,
                     &Answer::Deny { reason },
                     &Circumstance::Withdrawn.into(),
+                    None,
                 ),
                 "the request is denied, with or without the record",
             );
@@ -339,7 +344,7 @@ impl Desk {
 /// grants.
 fn outcome_of(settled: Settled) -> Option<Outcome> {
     match settled.answer {
-        Answer::Allow { .. } => None,
+        Answer::Allow { .. } | Answer::Granted { .. } => None,
         Answer::Deny { reason } => Some(Outcome::Refused {
             id: Some(settled.id),
             reason: reason.unwrap_or_else(|| "denied".to_owned()),

@@ -11,9 +11,10 @@ use stockade_policy::ListedGrant;
 use stockade_types::ApprovalId;
 
 use super::{
+    granting::Progress,
     inbox::{InboxError, open_private, short_path},
     protocol::{Command, FRAME_BYTES_MAX, FrameError, Frames, QuestionLine, Reply, line_of},
-    question::{Answer, Settled},
+    question::{Answer, Case, Settled},
     view::QuestionView,
 };
 
@@ -120,6 +121,41 @@ impl Client {
         }
     }
 
+    /// Returns what leaves the machine with an open question that asks people in roles.
+    ///
+    /// # Errors
+    /// When there is none of this id, it asks nobody but whoever is at the terminal, or the session refuses
+    /// or is over.
+    pub fn case(&mut self, id: &ApprovalId) -> Result<Case, ClientError> {
+        match self.call(&Command::Case { id: id.clone() })? {
+            Reply::Case { case } if case.id == *id => Ok(*case),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells those who wait how far the people are whom a question asks.
+    ///
+    /// # Errors
+    /// When the question is not open or has no such stage, or the session is over.
+    pub fn progress(&mut self, id: &ApprovalId, progress: Progress) -> Result<(), ClientError> {
+        self.done(&Command::Progress {
+            id: id.clone(),
+            progress,
+        })
+    }
+
+    /// Goes on to watch the open questions; the connection is for nothing else from here on.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub fn watch(mut self) -> Result<Watching, ClientError> {
+        let line = line_of(&Command::Watch {}).map_err(ClientError::Broken)?;
+        self.out.write_all(&line).map_err(broken)?;
+        Ok(Watching {
+            frames: self.frames,
+        })
+    }
+
     /// Answers a question.
     ///
     /// # Errors
@@ -211,6 +247,39 @@ impl Client {
     }
 }
 
+/// The open questions of one session, as they change.
+#[derive(Debug)]
+pub struct Watching {
+    frames: Frames<UnixStream>,
+}
+
+impl Watching {
+    /// Returns the open questions after the next change, the first time at once; `None` if nothing
+    /// changed within `patience`.
+    ///
+    /// # Errors
+    /// When the session is over, or sends what is no list.
+    pub fn next(&mut self, patience: Duration) -> Result<Option<Vec<QuestionLine>>, ClientError> {
+        let line = match self.frames.next(patience) {
+            Ok(Some(line)) => line,
+            Ok(None) | Err(FrameError::Torn) => {
+                return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Err(FrameError::Late(_)) => return Ok(None),
+            Err(FrameError::Read(error)) => return Err(ClientError::Broken(error)),
+            Err(error @ FrameError::TooLong(_)) => {
+                return Err(ClientError::Unexpected(error.to_string()));
+            }
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Reply::Questions { questions }) => Ok(Some(questions)),
+            Ok(Reply::Refused { error }) => Err(ClientError::Refused(error)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Err(ClientError::Unexpected(error.to_string())),
+        }
+    }
+}
+
 /// A write that takes too long fails as a read does, with an error that says "not now".
 fn broken(error: io::Error) -> ClientError {
     match error.kind() {
@@ -223,6 +292,7 @@ fn unexpected(reply: &Reply) -> ClientError {
     let kind = match reply {
         Reply::Questions { .. } => "a list of questions",
         Reply::Question { .. } => "another question",
+        Reply::Case { .. } => "another case",
         Reply::Grants { .. } => "a list of grants",
         Reply::Settled { .. } => "a list of answers",
         Reply::Done {} => "done",

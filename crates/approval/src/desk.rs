@@ -15,6 +15,7 @@ use stockade_types::{
 
 use super::{
     exchange::{AnswerError, Asker, DeskEvent, Outcome},
+    granting::Verify,
     question::{Answer, Question, Settled},
     state::{Phase, State},
     view::QuestionView,
@@ -45,6 +46,7 @@ pub struct Desk {
     state: Mutex<State>,
     pub(super) changed: Condvar,
     wakes: Mutex<Vec<Wake>>,
+    pub(super) verify: Option<Verify>,
 }
 
 impl fmt::Debug for Desk {
@@ -67,7 +69,16 @@ impl Desk {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             wakes: Mutex::new(Vec::new()),
+            verify: None,
         }
+    }
+
+    /// Lets people in roles answer: `verify` checks what they have signed. Without it, a question that asks
+    /// them is denied, because this machine knows nobody.
+    #[must_use]
+    pub fn with_people(mut self, verify: Verify) -> Self {
+        self.verify = Some(verify);
+        self
     }
 
     /// Sets the workspace that its questions are about.
@@ -156,16 +167,19 @@ impl Desk {
 
     /// Returns the open questions as they are shown, oldest first.
     pub fn views(&self) -> Vec<QuestionView> {
-        let open: Vec<(Arc<Question>, u32)> = {
+        let open: Vec<(Arc<Question>, u32, Option<String>)> = {
             let state = self.lock();
             state
                 .open()
-                .map(|entry| (Arc::clone(&entry.question), entry.waiting))
+                .map(|entry| {
+                    let question = Arc::clone(&entry.question);
+                    (question, entry.waiting, entry.waits_for())
+                })
                 .collect()
         };
         let mut views: Vec<QuestionView> = open
-            .iter()
-            .map(|(question, waiting)| question.view(*waiting))
+            .into_iter()
+            .map(|(question, waiting, waits_for)| question.view(waiting, waits_for))
             .collect();
         views.sort_by(|a, b| (a.asked, &a.id).cmp(&(b.asked, &b.id)));
         views
@@ -175,36 +189,45 @@ impl Desk {
     ///
     /// # Errors
     /// When there is no such question, it has an answer or has expired, the scope is wider than
-    /// was shown, or the answer could not be recorded (the request is then denied).
+    /// was shown, it asks people in roles and this is not their valid statement, or the answer could not be
+    /// recorded (the request is then denied).
     pub fn answer(&self, id: &ApprovalId, answer: Answer, by: Person) -> Result<(), AnswerError> {
-        let now = self.now();
-        let question = {
-            let mut state = self.lock();
-            let Some(entry) = state.entries.get_mut(id) else {
-                return Err(state.settled_error(id));
-            };
-            match &entry.phase {
-                Phase::Open => {}
-                Phase::Settled(settled) => return Err(settled.error()),
-                Phase::Announcing => return Err(AnswerError::Unknown(id.clone())),
-                Phase::Settling => {
-                    return Err(AnswerError::Settling(id.clone()));
-                }
-            }
-            if let Answer::Allow { scope } = &answer {
-                entry.question.accepts(*scope, now)?;
-            }
-            entry.phase = Phase::Settling;
-            Arc::clone(&entry.question)
+        let answer = match answer {
+            Answer::Granted { envelope } => return self.answer_signed(id, &envelope, by),
+            Answer::Allow { .. } | Answer::Deny { .. } | Answer::DenySession => answer,
         };
+        let question = self.begin_answer(id, |question| match (&answer, question.review()) {
+            (Answer::Allow { .. }, Some(review)) => Err(AnswerError::NeedsPeople {
+                id: question.id.clone(),
+                who: review.in_words(),
+            }),
+            (Answer::Allow { scope }, None) => question.accepts(*scope, self.now()),
+            (Answer::Deny { .. } | Answer::DenySession | Answer::Granted { .. }, _) => Ok(()),
+        })?;
         let by = Answerer::Person(by);
         if answer == Answer::DenySession {
             // The answer also applies to requests that wait now and to later ones.
             self.lock().grants.deny_always(&question.request);
             let reason = Some(DENIED_FOR_SESSION.to_owned());
-            return self.settle(&question, Answer::Deny { reason }, &by);
+            return self.settle(&question, Answer::Deny { reason }, &by, None);
         }
-        self.settle(&question, bounded(answer), &by)
+        self.settle(&question, bounded(answer), &by, None)
+    }
+
+    /// Marks an open question as being settled by an answer that `accepts` it.
+    pub(super) fn begin_answer(
+        &self,
+        id: &ApprovalId,
+        accepts: impl FnOnce(&Question) -> Result<(), AnswerError>,
+    ) -> Result<Arc<Question>, AnswerError> {
+        let mut state = self.lock();
+        state.open_question(id)?;
+        let Some(entry) = state.entries.get_mut(id) else {
+            return Err(state.settled_error(id));
+        };
+        accepts(&entry.question)?;
+        entry.phase = Phase::Settling;
+        Ok(Arc::clone(&entry.question))
     }
 
     /// Denies all open questions and all later requests.

@@ -1,6 +1,7 @@
 //! The data that goes into and comes out of the desk.
 
 use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
+use stockade_trust::Envelope;
 use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, Person, Verdict};
 
 use super::question::Question;
@@ -26,6 +27,17 @@ pub enum DeskEvent<'a> {
         by: &'a Answerer,
         /// A reason for a deny.
         reason: Option<&'a str>,
+        /// What people in roles have signed.
+        statement: Option<&'a Envelope>,
+    },
+    /// A statement of people in roles was not valid; the question stays open.
+    GrantRefused {
+        /// The question.
+        approval: &'a ApprovalId,
+        /// Who brought it.
+        by: Person,
+        /// What is wrong with it.
+        why: &'a str,
     },
     /// A grant is about to be used.
     Used {
@@ -126,6 +138,22 @@ pub enum AnswerError {
         asked: Scope,
         /// The widest possible.
         max: Scope,
+    },
+    /// Only people in roles can allow it; the question stays open.
+    #[error("question {id} is answered by people in roles: {who}; here it can only be denied")]
+    NeedsPeople {
+        /// The question.
+        id: ApprovalId,
+        /// Who has to say yes.
+        who: String,
+    },
+    /// What people in roles have signed does not allow it; the question stays open.
+    #[error("this does not allow question {id}, which stays open: {why}")]
+    NotGranted {
+        /// The question.
+        id: ApprovalId,
+        /// What is wrong.
+        why: String,
     },
     /// The scope would end at once; the question stays open.
     #[error("the scope ends in the past; the question is still open")]

@@ -395,6 +395,16 @@ fn obey(desk: &Desk, command: Command, peer: Peer) -> Reply {
             },
             None => refused(format!("no open question has the id `{id}`")),
         },
+        Command::Case { id } => match desk.case(&id) {
+            Ok(case) => Reply::Case {
+                case: Box::new(case),
+            },
+            Err(error) => refused(error.to_string()),
+        },
+        Command::Progress { id, progress } => match desk.progress(&id, progress) {
+            Ok(()) => Reply::Done {},
+            Err(error) => refused(error.to_string()),
+        },
         Command::Answer { id, answer } => match desk.answer(&id, answer, by) {
             Ok(()) => Reply::Done {},
             Err(error) => refused(error.to_string()),

@@ -52,10 +52,10 @@ impl Desk {
                 let scope = Scope::Once;
                 let by = Answerer::Rule(rule.clone());
                 let answer = Answer::Allow { scope };
-                if let Err(error) = self.record(&question, &answer, &by) {
+                if let Err(error) = self.record(&question, &answer, &by, None) {
                     return Some(not_recorded(Some(id), &error));
                 }
-                self.lock().grant(&question, scope, self.now()).ok()?;
+                self.lock().grant(&question, scope, None, self.now()).ok()?;
                 self.use_grant(asker)
             }
         }

@@ -10,7 +10,8 @@ use stockade_policy::ListedGrant;
 use stockade_types::{ApprovalId, UnixMillis};
 
 use super::{
-    question::{Answer, Settled},
+    granting::{GRANT_BYTES_MAX, Progress},
+    question::{Answer, Case, Settled},
     view::QuestionView,
 };
 
@@ -19,8 +20,9 @@ pub const SOCKET_NAME: &str = "control.sock";
 /// Longest line from the supervisor: one question with the longest argument vector that Linux
 /// passes without special settings (2 MiB, execve(2)), escaped.
 pub(super) const FRAME_BYTES_MAX: usize = 16 << 20;
-/// Longest line to the supervisor: an id, a scope and a reason are a few hundred bytes.
-pub(super) const COMMAND_BYTES_MAX: usize = 4 << 10;
+/// Longest line to the supervisor: what people in roles have signed, and an id. Everything else is a few
+/// hundred bytes.
+pub(super) const COMMAND_BYTES_MAX: usize = GRANT_BYTES_MAX + (4 << 10);
 /// Read size: a command fits, and a client thread needs no more.
 const CHUNK_BYTES: usize = 4 << 10;
 
@@ -32,8 +34,12 @@ pub(super) enum Command {
     List {},
     /// One open question in full.
     Show { id: ApprovalId },
+    /// What leaves the machine with one that asks people in roles.
+    Case { id: ApprovalId },
     /// An answer to one.
     Answer { id: ApprovalId, answer: Answer },
+    /// How far the people are whom one asks.
+    Progress { id: ApprovalId, progress: Progress },
     /// The open questions, again after each change.
     Watch {},
     /// The grants of the session.
@@ -57,6 +63,11 @@ pub enum Reply {
     Question {
         /// The question.
         question: Box<QuestionView>,
+    },
+    /// What leaves the machine with one question.
+    Case {
+        /// The question.
+        case: Box<Case>,
     },
     /// The grants.
     Grants {
@@ -93,6 +104,9 @@ pub struct QuestionLine {
     pub gives_up: Option<UnixMillis>,
     /// How many requests wait for this answer.
     pub waiting: u32,
+    /// Which people in roles it waits for, if whoever is at the terminal can only deny it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Its first row. If it ends in `…` it was cut, and the whole must be shown before it is
     /// allowed.
     pub summary: String,
@@ -115,6 +129,7 @@ impl QuestionLine {
             expires: view.expires,
             gives_up: view.gives_up,
             waiting: view.waiting,
+            waits_for: view.waits_for.clone(),
             summary,
         }
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::{Decision, LastingRule, Request, Scope};
-use stockade_shown::{Grounds, Matter};
-use stockade_trust::Nonce;
+use stockade_shown::{CanonicalQuestion, Grounds, Matter};
+use stockade_trust::{Envelope, Nonce, Review};
 use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, UnixMillis};
 
 use super::view::{Lasting, QuestionView};
@@ -52,9 +52,16 @@ impl Question {
         }
     }
 
-    /// Returns what a terminal or another program needs in order to show the question.
-    pub fn view(&self, waiting: u32) -> QuestionView {
+    /// Returns which people in roles have to say yes, if it is not whoever is at the terminal.
+    pub fn review(&self) -> Option<&Review> {
+        self.decision.review()
+    }
+
+    /// Returns what a terminal or another program needs in order to show the question. If it asks people
+    /// in roles, only a deny is offered there, and `waits_for` says who is asked and how far they are.
+    pub fn view(&self, waiting: u32, waits_for: Option<String>) -> QuestionView {
         let matter = self.matter();
+        let here = self.review().is_none();
         QuestionView {
             id: self.id.clone(),
             agent: self.agent.clone(),
@@ -62,19 +69,58 @@ impl Question {
             expires: self.expires,
             gives_up: matter.gives_up(),
             waiting,
-            scope_max: matter.scope_max(),
-            paths: matter.paths().map(|below| below.to_string()),
-            lasting: self.lasting.clone().map(|rule| Lasting {
+            scope_max: matter.scope_max().filter(|_| here),
+            paths: matter
+                .paths()
+                .filter(|_| here)
+                .map(|below| below.to_string()),
+            lasting: self.lasting.clone().filter(|_| here).map(|rule| Lasting {
                 rule,
                 workspace: self.workspace.clone(),
             }),
+            waits_for,
             request_digest: self.request.digest(),
             shown: matter.shown(),
         }
     }
 }
 
-/// A person's answer.
+/// A question with what people in roles, or their server, need to answer it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Names the approval.
+    pub id: ApprovalId,
+    /// What this machine drew for the question.
+    pub nonce: Nonce,
+    /// The policy that asks.
+    pub revision: Digest,
+    /// The question; its text is made of it alone.
+    pub question: CanonicalQuestion,
+    /// Who has to say yes.
+    pub review: Review,
+    /// Digest of the text that this machine makes of the question: whoever makes another one cannot vote.
+    pub rendered: Digest,
+}
+
+impl Question {
+    /// Returns what leaves the machine with the question; `None` if it asks nobody but whoever is at the
+    /// terminal.
+    pub fn case(&self) -> Option<Case> {
+        let review = self.review()?.clone();
+        let matter = self.matter();
+        Some(Case {
+            id: self.id.clone(),
+            nonce: self.nonce,
+            revision: self.revision,
+            question: matter.canonical(),
+            review,
+            rendered: matter.shown().digest(),
+        })
+    }
+}
+
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "lowercase")]
 pub enum Answer {
@@ -82,6 +128,12 @@ pub enum Answer {
     Allow {
         /// How far the answer reaches.
         scope: Scope,
+    },
+    /// People in roles have said that it may happen; the session checks their statement itself. It is the
+    /// only yes to a question that asks them.
+    Granted {
+        /// The statement and their votes, signed.
+        envelope: Box<Envelope>,
     },
     /// The request must not happen.
     Deny {
@@ -127,6 +179,7 @@ impl Settled {
                 | Circumstance::Desk,
             )
             | Answerer::Person(_)
+            | Answerer::People(_)
             | Answerer::Approval(_)
             | Answerer::Rule(_) => Some(format!("{id} was answered by {by}")),
         }

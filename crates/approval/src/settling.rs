@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use stockade_policy::Scope;
-use stockade_types::{Answerer, ApprovalId, Circumstance, Verdict, ignored};
+use stockade_trust::Envelope;
+use stockade_types::{Answerer, ApprovalId, Circumstance, UnixMillis, Verdict, ignored};
 
 use super::{
     desk::Desk,
@@ -13,12 +14,27 @@ use super::{
     state::Phase,
 };
 
+/// What people in roles have signed, checked.
+pub(super) struct Signed<'s> {
+    pub(super) statement: &'s Envelope,
+    /// Until when it holds.
+    pub(super) not_after: UnixMillis,
+}
+
+/// A statement becomes an allow only by its check, before it gets here.
+fn needs_check(id: &ApprovalId) -> AnswerError {
+    AnswerError::NotGranted {
+        id: id.clone(),
+        why: "it was not checked".to_owned(),
+    }
+}
+
 impl Desk {
     /// Denies a question for a reason of our own; a settled one does not change.
     pub(super) fn deny(&self, id: &ApprovalId, by: Circumstance, reason: Option<String>) {
         if let Some(question) = self.begin_settling(id) {
             ignored(
-                self.settle(&question, Answer::Deny { reason }, &by.into()),
+                self.settle(&question, Answer::Deny { reason }, &by.into(), None),
                 "a deny that cannot be recorded is still a deny",
             );
         }
@@ -41,8 +57,10 @@ impl Desk {
         question: &Question,
         answer: Answer,
         by: &Answerer,
+        signed: Option<&Signed<'_>>,
     ) -> Result<(), AnswerError> {
-        let recorded = self.record(question, &answer, by);
+        let statement = signed.map(|signed| signed.statement);
+        let recorded = self.record(question, &answer, by, statement);
         let mut state = self.lock();
         let waits = state.entries.get(&question.id).map_or(0, |e| e.waiting) > 0;
         let result = match (&recorded, &answer, by) {
@@ -53,7 +71,11 @@ impl Desk {
             (Ok(()), Answer::Allow { .. }, _) if !waits => {
                 Err(AnswerError::Withdrawn(question.id.clone()))
             }
-            (Ok(()), Answer::Allow { scope }, _) => state.grant(question, *scope, self.now()),
+            (Ok(()), Answer::Allow { scope }, _) => {
+                let not_after = signed.map(|signed| signed.not_after);
+                state.grant(question, *scope, not_after, self.now())
+            }
+            (Ok(()), Answer::Granted { .. }, _) => Err(needs_check(&question.id)),
         };
         let instead = match &result {
             Ok(()) => None,
@@ -92,7 +114,7 @@ impl Desk {
         ) {
             // The journal already has the allow; record that it had no effect.
             ignored(
-                self.record(question, &answer, &by),
+                self.record(question, &answer, &by, None),
                 "the request is denied, with or without the record",
             );
         }
@@ -105,6 +127,7 @@ impl Desk {
         question: &Question,
         answer: &Answer,
         by: &Answerer,
+        statement: Option<&Envelope>,
     ) -> Result<(), String> {
         let (verdict, scope, reason) = match (answer, by) {
             (Answer::Allow { .. }, Answerer::Approval(_) | Answerer::Rule(_)) => {
@@ -112,7 +135,7 @@ impl Desk {
             }
             (Answer::Allow { scope }, _) => (Verdict::Allow, Some(*scope), None),
             (Answer::Deny { reason }, _) => (Verdict::Deny, None, reason.as_deref()),
-            (Answer::DenySession, _) => (Verdict::Deny, None, None),
+            (Answer::DenySession | Answer::Granted { .. }, _) => (Verdict::Deny, None, None),
         };
         (self.observer)(&DeskEvent::Decided {
             question,
@@ -120,6 +143,7 @@ impl Desk {
             scope,
             by,
             reason,
+            statement,
         })
     }
 
@@ -128,7 +152,7 @@ impl Desk {
         if let Some(question) = self.begin_settling(id) {
             let answer = Answer::Allow { scope: Scope::Once };
             ignored(
-                self.settle(&question, answer, &Answerer::Approval(grant.clone())),
+                self.settle(&question, answer, &Answerer::Approval(grant.clone()), None),
                 "the use of the other grant follows, and is refused if it is not recorded",
             );
         }

@@ -13,6 +13,7 @@ use stockade_types::{ApprovalId, Circumstance, UnixMillis, Verdict};
 
 use super::{
     exchange::{AnswerError, Asker, Outcome},
+    granting::Progress,
     question::{Answer, Question, Settled},
 };
 
@@ -49,6 +50,8 @@ pub(super) struct Entry {
     pub(super) question: Arc<Question>,
     pub(super) phase: Phase,
     pub(super) waiting: u32,
+    /// How far people in roles are.
+    pub(super) progress: Option<Progress>,
     /// Bounds the wait even if the wall clock stops or goes back.
     pub(super) deadline: Instant,
 }
@@ -60,6 +63,8 @@ pub(super) struct State {
     pub(super) history: VecDeque<Settled>,
     pub(super) prompts: VecDeque<UnixMillis>,
     pub(super) closed: bool,
+    /// Statements of people in roles that were not valid.
+    pub(super) refused_grants: u32,
     pub(super) version: u64,
     /// Number of grants given so far: a waiting request checks them when it grows.
     pub(super) granted: u64,
@@ -91,6 +96,19 @@ impl State {
                 && entry.question.decision.rules == asker.decision.rules
                 && entry.question.request.digest() == request
         })
+    }
+
+    /// Returns an open question.
+    pub(super) fn open_question(&self, id: &ApprovalId) -> Result<Arc<Question>, AnswerError> {
+        let Some(entry) = self.entries.get(id) else {
+            return Err(self.settled_error(id));
+        };
+        match &entry.phase {
+            Phase::Open => Ok(Arc::clone(&entry.question)),
+            Phase::Settled(settled) => Err(settled.error()),
+            Phase::Announcing => Err(AnswerError::Unknown(id.clone())),
+            Phase::Settling => Err(AnswerError::Settling(id.clone())),
+        }
     }
 
     /// Counts the requests that wait for any answer.
@@ -142,6 +160,7 @@ impl State {
         &mut self,
         question: &Question,
         scope: Scope,
+        not_after: Option<UnixMillis>,
         now: UnixMillis,
     ) -> Result<(), AnswerError> {
         let Question {
@@ -151,9 +170,13 @@ impl State {
             revision,
             ..
         } = question;
-        self.grants
-            .grant(id.clone(), request, decision, scope, *revision, now)
-            .map_err(AnswerError::Grant)?;
+        let grants = &mut self.grants;
+        let id = id.clone();
+        let granted = match not_after {
+            None => grants.grant(id, request, decision, scope, *revision, now),
+            Some(end) => grants.grant_reviewed(id, request, decision, (scope, end), *revision, now),
+        };
+        granted.map_err(AnswerError::Grant)?;
         self.granted += 1;
         Ok(())
     }
@@ -191,7 +214,7 @@ impl State {
 impl Settled {
     pub(super) fn error(&self) -> AnswerError {
         let verdict = match self.answer {
-            Answer::Allow { .. } => Verdict::Allow,
+            Answer::Allow { .. } | Answer::Granted { .. } => Verdict::Allow,
             Answer::Deny { .. } | Answer::DenySession => Verdict::Deny,
         };
         AnswerError::Settled {

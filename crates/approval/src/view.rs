@@ -38,6 +38,10 @@ pub struct QuestionView {
     /// The rule that `always` keeps, and the workspace it is kept for; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Lasting>,
+    /// Which people in roles it waits for, and how far they are, if whoever is at the terminal can only
+    /// deny it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Hash of the exact request.
     pub request_digest: Digest,
     /// The text.

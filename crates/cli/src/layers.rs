@@ -13,7 +13,10 @@ use rustix::fs::{Mode, OFlags};
 use stockade_policy::{
     Origin, Places, Policy, Problems, Source, builtin, builtin_names, preset_for_command,
 };
-use stockade_runner::PolicyPlace;
+use stockade_runner::{
+    PolicyPlace,
+    enrolment::{BUNDLE_FILE, Enrolment, SYSTEM_TRUST},
+};
 use stockade_types::RawText;
 
 use crate::{
@@ -51,7 +54,7 @@ pub(crate) struct LayerArgs {
     pub(crate) workspace: Option<PathBuf>,
 }
 
-/// Reads all files: preset, organisation, user, and those of the command line.
+/// Reads all files: preset, what the organisation has published, organisation, user, and those of the command line.
 ///
 /// # Errors
 /// When a file cannot be read, or there is no such preset. It is also an error if a policy of the
@@ -59,6 +62,7 @@ pub(crate) struct LayerArgs {
 /// known: neither is ever skipped.
 pub(crate) fn collect(args: &LayerArgs) -> anyhow::Result<Vec<Source>> {
     let mut sources = vec![preset(args)?];
+    sources.extend(bundle()?);
     sources.extend(organisation(|name| std::env::var_os(name))?);
     let (path, name) = user_file()?;
     sources.extend(optional(Origin::User, &path, &name)?);
@@ -90,7 +94,10 @@ pub(crate) fn places(args: &LayerArgs, current: &Path) -> anyhow::Result<Vec<Pol
         path: current.join(path),
         own_directory,
     };
-    let mut places = vec![place(ORGANISATION_FILE.into(), true)];
+    let mut places = vec![
+        place(ORGANISATION_FILE.into(), true),
+        place(Path::new(SYSTEM_TRUST).join(BUNDLE_FILE), true),
+    ];
     let named = std::env::var_os(ORGANISATION_VARIABLE).filter(|path| !path.is_empty());
     places.extend(named.map(|path| place(path.into(), false)));
     let (path, _) = user_file()?;
@@ -103,6 +110,29 @@ pub(crate) fn places(args: &LayerArgs, current: &Path) -> anyhow::Result<Vec<Pol
     places.dedup();
     places.extend(args.policy.iter().map(|path| place(path.clone(), false)));
     Ok(places)
+}
+
+/// Finds what this machine knows of its organisation, if it belongs to one.
+///
+/// # Errors
+/// When that cannot be told.
+pub(crate) fn enrolment() -> anyhow::Result<Option<Enrolment>> {
+    let state = state::location().ok();
+    Ok(Enrolment::find(state.as_deref())?)
+}
+
+/// Reads the policy that the organisation has published to this machine, if there is one.
+///
+/// # Errors
+/// When the machine belongs to an organisation, and what it knows of it cannot be used.
+pub(crate) fn bundle() -> anyhow::Result<Option<Source>> {
+    let bundle = enrolment()?.as_ref().map(Enrolment::bundle);
+    let bundle = bundle.transpose()?.flatten();
+    Ok(bundle.map(|bundle| Source {
+        origin: Origin::Organisation,
+        name: format!("{} ({} {})", bundle.name, bundle.channel, bundle.serial),
+        text: bundle.text,
+    }))
 }
 
 /// Reads the organisation's policy, if there is one.

@@ -26,6 +26,7 @@ mod names;
 mod network;
 mod origins;
 mod pages;
+mod people;
 mod places;
 mod policies;
 mod pruning;

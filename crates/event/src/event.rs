@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use stockade_types::{
     Access, Answerer, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId,
     DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, PlanChange, RawText, RuleId,
@@ -22,7 +23,7 @@ use crate::{
         guarantee_line, limit_text, login_line, model_line, passed, pins_line, prompt_line,
         recording_line, safe, secret_line, tool_line, words,
     },
-    totals::{Counts, LayerSeen, SessionOutcome},
+    totals::{BundleSeen, Counts, LayerSeen, SessionOutcome},
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
 };
 
@@ -88,6 +89,8 @@ with_claims! { events! {
         rules: u64,
         /// Rules whose refusals are counted in one line instead of reported one by one.
         quiet: Option<Vec<RuleId>>,
+        /// The one among the layers that the organisation has published and signed.
+        bundle: Option<BundleSeen>,
     }
     => format!("{} with {rules} rules", revision.short());
     /// A process was permitted to run a program. If the execution was not verified,
@@ -339,10 +342,13 @@ with_claims! { events! {
         verdict: Verdict,
         /// How far the answer reaches, for example `once`.
         scope: Option<String>,
-        /// Who answered: `terminal`, `inbox uid 1000`, `timeout`, `no-one-to-ask`.
+        /// Who answered: `terminal`, `inbox uid 1000`, `people ann, ben`, `timeout`, `no-one-to-ask`.
         by: Answerer,
         /// Why, in the words of the person who answered.
         reason: Option<String>,
+        /// The signed statement of people in roles who allowed it, exactly as it came: a DSSE envelope with
+        /// their votes.
+        statement: Option<Value>,
     }
     => format!("{verdict} {approval} by {by}{}", because(reason.as_deref()));
     /// A granted approval allowed a request.

@@ -186,18 +186,18 @@ impl Stats {
         };
         let asked = self.open().asked.remove(approval);
         let how = match by {
-            Answerer::Person(_) if *verdict == Verdict::Allow => {
+            Answerer::Person(_) | Answerer::People(_) if *verdict == Verdict::Allow => {
                 // Of a time it is known that it is one.
                 let reach = scope.as_deref().unwrap_or("once").split(':').next();
                 format!("allowed {}", safe(reach.unwrap_or_default()))
             }
-            Answerer::Person(_) => "denied".to_owned(),
+            Answerer::Person(_) | Answerer::People(_) => "denied".to_owned(),
             Answerer::Approval(_) => "settled by another answer".to_owned(),
             Answerer::Rule(_) => "settled by a rule".to_owned(),
             Answerer::Circumstance(circumstance) => circumstance.as_str().to_owned(),
         };
         *entry(&mut self.answers, how) += 1;
-        if let (Answerer::Person(_), Some(asked)) = (by, asked)
+        if let (Answerer::Person(_) | Answerer::People(_), Some(asked)) = (by, asked)
             && self.answer_ms.len() < ANSWERS_MAX
         {
             self.answer_ms

@@ -55,6 +55,17 @@ pub struct Counts {
     pub events_lost: u64,
 }
 
+/// The policy that an organisation has published to the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleSeen {
+    /// Which machines it is for, in the organisation's words.
+    pub channel: String,
+    /// Grows by each publication.
+    pub serial: u64,
+    /// Digest of its text, as in the layers.
+    pub digest: Digest,
+}
+
 /// One layer of the policy that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSeen {

@@ -50,6 +50,7 @@ fn answered(number: u32, verdict: Verdict, scope: Option<&str>) -> Event {
         scope: scope.map(str::to_owned),
         by: Person::Terminal.into(),
         reason: None,
+        statement: None,
     }
 }
 
@@ -92,6 +93,7 @@ fn answers_are_told_apart_and_timed() {
         scope: None,
         by: Circumstance::Timeout.into(),
         reason: None,
+        statement: None,
     };
     let stats = folded([
         (1, None, asked(1)),

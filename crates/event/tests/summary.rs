@@ -42,6 +42,7 @@ fn answered(number: u32, verdict: Verdict, by: impl Into<Answerer>, reason: Opti
         scope: None,
         by: by.into(),
         reason: reason.map(str::to_owned),
+        statement: None,
     }
 }
 

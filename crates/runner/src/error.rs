@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use crate::enrolment::EnrolmentError;
 use stockade_journal::{JournalError, KeyError, SinkError};
 use stockade_plan::PlanError;
 use stockade_sandbox::LaunchError;
@@ -34,6 +35,12 @@ pub enum RunError {
     /// The command was not found.
     #[error("command `{0}` was not found{place}", place = searched(.0))]
     CommandNotFound(RawText),
+    /// What this machine knows of its organisation cannot be used.
+    #[error("this machine belongs to an organisation, and what it knows of it cannot be used")]
+    Enrolment(#[from] EnrolmentError),
+    /// Another policy was published while the session started.
+    #[error("the organisation has published another policy meanwhile")]
+    BundleChanged,
     /// The login for the proxy cannot be read.
     #[error("the login for the proxy cannot be read from `{path}`")]
     ProxyLogin {
@@ -250,6 +257,12 @@ impl RunError {
             Self::Socket { .. } => {
                 Some("take it out of `[network.services]`, or name the service's own socket".to_owned())
             }
+            Self::Enrolment(_) => Some(
+                "its agent writes these files; enrol the machine again, or take the directory away if \
+                 the machine has left the organisation"
+                    .to_owned(),
+            ),
+            Self::BundleChanged => Some("start the session again".to_owned()),
             Self::ProxyLogin { .. } => Some(
                 "write `user:password` into it, or take `network.proxy_auth_file` out of the policy"
                     .to_owned(),

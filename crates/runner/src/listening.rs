@@ -44,7 +44,9 @@ const LISTENS: &str = "0A";
 /// again.
 const fn has_answered(by: &Answerer) -> bool {
     match by {
-        Answerer::Person(_) | Answerer::Approval(_) | Answerer::Rule(_) => true,
+        Answerer::Person(_) | Answerer::People(_) | Answerer::Approval(_) | Answerer::Rule(_) => {
+            true
+        }
         Answerer::Circumstance(circumstance) => match circumstance {
             Circumstance::Timeout
             | Circumstance::Withdrawn

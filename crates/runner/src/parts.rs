@@ -14,11 +14,11 @@ use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
 use crate::{
-    credentials::HeldLogins, egress_process::EgressProcess, hooks::Hooks, in_use::InUse,
-    publish::Published, ssh::agent::Agent,
+    credentials::HeldLogins, egress_process::EgressProcess, enrolment::Enrolment, hooks::Hooks,
+    in_use::InUse, publish::Published, ssh::agent::Agent,
 };
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
-use stockade_types::AskMode;
+use stockade_types::{AskMode, SessionId};
 
 /// The caller's ends of the command's standard streams that are pipes.
 #[derive(Debug, Default)]
@@ -64,4 +64,8 @@ pub(crate) struct Parts {
     pub(crate) in_use: Option<InUse>,
     /// Logins whose tokens stay outside.
     pub(crate) logins: Arc<HeldLogins>,
+    /// What this machine knows of its organisation, if it belongs to one.
+    pub(crate) enrolment: Option<Enrolment>,
+    /// The session.
+    pub(crate) id: SessionId,
 }

@@ -3,14 +3,14 @@
 use std::{fs::File, os::unix::net::UnixStream, path::PathBuf, sync::Arc};
 
 use stockade_egress::{HeldCredential, Withheld};
-use stockade_event::{Durability, Event, LayerSeen, SessionOutcome, Stamp};
+use stockade_event::{Durability, Event, SessionOutcome, Stamp};
 use stockade_journal::{Journal, SharedJournal, SigningKey, layout};
 use stockade_plan::{
     HostFacts, LaunchPlan, Network, RunSpec, StepName, Streams, check_workspace, compile,
 };
 use stockade_policy::{Policy, Settings};
 use stockade_sandbox::{Building, HandedOver, LaunchError, Launching, launch};
-use stockade_types::{AbsPath, AskMode, Digest, GuaranteeName, RawText, SessionId, Tier, ignored};
+use stockade_types::{AbsPath, AskMode, GuaranteeName, RawText, SessionId, Tier, ignored};
 
 use crate::{
     RunError, agent_config,
@@ -20,11 +20,12 @@ use crate::{
     credentials::{self, HeldLogins},
     effects::Effects,
     egress_process::{EgressProcess, kinds},
+    enrolment::Enrolment,
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
     hooks::Hooks,
     in_use::InUse,
-    inside,
+    inside, loaded,
     names::Mounts,
     own_program::{self, OwnProgram},
     parts::{Parts, PipeEnds},
@@ -83,6 +84,8 @@ pub struct Options {
     pub environment: Vec<(RawText, RawText)>,
     /// Index of a step that fails instead of being done, for tests of the launch.
     pub fault: Option<usize>,
+    /// What this machine knows of its organisation, if it belongs to one.
+    pub enrolment: Option<Enrolment>,
     /// Version of this program.
     pub version: &'static str,
 }
@@ -382,6 +385,7 @@ fn open_record(
         ..
     } = prepared;
     let policy = &options.policy;
+    let loaded = loaded::event(policy, options.enrolment.as_ref())?;
     let journal = Journal::create(directory.path().as_path(), spec.session.clone(), key)?;
     let journal = SharedJournal::new(journal, stockade_journal::now as fn() -> Stamp);
     let bounds = Bounds::from(policy);
@@ -410,23 +414,7 @@ fn open_record(
         policy_revision: policy.revision(),
     };
     recorder.write(&event, Durability::Written)?;
-    let layers = policy
-        .sources()
-        .iter()
-        .map(|source| LayerSeen {
-            origin: source.origin.as_str().to_owned(),
-            name: source.name.clone(),
-            digest: Digest::of(source.text.as_bytes()),
-        })
-        .collect();
-    let rules = u64::try_from(policy.rules().len()).unwrap_or(u64::MAX);
-    let event = Event::PolicyLoaded {
-        revision: policy.revision(),
-        layers,
-        rules,
-        quiet: Some(policy.quiet_rules()),
-    };
-    recorder.write(&event, Durability::Written)?;
+    recorder.write(&loaded, Durability::Written)?;
     Ok(recorder)
 }
 
@@ -514,6 +502,8 @@ fn bring_up(
         agent: agent_name(&prepared.spec.argv),
         in_use: prepared.in_use,
         logins: Arc::new(prepared.logins),
+        enrolment: prepared.options.enrolment,
+        id: prepared.spec.session,
     })
 }
 

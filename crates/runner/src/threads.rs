@@ -5,6 +5,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use serde_json::Value;
 use stockade_event::{Durability, Event};
 use stockade_plan::{CallSet, Debuggers, LaunchPlan, Protection, Refusals, Step};
 
@@ -13,6 +14,7 @@ use stockade_types::{RawText, chain, ignored};
 use crate::{
     RunError,
     controller::Controller,
+    enrolment::verifier,
     holding,
     hooks::Answers,
     inside_socket::Serving,
@@ -28,11 +30,16 @@ use stockade_supervise::{
     Areas, GroupUse, Lives, MountWatch, Owners, Processes, Recorder, Remotes, Search,
     StartEnvironment, lock, now, protected,
 };
+use stockade_trust::Envelope;
 
 pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
 
 /// Opens the desk; everything that happens at it is on disk before it takes effect.
 pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressReplies) -> Desk {
+    let verifier = parts
+        .enrolment
+        .clone()
+        .map(|enrolment| verifier(enrolment, parts.id.clone()));
     let (recorder, egress) = (Arc::clone(recorder), Arc::clone(egress));
     let observer = move |event: &DeskEvent<'_>| {
         let event = match event {
@@ -53,12 +60,19 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
                 scope,
                 by,
                 reason,
+                statement,
             } => Event::ApprovalDecided {
                 approval: question.id.clone(),
                 verdict: *verdict,
                 scope: scope.map(|scope| scope.to_string()),
                 by: (*by).clone(),
                 reason: reason.map(str::to_owned),
+                statement: written(*statement)?,
+            },
+            DeskEvent::GrantRefused { approval, by, why } => Event::OperatorActed {
+                action: "refused-grant".to_owned(),
+                by: by.to_string(),
+                detail: format!("{approval}: {why}"),
             },
             DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
                 approval: (*approval).clone(),
@@ -84,13 +98,23 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
             .map(drop)
             .map_err(|error| chain(&error))
     };
-    Desk::new(
+    let desk = Desk::new(
         parts.ask,
         parts.agent.clone(),
         Arc::new(now),
         Box::new(observer),
     )
-    .in_workspace(parts.workspace.to_string())
+    .in_workspace(parts.workspace.to_string());
+    match verifier {
+        Some(verify) => desk.with_people(verify),
+        None => desk,
+    }
+}
+
+/// Writes what people have signed as it came.
+fn written(statement: Option<&Envelope>) -> Result<Option<Value>, String> {
+    let value = statement.map(serde_json::to_value).transpose();
+    value.map_err(|error| error.to_string())
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {

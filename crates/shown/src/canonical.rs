@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{Below, Decision, Origin, Published, Request, Scope};
+use stockade_policy::{Below, Decision, Origin, Published, Request, Review, Scope};
 use stockade_types::{Digest, RuleId, UnixMillis};
 
 use crate::{patience, text::Shown};
@@ -37,6 +37,9 @@ pub struct Grounds {
     /// The widest answer by the rule; `None` if it can only be denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope_max: Option<Scope>,
+    /// The people in roles who have to say yes, if not whoever is at the terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
 }
 
 impl Grounds {
@@ -49,6 +52,7 @@ impl Grounds {
             nearest_allow: decision.nearest_allow.clone(),
             private: decision.terms.private,
             scope_max: decision.stage.as_ref().map(|stage| stage.scope_max),
+            review: decision.review().cloned(),
         }
     }
 }

@@ -122,6 +122,7 @@ fn question(command: &str) -> CanonicalQuestion {
             nearest_allow: None,
             private: false,
             scope_max: Some(Scope::Session),
+            review: None,
         }),
         agent: "codex",
         intent: Some("to share the work"),

@@ -489,7 +489,7 @@ impl Supervision {
 pub fn refused(decision: &Decision, by: &Answerer, reason: &str) -> Decision {
     let reason = match by {
         Answerer::Circumstance(_) => reason.to_owned(),
-        Answerer::Person(_) | Answerer::Approval(_) | Answerer::Rule(_) => {
+        Answerer::Person(_) | Answerer::People(_) | Answerer::Approval(_) | Answerer::Rule(_) => {
             format!("denied by {by}: {reason}")
         }
     };

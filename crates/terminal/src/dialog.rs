@@ -115,6 +115,14 @@ impl Dialog {
         changed
     }
 
+    /// Takes how far the people are whom the question asks; `true` if the drawing changes. Nobody answers
+    /// it with more than a deny, so there is nothing to confirm.
+    pub fn wait_for(&mut self, waits_for: Option<String>) -> bool {
+        let is_new = self.card.view.waits_for != waits_for;
+        self.card.view.waits_for = waits_for;
+        is_new
+    }
+
     /// Notes that the person has not seen the new part yet.
     fn change(&mut self) {
         self.is_changed = true;

@@ -280,6 +280,8 @@ fn asked(card: &Card, hears: Hears) -> Vec<String> {
         "[x] all".to_owned(),
     ];
     if card.view.scope_max.is_none() {
+        let waits = card.view.waits_for.as_deref();
+        words.extend(waits.map(|who| format!("waiting for {who}")));
         return words;
     }
     if !card.is_read {

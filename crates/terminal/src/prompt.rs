@@ -66,9 +66,10 @@ impl Prompt {
             .iter()
             .position(|view| Some(&view.id) == shown.as_ref());
         let total = views.len();
-        let place = place.and_then(|index| views.get(index).map(|view| (index, view.waiting)));
-        if let (Some((index, waiting)), Some(dialog)) = (place, &mut self.dialog) {
-            self.is_stale |= dialog.update(index + 1, total, waiting);
+        let place = place.and_then(|index| Some((index, views.get(index)?)));
+        if let (Some((index, view)), Some(dialog)) = (place, &mut self.dialog) {
+            self.is_stale |= dialog.update(index + 1, total, view.waiting);
+            self.is_stale |= dialog.wait_for(view.waits_for.clone());
             return true;
         }
         let next = views.into_iter().next();

@@ -280,6 +280,7 @@ impl Writer {
                 scope: (turn.is_multiple_of(2)).then(|| "once".to_owned()),
                 by: Person::Terminal.into(),
                 reason: (turn % 2 == 1).then(|| self.text.display()),
+                statement: None,
             },
         );
     }

@@ -24,6 +24,7 @@ pub mod invented;
 pub mod kernel;
 pub mod lab;
 pub mod model;
+pub mod people;
 pub mod processes;
 pub mod pty;
 pub mod run;

@@ -9,8 +9,8 @@ use crate::{ApprovalId, Circumstance, RuleId};
 /// A text names no party that can settle a question.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` settles no question; expected terminal, inbox uid NUMBER, approval ID, rule ID, or one \
-     of {}", Circumstance::ALL.map(Circumstance::as_str).join(", ")
+    "`{text}` settles no question; expected terminal, inbox uid NUMBER, people NAMES, approval ID, \
+     rule ID, or one of {}", Circumstance::ALL.map(Circumstance::as_str).join(", ")
 )]
 pub struct AnswererError {
     /// The text.
@@ -29,12 +29,46 @@ pub enum Person {
     },
 }
 
+/// Most people who say yes together: as many votes as a statement of them can have.
+const PEOPLE_MAX: usize = 64;
+/// Longest name of one, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// People in roles, by the names that their organisation has for them: each a word of letters, digits and
+/// `@ . _ + -`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct People(Vec<String>);
+
+impl People {
+    /// Takes the names of at least one; `None` if there are too many, or one is no such word.
+    pub fn new(names: Vec<String>) -> Option<Self> {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"@._+-".contains(&byte);
+        let is_name =
+            |name: &String| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_part);
+        let is_right = (1..=PEOPLE_MAX).contains(&names.len()) && names.iter().all(is_name);
+        is_right.then_some(Self(names))
+    }
+
+    /// Returns the names.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for People {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "people {}", self.0.join(", "))
+    }
+}
+
 /// The party that settles a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Answerer {
     /// A person.
     Person(Person),
+    /// People in roles, whose votes this machine has checked.
+    People(People),
     /// The answer to another question, which also covers this one.
     Approval(ApprovalId),
     /// A rule that allows the command to which the request belongs.
@@ -68,6 +102,7 @@ impl fmt::Display for Answerer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Person(person) => person.fmt(f),
+            Self::People(people) => people.fmt(f),
             Self::Approval(id) => write!(f, "approval {id}"),
             Self::Rule(id) => write!(f, "rule {id}"),
             Self::Circumstance(circumstance) => circumstance.fmt(f),
@@ -97,6 +132,10 @@ impl FromStr for Answerer {
             } else {
                 Err(unknown())
             };
+        }
+        if let Some(names) = text.strip_prefix("people ") {
+            let names = names.split(", ").map(str::to_owned).collect();
+            return People::new(names).map(Self::People).ok_or_else(unknown);
         }
         if let Some(id) = text.strip_prefix("approval ") {
             return id.parse().map(Self::Approval).map_err(|_| unknown());
@@ -133,6 +172,10 @@ mod tests {
             (Person::Terminal.into(), "terminal"),
             (Person::Inbox { uid }.into(), "inbox uid 4294967295"),
             (Person::Inbox { uid: 0 }.into(), "inbox uid 0"),
+            (
+                Answerer::People(People::new(vec!["ann".to_owned(), "u-7@x".to_owned()]).unwrap()),
+                "people ann, u-7@x",
+            ),
             (approval, "approval 7f3a0001"),
             (rule, "rule no-push"),
         ];
@@ -155,6 +198,11 @@ mod tests {
             "inbox uid 01",
             "inbox uid 4294967296",
             "inbox uid 1 terminal",
+            "people ",
+            "people ann,ben",
+            "people ann, ",
+            "people a b",
+            "people ann, terminal\n",
             "approval 7F3A0001",
             "approval ",
             "rule ",

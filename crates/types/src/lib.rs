@@ -19,7 +19,7 @@ mod subject;
 mod vocabulary;
 mod words;
 
-pub use answerer::{Answerer, AnswererError, Person};
+pub use answerer::{Answerer, AnswererError, People, Person};
 pub use decision::{DecisionRecord, RequestKind, Target, Verdict};
 pub use error::chain;
 pub use host::{Host, HostError, HostName, Port};

@@ -1,14 +1,16 @@
 //! The lines on the control socket: programs of other versions read them, so no change of this
 //! program may change them. A line that changes on purpose is a new line beside the old one.
 
-use std::fmt::Debug;
+use std::{borrow::Cow, fmt::Debug};
 
 use serde::{Serialize, de::DeserializeOwned};
-use stockade_policy::{LastingRule, ListedGrant, RuleForm, Scope};
-use stockade_types::{Digest, RequestKind, UnixMillis};
+use stockade_policy::{LastingRule, ListedGrant, Review, Role, RuleForm, Scope, Stage, Strength};
+use stockade_shown::{Grounds, Matter};
+use stockade_trust::{Envelope, Nonce};
+use stockade_types::{Digest, RequestKind, UnixMillis, Verdict};
 
 use crate::{
-    Answer, Lasting, QuestionLine, QuestionView, Reply, Row, Settled, Shown,
+    Answer, Case, Lasting, Progress, QuestionLine, QuestionView, Reply, Row, Settled, Shown,
     protocol::{Command, line_of},
 };
 
@@ -55,6 +57,19 @@ fn commands_are_the_same_lines_for_ever() {
         Command::Grants {},
         Command::Settled {},
         Command::Revoke { id: id() },
+        Command::Case { id: id() },
+        Command::Progress {
+            id: id(),
+            progress: Progress {
+                stage: "security".to_owned(),
+                have: 1,
+                need: 2,
+                until: Some(UnixMillis(1_790_000_060_000)),
+            },
+        },
+        answer(Answer::Granted {
+            envelope: Box::new(envelope()),
+        }),
     ];
     assert_lines(&commands, COMMANDS);
 }
@@ -110,8 +125,61 @@ fn replies_are_the_same_lines_for_ever() {
         Reply::Refused {
             error: "no question has the id `7f3a0001`".to_owned(),
         },
+        Reply::Questions {
+            questions: vec![QuestionLine {
+                waits_for: Some("owner, then two of security".to_owned()),
+                ..line(None)
+            }],
+        },
+        Reply::Case {
+            case: Box::new(case()),
+        },
     ];
     assert_lines(&replies, REPLIES);
+}
+
+fn envelope() -> Envelope {
+    serde_json::from_str(
+        r#"{"payloadType":"application/vnd.stockade.grant.1+json","payload":"e30=","signatures":[]}"#,
+    )
+    .unwrap()
+}
+
+fn case() -> Case {
+    let stage = Stage {
+        name: "owner".to_owned(),
+        role: Role("code-owner".to_owned()),
+        need: 1,
+        veto: 1,
+        strength: Strength::Passkey,
+    };
+    let review = Review {
+        paths: vec![vec![stage]],
+        scope_max: Scope::Once,
+        reason_required: true,
+        break_glass: None,
+    };
+    let request = super::connect("good.test");
+    let grounds = Grounds {
+        review: Some(review.clone()),
+        ..Grounds::of(&super::decision(Verdict::Ask, Scope::Once))
+    };
+    let matter = Matter {
+        request: &request,
+        grounds: Cow::Owned(grounds),
+        agent: "codex",
+        intent: None,
+        asked: UnixMillis(1_790_000_000_000),
+        expires: UnixMillis(1_790_000_300_000),
+    };
+    Case {
+        id: "7f3a0001".parse().unwrap(),
+        nonce: Nonce::new([7; 16]),
+        revision: Digest::of(b"policy"),
+        rendered: matter.shown().digest(),
+        question: matter.canonical(),
+        review,
+    }
 }
 
 fn line(gives_up: Option<UnixMillis>) -> QuestionLine {
@@ -122,6 +190,7 @@ fn line(gives_up: Option<UnixMillis>) -> QuestionLine {
         expires: UnixMillis(1_790_000_300_000),
         gives_up,
         waiting: 2,
+        waits_for: None,
         summary: "connect good.test:443".to_owned(),
     }
 }
@@ -142,6 +211,7 @@ fn question(lasting: Option<Lasting>) -> QuestionView {
         scope_max: whole.then_some(Scope::Session),
         paths: None,
         lasting,
+        waits_for: None,
         request_digest: Digest::of(b"request"),
         shown: Shown {
             title: "codex wants to".to_owned(),

@@ -3,6 +3,7 @@
 mod desk;
 mod golden;
 mod inbox;
+mod people;
 mod stages;
 
 use std::{
@@ -85,6 +86,10 @@ struct Lab {
 
 impl Lab {
     fn new(mode: AskMode) -> Self {
+        Self::with(mode, None)
+    }
+
+    fn with(mode: AskMode, verify: Option<Verify>) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let events = Arc::new(Mutex::new(Vec::new()));
         let broken = Arc::new(AtomicBool::new(false));
@@ -94,14 +99,20 @@ impl Lab {
             let line = match event {
                 DeskEvent::Requested { .. } => "requested".to_owned(),
                 DeskEvent::Decided {
-                    verdict, by, scope, ..
+                    verdict,
+                    by,
+                    scope,
+                    statement,
+                    ..
                 } => {
+                    let signed = if statement.is_some() { " signed" } else { "" };
                     format!(
-                        "{verdict} by {by} {}",
+                        "{verdict} by {by} {}{signed}",
                         scope.map(|s| s.to_string()).unwrap_or_default()
                     )
                 }
                 DeskEvent::Used { decision, .. } => format!("used for {decision}"),
+                DeskEvent::GrantRefused { by, why, .. } => format!("refused from {by}: {why}"),
                 DeskEvent::Revoked { by, .. } => format!("revoked by {by}"),
             };
             seen.lock().unwrap().push(line.trim().to_owned());
@@ -117,6 +128,10 @@ impl Lab {
             Arc::new(move || UnixMillis(clock.load(Ordering::SeqCst))),
             Box::new(observer),
         );
+        let desk = match verify {
+            Some(verify) => desk.with_people(verify),
+            None => desk,
+        };
         Self {
             desk: Arc::new(desk),
             time,

@@ -3,8 +3,9 @@
 #![allow(dead_code, reason = "not every test file uses every sample")]
 
 use stockade_event::{
-    Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage, PlanStepSeen, Said,
-    SessionOutcome, Stamp, TextSeen, ToolCallSeen, ToolPin, ToolResultSeen, Usage,
+    BundleSeen, Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage,
+    PlanStepSeen, Said, SessionOutcome, Stamp, TextSeen, ToolCallSeen, ToolPin, ToolResultSeen,
+    Usage,
 };
 use stockade_types::{
     Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
@@ -117,6 +118,11 @@ fn begun(text: &RawText) -> Vec<Event> {
             }],
             rules: 12,
             quiet: Some(vec!["telemetry".parse().unwrap()]),
+            bundle: Some(BundleSeen {
+                channel: words.clone(),
+                serial: u64::MAX,
+                digest: Digest::of(b"layer"),
+            }),
         },
         Event::ProcessStarted {
             process: subject(text),
@@ -356,6 +362,7 @@ fn approved(text: &RawText) -> [Event; 6] {
             scope: Some("once".to_owned()),
             by: Person::Terminal.into(),
             reason: Some(words),
+            statement: Some(serde_json::json!({"payload": "AA=="})),
         },
         Event::ApprovalUsed {
             approval,

@@ -401,6 +401,10 @@ impl Builder {
     }
 
     fn reach(&mut self, question: &Matter<'_>) {
+        if let Some(review) = &question.grounds.review {
+            let who = self.raw("who is asked", &RawText::from(review.in_words().as_str()));
+            self.row("asks", who);
+        }
         let Some(max) = question.scope_max() else {
             self.row(
                 "allow",

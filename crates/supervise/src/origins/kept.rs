@@ -138,6 +138,7 @@ mod tests {
             scope: None,
             by: Person::Terminal.into(),
             reason: None,
+            statement: None,
         }
     }
 

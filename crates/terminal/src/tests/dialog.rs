@@ -414,6 +414,30 @@ fn only_what_the_rule_allows_is_offered() {
 }
 
 #[test]
+fn nobody_at_the_terminal_allows_what_people_in_roles_are_asked() {
+    let mut asked = view();
+    asked.scope_max = None;
+    asked.waits_for = Some("owner, then two of security".to_owned());
+    let mut seat = Seat::new(asked);
+    let text = seat.wait(SILENCE).look();
+    assert!(
+        text.contains("waiting for owner, then two of security"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("[o]nce") && !text.contains("[a]lways"),
+        "{text}"
+    );
+    for keys in ["o\r", "s\r", "a\r", "n1\r"] {
+        assert_eq!(seat.slowly(keys), Action::Redraw);
+        assert!(seat.dialog.is_in(&Mode::Ask));
+    }
+    let more = "owner, then two of security; now security, 1 of 2".to_owned();
+    assert!(seat.dialog.wait_for(Some(more.clone())) && !seat.dialog.wait_for(Some(more)));
+    assert!(seat.look().contains("now security, 1 of 2"));
+}
+
+#[test]
 fn no_key_counts_before_the_terminal_has_shown_the_box() {
     let now = Instant::now();
     let mut dialog = Dialog::new(view(), 1, 1, now);

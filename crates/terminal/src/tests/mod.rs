@@ -44,6 +44,7 @@ pub(super) fn view() -> QuestionView {
         scope_max: Some(Scope::Session),
         paths: None,
         lasting: None,
+        waits_for: None,
         request_digest: Digest::of(b"request"),
         shown: Shown {
             title: "codex wants to".to_owned(),

@@ -244,13 +244,16 @@ fn list(sessions: &mut Sessions, out: &mut Output) -> anyhow::Result<Exit> {
             question: item,
         };
         out.value(&listed, |Listed { session, question }| {
+            let waits = question.waits_for.as_deref();
+            let waits = waits.map(|who| format!("  waiting for {}", safe(who)));
             format!(
-                "{}  {}  {}  {}  {}",
+                "{}  {}  {}  {}  {}{}",
                 question.id,
                 session.short(),
                 question.agent,
                 question.summary,
-                time_left(question.expires, question.gives_up, now)
+                time_left(question.expires, question.gives_up, now),
+                waits.unwrap_or_default()
             )
         })?;
     }
@@ -289,9 +292,12 @@ impl Full<'_> {
             |scope| in_words(scope, now(), &TimeZone::system()),
         );
         let left = time_left(question.expires, question.gives_up, now());
+        let waits = question.waits_for.as_deref();
+        let waits = waits.map(|who| format!("\n  waits for {}", safe(who)));
         format!(
-            "{}  always    {always}\n  session   {session}\n  widest    {widest}\n  left      {left}",
-            question.shown
+            "{}  always    {always}\n  session   {session}\n  widest    {widest}\n  left      {left}{}",
+            question.shown,
+            waits.unwrap_or_default()
         )
     }
 }
@@ -341,6 +347,7 @@ impl Answered<'_> {
                 let reach = in_words(*scope, now(), &TimeZone::system());
                 format!("allowed ({reach})")
             }
+            Answer::Granted { .. } => "allowed by people in roles".to_owned(),
             Answer::Deny { .. } => "denied".to_owned(),
             Answer::DenySession => "denied for this session".to_owned(),
         };
@@ -474,6 +481,7 @@ fn became(settled: &Settled) -> String {
             let reach = in_words(*scope, now(), &TimeZone::system());
             format!("allowed ({reach}) by {by}")
         }
+        Answer::Granted { .. } => format!("allowed by {by}"),
         Answer::Deny { reason: None } => format!("denied by {by}"),
         Answer::DenySession => format!("denied for the session by {by}"),
         Answer::Deny { reason: Some(why) } => format!("denied by {by}: {}", safe(why)),

@@ -106,6 +106,7 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
         text: text.to_owned(),
     }));
     if layer != Layer::Organisation {
+        sources.extend(layers::bundle()?);
         sources.extend(layers::organisation(|name| std::env::var_os(name))?);
     }
     let here = std::env::current_dir().unwrap_or_default();

@@ -181,6 +181,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         waive: args.waive.clone(),
         environment,
         fault: args.fail_step,
+        enrolment: layers::enrolment()?,
         version: env!("CARGO_PKG_VERSION"),
     };
     let Some(helpers) = helpers else {

@@ -64,6 +64,7 @@ pub(crate) fn plan(policy: Policy, state_dir: &Path) -> anyhow::Result<()> {
         waive: Vec::new(),
         environment: environment(),
         fault: None,
+        enrolment: None,
         version: env!("CARGO_PKG_VERSION"),
     };
     match stockade_runner::plan(options) {

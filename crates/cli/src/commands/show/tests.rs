@@ -161,6 +161,7 @@ fn sample(scope: Option<&'static str>) -> Vec<(Option<&'static str>, Event)> {
                 scope: None,
                 by: Person::Terminal.into(),
                 reason: Some("use the mirror".to_owned()),
+                statement: None,
             },
         ),
         (

@@ -363,6 +363,8 @@ impl Timeline {
             scope,
             by,
             reason,
+            // Whoever wants to check it reads the event.
+            statement: _,
         } = event
         else {
             return;

@@ -382,6 +382,8 @@ impl Tree {
             scope,
             by,
             reason,
+            // Whoever wants to check it reads the event.
+            statement: _,
         } = event
         {
             let asked = self.asks.remove(approval);
