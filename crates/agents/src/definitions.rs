@@ -198,6 +198,39 @@ impl Definitions {
     }
 }
 
+/// Reads the tools that a server itself says it has.
+pub(crate) fn of_server(server: &RawText, tools: &Tree) -> (Vec<Definition>, Option<Unread>) {
+    let (mut defined, mut unread) = (Vec::new(), None);
+    let mut names = HashSet::new();
+    if !matches!(tools, Tree::List(_)) {
+        unread = Some(Unread::NoJson);
+    }
+    for item in tools.items() {
+        let name = item
+            .text_of("name")
+            .filter(|name| name.len() <= NAME_BYTES_MAX);
+        let Some(name) = name.filter(|_| names.len() < DEFINITIONS_MAX) else {
+            unread = Some(Unread::TooMuch);
+            continue;
+        };
+        let (text, is_whole) = text(item, false);
+        if !is_whole {
+            unread = Some(Unread::TooMuch);
+        }
+        if !names.insert(name.to_vec()) {
+            unread = unread.or(Some(Unread::Doubled));
+        }
+        let is_hiding = [text.as_slice(), name].into_iter().any(hides_text);
+        defined.push(Definition {
+            server: server.clone(),
+            tool: RawText::from_bytes(name),
+            content: Content::of(&text),
+            is_hiding,
+        });
+    }
+    (defined, unread)
+}
+
 /// Takes the server out of a name that Codex has for several tools.
 fn server_of_space(space: &[u8]) -> Option<&[u8]> {
     let server = space.strip_prefix(b"mcp__")?;

@@ -16,6 +16,7 @@
 //! | `hooks` | what agents tell the programs that they start before and after a tool call |
 //! | `hosted` | tools that providers run |
 //! | `intent` | what a tool call says that it will do |
+//! | [`mcp`] | what agents and servers of tools say to each other |
 //! | [`otlp`] | what agents export about themselves |
 //! | `plan` | what a tool call says of the agent's plan |
 //!
@@ -35,6 +36,7 @@ mod hosted;
 mod intent;
 mod json;
 mod limits;
+pub mod mcp;
 pub mod otlp;
 mod place;
 mod plan;

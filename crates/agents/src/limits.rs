@@ -1,5 +1,7 @@
 //! Every bound of this crate in one place, each with the reason for its value.
 
+use crate::json::Room;
+
 /// Bytes of one body that are read. A request carries the whole conversation, pictures included, and
 /// servers take 20 to 32 MiB.
 pub const BODY_BYTES_MAX: u64 = 32 << 20;
@@ -64,6 +66,13 @@ pub(crate) const DEFINITION_VALUES_MAX: usize = 64 * 1024;
 /// Depth of the definition of a tool, from the beginning of the request: the deepest real schemas have
 /// about twenty levels.
 pub(crate) const DEFINITION_DEPTH_MAX: usize = 64;
+
+/// Values of one message to a server of tools, or from it, and how deep they are: the schemas of all tools
+/// of a server can stand in one.
+pub(crate) const MCP_ROOM: Room = Room {
+    values: DEFINITION_VALUES_MAX,
+    depth: DEFINITION_DEPTH_MAX,
+};
 
 /// Tools of servers that one request may define: services take some hundred tools at most.
 pub const DEFINITIONS_MAX: usize = 4096;

@@ -64,6 +64,10 @@ fn role() -> Option<u8> {
     match own_name.as_str() {
         "why" => return Some(why::main()),
         "hook" => return u8::try_from(stockade_runner::hook_main(&rest(arguments))).ok(),
+        "mcp" => {
+            let arguments: Vec<_> = arguments.collect();
+            return u8::try_from(stockade_runner::mcp_main(&arguments)).ok();
+        }
         _ => {}
     }
     let name = arguments.next()?;

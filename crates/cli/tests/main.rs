@@ -39,6 +39,7 @@ mod second_terminal;
 mod serve;
 mod settings;
 mod shells;
+mod shim;
 mod showing;
 mod stages;
 mod telemetry;

@@ -241,7 +241,7 @@ async fn dial(
     if plain.is_some() && request.port.get() != HTTPS {
         return Ok(None);
     }
-    let ways = (&proxy.resolver, &proxy.proxies, &proxy.judge);
+    let ways = (&proxy.resolver, &proxy.proxies, &*proxy.judge);
     let route = Route::find(&allowed.permitted, ways, private, Carries::Bytes);
     let route = Box::pin(route).await;
     let entry = entry(allowed, None, Some("before its first byte".to_owned()));

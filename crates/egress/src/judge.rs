@@ -8,8 +8,8 @@ use std::{
 };
 
 use stockade_policy::{
-    Approvals, AsRequest, Decision, LooksFor, Meaning, NameRequest, NetRequest, Permitted, Policy,
-    RecordContent, Request,
+    Approvals, AsRequest, Control, Decision, LooksFor, Meaning, NameRequest, NetRequest, Permitted,
+    Policy, RecordContent, Request, ToolRequest,
 };
 use stockade_types::{
     ApprovalId, AskMode, Circumstance, DecisionRecord, Host, HostName, Port, RawText, Subject,
@@ -96,6 +96,44 @@ impl Judge {
     /// Says what the record keeps of what is said.
     pub(crate) fn record_content(&self) -> RecordContent {
         self.policy.record_content()
+    }
+
+    /// Tells whether a rule asks about tool calls or denies them.
+    pub(crate) fn restricts_tools(&self) -> bool {
+        self.policy.restricts_tools()
+    }
+
+    /// Decides about a tool call, and has that recorded; the error says to the model why it is denied.
+    pub(crate) async fn tool(&self, request: &ToolRequest) -> Result<(), String> {
+        let request = Request::Tool(request.clone());
+        let first = self.look(&request);
+        if first.allows_by_default(Control::ToolCall) {
+            return Ok(());
+        }
+        let (decision, approvals) = if first.verdict == Verdict::Ask {
+            let asked = self.supervisor.ask(request.clone(), first.clone()).await;
+            match asked
+                .map_err(|error| cannot_ask(&error))
+                .and_then(|answer| answer)
+            {
+                Ok(approvals) => (self.policy.decide(&request, &approvals), approvals),
+                Err(no) => (*refused(first, no), Approvals::none()),
+            }
+        } else {
+            (first, Approvals::none())
+        };
+        let is_allowed = decision.verdict == Verdict::Allow;
+        let entry = Decided {
+            approvals: approvals.ids().cloned().collect(),
+            ..decided(request, decision)
+        };
+        match self.record(entry).await {
+            Ok(_) if is_allowed => Ok(()),
+            Ok(record) => Err(record.why_not()),
+            Err(error) => Err(format!(
+                "denied: the decision could not be recorded: {error}"
+            )),
+        }
     }
 
     /// Tells whether a question can get an answer of a person in this session.

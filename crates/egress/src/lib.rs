@@ -205,7 +205,7 @@ pub enum EgressError {
 
 /// What all connections share.
 pub(crate) struct Proxy {
-    pub(crate) judge: judge::Judge,
+    pub(crate) judge: Arc<judge::Judge>,
     pub(crate) supervisor: Arc<wire::Client>,
     pub(crate) resolver: dns::Resolver,
     pub(crate) synthetic: Mutex<addresses::Synthetic>,
@@ -266,7 +266,11 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let proxy = Arc::new(Proxy {
         ssh_keys: policy.ssh_keys().to_vec(),
         resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
-        judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask),
+        judge: Arc::new(judge::Judge::new(
+            policy,
+            Arc::clone(&supervisor),
+            sockets.ask,
+        )),
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
         names: dns::Names::default(),

@@ -340,6 +340,9 @@ pub(crate) const SAID_PARTS_MAX: usize = 6;
 /// dozens. Of others it is only said that they were made.
 pub(crate) const CALLS_READ_MAX: usize = 64;
 
+/// Calls of tools of servers in one request over HTTP that wait for their results; clients send one.
+pub(crate) const MCP_CALLS_MAX: usize = 256;
+
 /// Bodies of calls in brotli or Zstandard that are unpacked at a time: each holds up to 16 MiB for that.
 pub(crate) const CALLS_UNPACKED_MAX: usize = 16;
 

@@ -74,7 +74,7 @@ impl Upstream {
         }
         let entry = entry(allowed, sni, detail);
         let private = allowed.decision.terms.private;
-        let ways = (&proxy.resolver, &proxy.proxies, &proxy.judge);
+        let ways = (&proxy.resolver, &proxy.proxies, &*proxy.judge);
         match Box::pin(Route::find(&allowed.permitted, ways, private, carries)).await {
             Ok(route) => Self::dial(proxy, entry, route).await,
             Err(error) => {

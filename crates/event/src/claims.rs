@@ -126,8 +126,10 @@ macro_rules! with_claims {
                 call: Option<u64>,
                 /// What was said.
                 text: Said,
+                /// Whether the call failed, as a server of tools says.
+                is_error: Option<bool>,
             }
-            => format!("{id} returned {}", bytes(text.bytes));
+            => format!("{id} returned {}{}", bytes(text.bytes), if *is_error == Some(true) { ", an error" } else { "" });
             /// An agent changed its plan, with a tool call. A claim, as in `model.called`.
             "plan.changed" PlanChanged {
                 /// The agent.

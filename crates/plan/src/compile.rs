@@ -43,7 +43,8 @@ pub fn compile(
     let mut argv = spec.argv.clone();
     let telemetry = telemetry::find(settings, spec, facts).ok();
     let more = telemetry.map_or(&[][..], |own| &own.arguments);
-    settings.preset.complete(&mut argv, more);
+    let more = [more, &facts.servers.arguments].concat();
+    settings.preset.complete(&mut argv, &more);
     Ok(LaunchPlan {
         version: PLAN_VERSION,
         session: spec.session.clone(),

@@ -169,6 +169,20 @@ pub struct CredentialFacts {
     pub placeholders: Vec<(String, String)>,
 }
 
+/// What an agent is told of the servers of tools that it starts: to start them through the shim.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Arguments that are inserted like those of the preset.
+    pub arguments: Vec<String>,
+    /// What the file [`FILE`](Self::FILE) inside holds, which arguments can name.
+    pub file: Option<String>,
+}
+
+impl ServerFacts {
+    /// The file inside.
+    pub const FILE: &str = "/run/stockade/servers.json";
+}
+
 /// Facts about the host, gathered once per launch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -241,6 +255,8 @@ pub struct HostFacts {
     pub state: Vec<StateFact>,
     /// The file in which the owner has set up the agent's telemetry himself, if there is one.
     pub own_telemetry: Option<String>,
+    /// What the agent is told of the servers of tools that it starts.
+    pub servers: ServerFacts,
     /// Environment of the caller.
     pub environment: Vec<(RawText, RawText)>,
     /// What programs inside have of credentials.

@@ -33,8 +33,8 @@ pub use environment::{CA, CA_BUNDLE, CA_BUNDLE_VARIABLES, CA_KEY_STORE, CA_VARIA
 pub use error::PlanError;
 pub use facts::{
     CacheFact, CacheKind, CgroupFact, CredentialFacts, EntryKind, HostFacts, LinkFact,
-    ProgramFacts, ProtectedEntry, ShareFact, SharedCounts, ShownFact, SshFact, StateFact,
-    SystemEntry, Upper,
+    ProgramFacts, ProtectedEntry, ServerFacts, ShareFact, SharedCounts, ShownFact, SshFact,
+    StateFact, SystemEntry, Upper,
 };
 pub use guarantee::Guarantee;
 pub use launch::{Command, Identity, LaunchPlan, PLAN_VERSION};

@@ -120,6 +120,7 @@ fn facts() -> HostFacts {
         hold: true,
         scopes: true,
         own_telemetry: None,
+        servers: stockade_plan::ServerFacts::default(),
         shared: SharedCounts {
             inotify_instances: Some(128),
             inotify_watches: Some(65_536),

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
     path::Path,
 };
@@ -16,7 +16,7 @@ use stockade_types::{AbsPath, Verdict};
 
 use stockade_types::AskMode;
 
-use crate::hooks;
+use crate::{hooks, mcp};
 
 /// Name of the denials file, which the agent reads and which `why` prints.
 pub const DENIALS_FILE: &str = "denials.jsonl";
@@ -27,6 +27,11 @@ const OWN_PROGRAM: &str = "why";
 ///
 /// [`PresetHooks::HOOKS_FILE`]: stockade_policy::PresetHooks::HOOKS_FILE
 const HOOKS_FILE: &str = "hooks.json";
+
+/// Name of the file that tells an agent of its servers ([`ServerFacts::FILE`]).
+///
+/// [`ServerFacts::FILE`]: stockade_plan::ServerFacts::FILE
+const SERVERS_FILE: &str = "servers.json";
 
 /// Makes the directory with its files; returns the denials file, open for appending.
 pub(crate) fn prepare(
@@ -47,6 +52,16 @@ pub(crate) fn prepare(
     if hooks::is_wanted(told.policy) {
         // The same program, which sees by this name what it is to do.
         symlink(OWN_PROGRAM, directory.join("hook"))?;
+        symlink(OWN_PROGRAM, directory.join(mcp::PROGRAM))?;
+        if let Some(file) = &told.facts.servers.file {
+            // It can have what the person's own file has, which is the person's alone.
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o644)
+                .open(directory.join(SERVERS_FILE))?
+                .write_all(file.as_bytes())?;
+        }
         let hooks = told.policy.settings().preset.hooks.as_ref();
         if let Some(file) = hooks.and_then(|hooks| hooks.file.as_ref()) {
             fs::write(directory.join(HOOKS_FILE), file)?;

@@ -24,7 +24,7 @@ use stockade_sys::net::{self, HeldConnections};
 use stockade_types::{ApprovalId, DecisionId, Digest, Verdict, ignored};
 
 use self::comparing::compare_aside;
-use crate::{credentials::HeldLogins, holding, pins::Pins, ssh::agent::Proofs};
+use crate::{credentials::HeldLogins, holding, pins::Comparing, ssh::agent::Proofs};
 use stockade_approval::{Asker, CoveredBy, Desk, Outcome};
 use stockade_supervise::{EGRESS, Owners, Processes, Recorder, Wanted, lock};
 
@@ -52,8 +52,8 @@ pub(crate) struct NetworkSupervision {
     pub(crate) asks: Mutex<Asks>,
     /// Logins whose tokens stay outside.
     pub(crate) logins: Arc<HeldLogins>,
-    /// What is known of the tools of servers.
-    pub(crate) pins: Arc<Pins>,
+    /// Compares the tools of servers with what is known of them.
+    pub(crate) comparing: Arc<Comparing>,
 }
 
 /// The asks of the egress process.

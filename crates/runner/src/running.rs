@@ -29,8 +29,8 @@ use crate::{
     recording::{self, RecordedTerminal, TerminalRecording},
     session_dir::{Clean, SessionDir},
     threads::{
-        EgressReplies, desk, group_use, open_doors, process_number, start_hooks, start_lives,
-        start_network, start_notifier, start_ssh, watch_mounts,
+        EgressReplies, comparing, desk, group_use, open_doors, process_number, start_hooks,
+        start_lives, start_network, start_notifier, start_ssh, watch_mounts,
     },
 };
 use stockade_approval::{Desk, Inbox, InboxOptions};
@@ -107,16 +107,17 @@ impl Running {
             (&processes, &lives),
             &doors,
         )?;
+        let comparing = comparing(&parts, &desk, &recorder, &controller);
         let network = start_network(
             &mut parts,
-            &desk,
+            &comparing,
             &recorder,
             &controller,
             &egress_replies,
             &processes,
         )?;
         let ssh = start_ssh(&mut parts, &recorder, &controller, &processes)?;
-        let hooks = start_hooks(&mut parts, &desk, &recorder, &controller, &processes)?;
+        let hooks = start_hooks(&mut parts, &recorder, &controller, &processes, comparing)?;
         let inbox = match parts.ask {
             AskMode::Deny => None,
             AskMode::Tty | AskMode::Inbox | AskMode::Server => Some(

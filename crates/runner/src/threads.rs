@@ -20,7 +20,7 @@ use crate::{
     inside_socket::Serving,
     network::{self, NetworkSupervision},
     parts::Parts,
-    pins,
+    pins::{self, Comparing},
     publish::Doors,
     ssh::agent::Agent,
 };
@@ -133,7 +133,7 @@ pub(crate) fn process_number(pid: Option<rustix::process::Pid>) -> u32 {
 /// Starts the thread that answers the egress process.
 pub(crate) fn start_network(
     parts: &mut Parts,
-    desk: &Arc<Desk>,
+    comparing: &Arc<Comparing>,
     recorder: &Arc<Recorder>,
     controller: &Controller,
     egress_replies: &EgressReplies,
@@ -157,14 +157,14 @@ pub(crate) fn start_network(
     let shared = Arc::new(NetworkSupervision {
         holding,
         policy: Arc::clone(&parts.policy),
-        desk: Arc::clone(desk),
+        desk: Arc::clone(&comparing.desk),
         recorder: Arc::clone(recorder),
         processes: Arc::clone(processes),
         abort: Arc::new(move |reason| controller.abort(reason)),
         proofs: parts.ssh.as_ref().map(Agent::proofs),
         asks: Mutex::default(),
         logins: Arc::clone(&parts.logins),
-        pins: pins::of_workspace(parts.state_dir.as_path(), &parts.workspace),
+        comparing: Arc::clone(comparing),
     });
     let owners = Owners {
         diagnosis,
@@ -198,27 +198,44 @@ pub(crate) fn start_ssh(
     agent.start(recorder, processes, abort).map(Some)
 }
 
-/// Starts to answer the hooks of agents, if the session has any.
-pub(crate) fn start_hooks(
-    parts: &mut Parts,
+/// Makes who compares the tools of servers with what is known of them.
+pub(crate) fn comparing(
+    parts: &Parts,
     desk: &Arc<Desk>,
     recorder: &Arc<Recorder>,
     controller: &Controller,
+) -> Arc<Comparing> {
+    let controller = controller.clone();
+    Arc::new(Comparing {
+        policy: Arc::clone(&parts.policy),
+        desk: Arc::clone(desk),
+        recorder: Arc::clone(recorder),
+        pins: pins::of_workspace(parts.state_dir.as_path(), &parts.workspace),
+        abort: Arc::new(move |reason| controller.abort(reason)),
+    })
+}
+
+/// Starts to answer the hooks of agents and the shims of servers of tools, if the session has any.
+pub(crate) fn start_hooks(
+    parts: &mut Parts,
+    recorder: &Arc<Recorder>,
+    controller: &Controller,
     processes: &Arc<Processes>,
-) -> Result<Option<Serving>, RunError> {
+    comparing: Arc<Comparing>,
+) -> Result<Vec<Serving>, RunError> {
     let Some(hooks) = parts.hooks.take() else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let controller = controller.clone();
     let answers = Answers {
         policy: Arc::clone(&parts.policy),
-        desk: Arc::clone(desk),
+        desk: Arc::clone(&comparing.desk),
         recorder: Arc::clone(recorder),
         processes: Arc::clone(processes),
         workspace: RawText::from(parts.workspace.clone()),
         abort: Box::new(move |reason: &str| controller.abort(reason)),
     };
-    hooks.start(answers).map(Some)
+    hooks.start(answers, comparing).map(Vec::from)
 }
 
 /// Watches the mounts that protect files, if any do. If they cannot be watched, the supervisor

@@ -211,4 +211,18 @@ impl DecisionRecord {
             None => format!("{} {target}", self.kind),
         }
     }
+
+    /// Says to a model why what it asked for does not happen.
+    pub fn why_not(&self) -> String {
+        let by = match &self.rule {
+            Some(rule) => format!("the rule `{rule}`"),
+            None => "this boundary".to_owned(),
+        };
+        let mut text = format!("denied by {by}: {}", self.reason);
+        if !self.remedy.is_empty() {
+            text.push_str("; ");
+            text.push_str(&self.remedy);
+        }
+        text
+    }
 }

@@ -135,6 +135,8 @@ vocabulary! {
         Hook = "hook",
         /// From the telemetry that the agent exports.
         Otlp = "otlp",
+        /// In what the agent and a server of tools say to each other.
+        Mcp = "mcp",
     }
 }
 

@@ -297,6 +297,18 @@ impl Arguments {
         Ok(Self { json, is_whole })
     }
 
+    /// Takes arguments as a server of tools gets them: never as a text with JSON.
+    pub(crate) fn of_call(value: Option<&Tree>) -> std::result::Result<Self, HookError> {
+        let Some(value) = value else {
+            return Self::of(None);
+        };
+        let (json, is_whole) = value.as_far_as_kept();
+        if std::str::from_utf8(&json).is_err() {
+            return Err(HookError::NotText);
+        }
+        Ok(Self { json, is_whole })
+    }
+
     /// Returns them as a claim about a call has them; `None` if there was no room for them.
     pub fn content(&self) -> Option<Content> {
         let is_there = self.is_whole && !self.json.is_empty();

@@ -23,6 +23,7 @@ mod ports;
 mod proxies;
 mod rates;
 mod reach;
+mod servers;
 mod spool;
 mod ssh;
 mod ssh_keys;

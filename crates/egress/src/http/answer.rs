@@ -55,6 +55,15 @@ impl Answer {
         }
     }
 
+    /// Answers in JSON-RPC over HTTP; without a body, that a message was taken to which there is no answer.
+    pub(crate) fn in_rpc(body: Option<Vec<u8>>) -> Self {
+        let status = if body.is_some() { 200 } else { 202 };
+        Self {
+            status,
+            ..Self::in_protocol(JSON, body.unwrap_or_default())
+        }
+    }
+
     /// Says something in JSON of a service's own form.
     pub(crate) fn in_json(status: u16, body: &impl Serialize, sentence: &str) -> Option<Self> {
         let text = serde_json::to_string(body).ok()?;

@@ -36,9 +36,9 @@ use crate::{
     limits::{CALL_ENTRIES_MAX, CLAIM_WAIT},
 };
 
-/// A call while it passes, or nothing.
-#[derive(Clone, Default)]
-pub(crate) struct Tap(Option<Arc<Mutex<Passing>>>);
+/// A call while it passes.
+#[derive(Clone)]
+pub(crate) struct Tap(Arc<Mutex<Passing>>);
 
 /// What is known of a call.
 struct Passing {
@@ -146,11 +146,9 @@ impl Tap {
         carrier: &Carrier<'_>,
         request: &Addressed<C>,
         decision: DecisionId,
-    ) -> Self {
+    ) -> Option<Self> {
         let head = &request.head;
-        let Some(place) = Place::of(&head.method, head.path.as_bytes()) else {
-            return Self(None);
-        };
+        let place = Place::of(&head.method, head.path.as_bytes())?;
         let api = place.api;
         let slot = Slot::take();
         let has_room = slot.is_some();
@@ -203,18 +201,11 @@ impl Tap {
             is_whole: false,
             is_refused: false,
         };
-        Self(Some(Arc::new(Mutex::new(passing))))
+        Some(Self(Arc::new(Mutex::new(passing))))
     }
 
     fn with(&self, act: impl FnOnce(&mut Passing)) {
-        if let Some(passing) = &self.0 {
-            act(&mut passing.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-
-    /// Tells whether there is a call to read.
-    pub(crate) const fn is_there(&self) -> bool {
-        self.0.is_some()
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Takes bytes of the body of the request; they may be passed on once [`Self::compared`] says so.

@@ -7,6 +7,8 @@
 //! | `credentials` | what programs send in the place of credentials, and what servers get |
 //! | `content` | what is found in requests, and what becomes of it |
 //! | `calls` | calls of models, read while they pass |
+//! | `mcp` | what agents and servers of tools say to each other, read and judged while it passes |
+//! | `tap` | who of these reads a request |
 //! | `pins` | tools of servers in these, compared before a model reads them |
 //! | `unpack` | takes the codings of bodies off |
 //! | `otlp` | the receiver of what agents export about themselves |
@@ -30,20 +32,22 @@ mod credentials;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod head;
+mod mcp;
 mod meaning;
 pub(crate) mod otlp;
 mod pins;
 mod renewal;
 mod said;
+mod tap;
 mod unpack;
 mod whole;
 
 pub(crate) use admit::{Admitted, Carrier, Way};
 pub(crate) use ages::Ages;
 pub(crate) use answer::{Answer, sentence};
-pub(crate) use calls::Tap;
 pub(crate) use content::{Contents, Place, Searched};
 pub(crate) use credentials::{Credentials, Dressed, Uses, too_long};
 pub use credentials::{CredentialsError, HeldCredential};
 pub(crate) use head::{Addressed, Field, Fields, Head};
 pub(crate) use pins::Known;
+pub(crate) use tap::{Stop, Tap};

@@ -13,10 +13,10 @@ use std::{
 
 use stockade_agents::{Definition, Unread};
 use stockade_policy::{Control, Decision};
-use stockade_types::{DecisionId, Digest, ModelApi, RawText, Subject};
+use stockade_types::{ClaimSource, DecisionId, Digest, ModelApi, RawText, Subject};
 
 use crate::{
-    limits::{DEFINED_BYTES_MAX, DEFINED_MAX, DEFINITION_TEXTS_BYTES_MAX, KNOWN_DEFINITIONS_MAX},
+    limits::{DEFINITION_TEXTS_BYTES_MAX, KNOWN_DEFINITIONS_MAX},
     wire::{Client, Defined, DefinitionSeen, Unanswered},
 };
 
@@ -74,6 +74,9 @@ pub(super) struct Fresh {
     is_over: bool,
     /// That some of it could not be read was told.
     is_told: bool,
+    learned_from: ClaimSource,
+    /// The name under which the server is known, if it is not the one that its tools come with.
+    place: Option<RawText>,
 }
 
 impl Fresh {
@@ -91,12 +94,33 @@ impl Fresh {
             bytes: 0,
             is_over: false,
             is_told: false,
+            learned_from: ClaimSource::Traffic,
+            place: None,
+        }
+    }
+
+    /// Says where the definitions are learned.
+    pub(super) fn learned_from(self, learned_from: ClaimSource) -> Self {
+        Self {
+            learned_from,
+            ..self
+        }
+    }
+
+    /// Says where the server of all definitions is.
+    pub(super) fn of_place(self, place: RawText) -> Self {
+        Self {
+            place: Some(place),
+            ..self
         }
     }
 
     /// Adds definitions, those that are not known.
     pub(super) fn add(&mut self, defined: Vec<Definition>) {
-        for one in defined {
+        for mut one in defined {
+            if let Some(place) = &self.place {
+                one.server.clone_from(place);
+            }
             if self.known.knows(&self.form, &one) {
                 continue;
             }
@@ -128,6 +152,7 @@ impl Fresh {
             form: self.form.clone(),
             subject: self.subject.clone(),
             decision: self.decision,
+            learned_from: self.learned_from,
             seen: mem::take(&mut self.seen),
             unread,
         })
@@ -145,48 +170,33 @@ pub(crate) struct Comparison {
     form: String,
     subject: Subject,
     decision: DecisionId,
+    learned_from: ClaimSource,
     seen: Vec<DefinitionSeen>,
     unread: Option<String>,
 }
 
 impl Comparison {
     /// Waits until it is known whether all of it may be read; the error is the refusal.
-    pub(crate) async fn done(mut self) -> Result<(), Box<Decision>> {
-        loop {
-            let part = self.part();
-            let is_last = self.seen.is_empty();
+    pub(crate) async fn done(self) -> Result<(), Box<Decision>> {
+        let parts = DefinitionSeen::in_parts(self.seen);
+        let last = parts.len().saturating_sub(1);
+        for (at, part) in parts.into_iter().enumerate() {
             let defined = Defined {
                 form: self.form.clone(),
                 process: self.subject.clone(),
-                decision: self.decision,
-                definitions: part,
-                unread: self.unread.take_if(|_| is_last),
+                decision: Some(self.decision),
+                learned_from: self.learned_from,
+                visit: self.decision,
+                definitions: part.clone(),
+                unread: self.unread.clone().filter(|_| at == last),
             };
-            let seen = defined.definitions.clone();
             match self.known.supervisor.compare(defined).await {
-                Ok(None) => self.known.add(&self.form, &seen),
+                Ok(None) => self.known.add(&self.form, &part),
                 Ok(Some(refusal)) => return Err(refusal),
                 Err(error) => return Err(Box::new(uncompared(&error))),
             }
-            if is_last {
-                return Ok(());
-            }
         }
-    }
-
-    /// Takes as many as one message has room for.
-    fn part(&mut self) -> Vec<DefinitionSeen> {
-        let (mut bytes, mut length) = (0, 0);
-        for one in self.seen.iter().take(DEFINED_MAX) {
-            let more = one.text.as_ref().map_or(0, |text| text.as_bytes().len());
-            if length > 0 && bytes + more > DEFINED_BYTES_MAX {
-                break;
-            }
-            bytes += more;
-            length += 1;
-        }
-        let rest = self.seen.split_off(length);
-        mem::replace(&mut self.seen, rest)
+        Ok(())
     }
 }
 

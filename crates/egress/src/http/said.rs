@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use stockade_agents::{Asked, Bounded, Call, Content, PlanStep, Returned, otlp::Outcome};
+use stockade_agents::{
+    Asked, Bounded, Call, Content, PlanStep, Returned, mcp::ToolCall, otlp::Outcome,
+};
 use stockade_event::{Event, Listed, PlanStepSeen, Said};
 use stockade_policy::RecordContent;
 use stockade_types::{ClaimSource, DecisionId, RawText, Subject};
@@ -99,6 +101,36 @@ impl Sayings {
         self.came_to(&outcome.call, text)
     }
 
+    /// Says which tool a server of tools is asked for.
+    pub(super) fn passed(&self, call: &ToolCall, (id, server): (&RawText, &RawText)) -> Event {
+        Event::ToolCalled {
+            process: self.subject.clone(),
+            learned_from: self.learned_from,
+            decision: self.decision,
+            id: self.shown(id),
+            name: self.shown(&call.name(server)),
+            arguments: call.arguments.content().map(|content| self.said(&content)),
+        }
+    }
+
+    /// Says what a server of tools answered.
+    pub(super) fn came_back(&self, id: &RawText, text: Said, is_error: bool) -> Event {
+        Event::ToolReturned {
+            process: self.subject.clone(),
+            learned_from: self.learned_from,
+            decision: self.decision,
+            id: self.shown(id),
+            call: None,
+            text,
+            is_error: Some(is_error),
+        }
+    }
+
+    /// Returns a text as the record has it.
+    pub(super) fn text(&self, content: &Content) -> Said {
+        self.said(content)
+    }
+
     fn came_to(&self, call: &RawText, text: Said) -> Event {
         Event::ToolReturned {
             process: self.subject.clone(),
@@ -107,6 +139,7 @@ impl Sayings {
             id: self.shown(call),
             call: None,
             text,
+            is_error: None,
         }
     }
 

@@ -20,11 +20,11 @@ use stockade_agents::Intent;
 use stockade_event::{Durability, Event, spool::Lease};
 use stockade_policy::{Approvals, Decision, Request};
 use stockade_types::{
-    Answerer, ApprovalId, DecisionId, DecisionRecord, Digest, Host, Port, RawText, RequestKind,
-    RuleId, Subject,
+    Answerer, ApprovalId, ClaimSource, DecisionId, DecisionRecord, Digest, Host, Port, RawText,
+    RequestKind, RuleId, Subject,
 };
 
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{DEFINED_BYTES_MAX, DEFINED_MAX, FRAME_BYTES_MAX};
 
 pub(crate) use client::{Client, No, Revocations, Unanswered};
 pub use server::{Replies, Requests, server};
@@ -102,8 +102,13 @@ pub struct Defined {
     pub form: String,
     /// The agent.
     pub process: Subject,
-    /// The decision that allowed the request.
-    pub decision: DecisionId,
+    /// The decision that allowed the request, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
+    /// Where they were learned.
+    pub learned_from: ClaimSource,
+    /// What is the same for all that one request, or one start of a server, shows.
+    pub visit: DecisionId,
     /// The definitions.
     pub definitions: Vec<DefinitionSeen>,
     /// Why there may be more of them.
@@ -126,6 +131,29 @@ pub struct DefinitionSeen {
     /// It has characters that nobody sees.
     #[serde(default)]
     pub is_hiding: bool,
+}
+
+impl DefinitionSeen {
+    /// Cuts definitions into as many as one message has room for each; of none there is one part too.
+    pub fn in_parts(all: Vec<Self>) -> Vec<Vec<Self>> {
+        let mut parts = vec![Vec::new()];
+        let mut bytes = 0;
+        for one in all {
+            let more = one.text.as_ref().map_or(0, |text| text.as_bytes().len());
+            let is_full = |part: &Vec<Self>| {
+                !part.is_empty() && (part.len() >= DEFINED_MAX || bytes + more > DEFINED_BYTES_MAX)
+            };
+            if parts.last().is_none_or(is_full) {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += more;
+            if let Some(part) = parts.last_mut() {
+                part.push(one);
+            }
+        }
+        parts
+    }
 }
 
 /// What a server of SSH proved of itself on a connection of the session.

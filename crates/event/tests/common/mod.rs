@@ -294,6 +294,7 @@ fn said(text: &RawText) -> [Event; 8] {
             id: text.clone(),
             call: Some(u64::MAX),
             text: said.clone(),
+            is_error: Some(true),
         },
         plan_changed(text, said),
         Event::AgentStarted {

@@ -9,7 +9,7 @@ use stockade_types::{ClaimSource, RawText, Subject};
 use super::limits::SAID_BYTES_MAX;
 
 /// Makes the claim of a message, with what it names; nothing of a message that tells nothing.
-pub(super) fn claim(
+pub(crate) fn claim(
     message: &HookMessage,
     process: &Subject,
     kept: RecordContent,
@@ -36,6 +36,7 @@ pub(super) fn claim(
                 id: id(tool),
                 call: None,
                 text: returned(result, kept),
+                is_error: None,
             };
             Some((event, Intent::default()))
         }
@@ -75,11 +76,11 @@ fn returned(result: &HookResult, kept: RecordContent) -> Said {
 }
 
 /// Returns a text without what looks like a secret.
-fn shown(text: &RawText) -> RawText {
+pub(crate) fn shown(text: &RawText) -> RawText {
     hide(text).unwrap_or_else(|| text.clone())
 }
 
-fn said(content: &Content, kept: RecordContent) -> Said {
+pub(crate) fn said(content: &Content, kept: RecordContent) -> Said {
     let text = content.text().map(|text| {
         let text = text.get(..SAID_BYTES_MAX).unwrap_or(text);
         RawText::from_bytes(text)

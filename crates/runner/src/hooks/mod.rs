@@ -5,10 +5,10 @@
 //! program that the agent runs can start the same program and say anything, and an agent that is made to
 //! forget its hooks tells nothing. What a call really does is judged where it does it.
 
-mod claims;
+pub(crate) mod claims;
 mod client;
-mod limits;
-mod peers;
+pub(crate) mod limits;
+pub(crate) mod peers;
 mod reply;
 mod serve;
 
@@ -26,6 +26,8 @@ use self::{
 use crate::{
     RunError,
     inside_socket::{self, Serving, Staff},
+    mcp,
+    pins::Comparing,
 };
 
 pub use client::hook_main;
@@ -51,8 +53,11 @@ pub(crate) struct Answers {
     pub(crate) abort: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// The socket of a session's hooks.
-pub(crate) struct Hooks(UnixListener);
+/// The sockets of a session's hooks, and of what agents and servers of tools say to each other.
+pub(crate) struct Hooks {
+    hooks: UnixListener,
+    servers: UnixListener,
+}
 
 impl Hooks {
     /// Opens the socket in the directory that the session sees; nothing if no agent is told of hooks
@@ -64,26 +69,34 @@ impl Hooks {
         if !is_wanted(policy) {
             return Ok(None);
         }
-        let listener = inside_socket::listen(inside, SOCKET);
-        let listener = listener.map_err(|source| RunError::SessionDirectory {
-            path: inside.join(SOCKET),
-            source,
-        })?;
-        Ok(Some(Self(listener)))
+        let wrong = |name: &str| {
+            let path = inside.join(name);
+            move |source| RunError::SessionDirectory { path, source }
+        };
+        let hooks = inside_socket::listen(inside, SOCKET).map_err(wrong(SOCKET))?;
+        let servers = mcp::open(inside).map_err(wrong(mcp::SOCKET))?;
+        Ok(Some(Self { hooks, servers }))
     }
 
     /// Starts to answer.
     ///
     /// # Errors
     /// When there is no thread for it.
-    pub(crate) fn start(self, answers: Answers) -> Result<Serving, RunError> {
+    pub(crate) fn start(
+        self,
+        answers: Answers,
+        comparing: Arc<Comparing>,
+    ) -> Result<[Serving; 2], RunError> {
+        let answers = Arc::new(answers);
         let staff = Staff {
             names: ("hooks", "hook"),
             clients_max: CLIENTS_MAX,
             stack_bytes: STACK_BYTES,
         };
-        let service = Service::new(answers);
-        Serving::start(self.0, staff, move |stream| service.answer(stream))
-            .map_err(RunError::Supervisor)
+        let service = Service::new(Arc::clone(&answers));
+        let hooks = Serving::start(self.hooks, staff, move |stream| service.answer(stream));
+        let hooks = hooks.map_err(RunError::Supervisor)?;
+        let servers = mcp::start(self.servers, answers, comparing);
+        Ok([hooks, servers.map_err(RunError::Supervisor)?])
     }
 }

@@ -22,7 +22,7 @@ use stockade_types::Subject;
 use super::limits::{CLAIMS_PER_SECOND, OTHERS_CLAIMS_MAX, OTHERS_MAX};
 
 /// Finds the process that connected; `None` if it has ended.
-pub(super) fn subject(stream: &UnixStream, processes: &Processes) -> io::Result<Option<Subject>> {
+pub(crate) fn subject(stream: &UnixStream, processes: &Processes) -> io::Result<Option<Subject>> {
     let held = pass::peer(stream).map_err(io::Error::other)?;
     let pid = socket_peercred(stream)?.pid.as_raw_nonzero().get();
     let subject = processes.subject(u32::try_from(pid).unwrap_or_default());
@@ -37,7 +37,7 @@ pub(super) fn subject(stream: &UnixStream, processes: &Processes) -> io::Result<
 }
 
 /// Tells whether a client still waits: it has said that it says nothing more, but has not gone.
-pub(super) fn waits(stream: &UnixStream) -> bool {
+pub(crate) fn waits(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let polled_now = rustix::event::poll(&mut polled, Some(&Timespec::default()));
     let [now] = polled;
@@ -46,7 +46,7 @@ pub(super) fn waits(stream: &UnixStream) -> bool {
 
 /// How much is said.
 #[derive(Debug)]
-pub(super) struct Measure {
+pub(crate) struct Measure {
     /// Clients at a time that no agent started.
     others: AtomicUsize,
     /// What they have claimed.
@@ -55,7 +55,7 @@ pub(super) struct Measure {
 }
 
 /// A place for a client that no agent started.
-pub(super) struct Place<'m>(&'m AtomicUsize);
+pub(crate) struct Place<'m>(&'m AtomicUsize);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
@@ -77,24 +77,24 @@ impl Default for Measure {
 
 impl Measure {
     /// Takes a place for a client that no agent started.
-    pub(super) fn place(&self) -> Option<Place<'_>> {
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
         let place = Place(&self.others);
         (self.others.fetch_add(1, Ordering::AcqRel) < OTHERS_MAX).then_some(place)
     }
 
     /// Counts one more claim of such a client; returns how many there were before.
-    pub(super) fn claim(&self) -> u64 {
+    pub(crate) fn claim(&self) -> u64 {
         self.claimed.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Returns how many claims of such clients were not recorded.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let claimed = self.claimed.load(Ordering::Acquire);
         claimed.saturating_sub(OTHERS_CLAIMS_MAX)
     }
 
     /// Waits until there is room for one more claim.
-    pub(super) fn keep_pace(&self) {
+    pub(crate) fn keep_pace(&self) {
         let wait = lock(&self.pace).take(Instant::now());
         if !wait.is_zero() {
             thread::sleep(wait);

@@ -4,6 +4,7 @@ use std::{
     cmp,
     io::{self, Read, Write},
     os::unix::net::UnixStream,
+    sync::Arc,
     time::Instant,
 };
 
@@ -13,7 +14,7 @@ use stockade_event::{Durability, Event};
 use stockade_journal::SinkError;
 use stockade_policy::{Approvals, Control, Decision, Request, ToolRequest};
 use stockade_supervise::{SUPERVISOR, Speaker, refused};
-use stockade_types::{DecisionId, DecisionRecord, RawText, RuleId, Subject, Verdict, ignored};
+use stockade_types::{DecisionId, RawText, Subject, Verdict, ignored};
 
 use super::{
     Answers, claims,
@@ -24,12 +25,12 @@ use super::{
 
 /// Answers clients.
 pub(super) struct Service {
-    answers: Answers,
+    answers: Arc<Answers>,
     measure: Measure,
 }
 
 impl Service {
-    pub(super) fn new(answers: Answers) -> Self {
+    pub(super) fn new(answers: Arc<Answers>) -> Self {
         Self {
             answers,
             measure: Measure::default(),
@@ -94,7 +95,7 @@ impl Service {
     ) -> Result<u64, String> {
         let Answers {
             policy, recorder, ..
-        } = &self.answers;
+        } = &*self.answers;
         let Some((event, intent)) = claims::claim(message, subject, policy.record_content()) else {
             return Ok(0);
         };
@@ -138,7 +139,7 @@ impl Service {
             recorder,
             workspace,
             ..
-        } = &self.answers;
+        } = &*self.answers;
         let server = tool.server.as_ref().map(RawText::as_bytes);
         let (name, arguments) = (tool.tool.as_bytes(), &tool.arguments.json);
         let request = Request::Tool(ToolRequest {
@@ -147,8 +148,7 @@ impl Service {
         });
         let first = policy.decide(&request, &Approvals::none());
         // Where no rule of a file is about it, the call is in the record already.
-        let is_default = |rule: &RuleId| rule.as_str() == Control::ToolCall.as_str();
-        if first.verdict == Verdict::Allow && first.rule.as_ref().is_none_or(is_default) {
+        if first.allows_by_default(Control::ToolCall) {
             return Ok(Reply::GoOn);
         }
         let number = recorder.new_decision();
@@ -160,7 +160,7 @@ impl Service {
         let reply = match decision.verdict {
             Verdict::Allow => Reply::GoOn,
             Verdict::Ask | Verdict::Deny => Reply::Deny {
-                reason: why(&record),
+                reason: record.why_not(),
             },
         };
         let event = Event::ToolDecided {
@@ -189,7 +189,7 @@ impl Service {
             desk,
             recorder,
             ..
-        } = &self.answers;
+        } = &*self.answers;
         let decide = |approvals: &Approvals| policy.decide(request, approvals);
         let outcome = desk.ask(&Asker {
             request,
@@ -223,20 +223,6 @@ impl Drop for Service {
             ignored(self.lost(more), "it aborts the session, which ends");
         }
     }
-}
-
-/// Says to the model why a call does not happen.
-fn why(record: &DecisionRecord) -> String {
-    let by = match &record.rule {
-        Some(rule) => format!("the rule `{rule}`"),
-        None => "this boundary".to_owned(),
-    };
-    let mut text = format!("denied by {by}: {}", record.reason);
-    if !record.remedy.is_empty() {
-        text.push_str("; ");
-        text.push_str(&record.remedy);
-    }
-    text
 }
 
 /// Reads what a client says, to its end.

@@ -4,6 +4,7 @@
 //! seen first is kept for each workspace in the owner's state, where no session sees it; a tool that is
 //! another one later is a question before any model reads it.
 
+mod comparing;
 mod store;
 
 use std::{
@@ -19,10 +20,14 @@ use stockade_types::{DecisionId, Digest, RawText};
 use self::store::{Pin, Store};
 use stockade_supervise::lock;
 
+pub(crate) use self::comparing::{Comparing, refusal};
+
 /// Tools that a question shows; of more it says how many there are.
 const SHOWN_MAX: usize = 16;
 /// Bytes of all texts that a question shows.
 const SHOWN_BYTES_MAX: usize = 256 * 1024;
+/// The form of what a server says itself, before its agent has put it into words for a model.
+const DIRECT: &str = "mcp";
 /// Servers whose first request is remembered, so that all of its parts count as the first.
 const FIRST_MAX: usize = 1024;
 /// Findings of hidden text in one session.
@@ -115,7 +120,7 @@ impl Pins {
             if first.len() >= FIRST_MAX {
                 first.clear();
             }
-            first.insert(name.clone(), defined.decision);
+            first.insert(name.clone(), defined.visit);
             store.keep(&name, &seen)?;
             return Ok(Compared::First(seen.into_iter().cloned().collect()));
         };
@@ -124,11 +129,22 @@ impl Pins {
             pin.is_none_or(|pin| pin.digest != one.digest)
         };
         let others: Vec<&DefinitionSeen> = seen.iter().filter(other).copied().collect();
+        // What the server said itself was compared when it started, and a person has accepted it then.
+        let said = (DIRECT.to_owned(), server.clone());
+        let said = own_as(store.known()?, &said);
+        let is_said = |one: &&DefinitionSeen| {
+            let pin = said.get(&one.tool);
+            pin.is_some_and(|pin| pin.digest == one.digest)
+        };
+        let (accepted, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_said);
+        if !accepted.is_empty() {
+            store.keep(&name, &accepted)?;
+        }
         if others.is_empty() {
             return Ok(Compared::Same);
         }
         let are_added = others.iter().all(|one| !known.contains_key(&one.tool));
-        let is_first = lock(&self.first).get(&name) == Some(&defined.decision);
+        let is_first = lock(&self.first).get(&name) == Some(&defined.visit);
         if are_added && is_first {
             store.keep(&name, &others)?;
             return Ok(Compared::First(others.into_iter().cloned().collect()));
@@ -160,6 +176,13 @@ impl Pins {
         let pins = known.into_iter().flatten();
         pins.map(|(tool, pin)| (tool.clone(), pin.digest)).collect()
     }
+}
+
+fn own_as(
+    pins: &BTreeMap<Server, BTreeMap<RawText, Pin>>,
+    server: &Server,
+) -> BTreeMap<RawText, Pin> {
+    pins.get(server).cloned().unwrap_or_default()
 }
 
 /// Makes the request that is judged.

@@ -1,7 +1,7 @@
 use std::fs;
 
 use stockade_egress::wire::{Defined, DefinitionSeen};
-use stockade_types::{DecisionId, Digest, RawText, Subject};
+use stockade_types::{ClaimSource, DecisionId, Digest, RawText, Subject};
 
 use super::{Compared, Pins, Server};
 
@@ -24,7 +24,9 @@ fn compare(pins: &Pins, decision: u64, all: &[DefinitionSeen]) -> Result<Compare
     let defined = Defined {
         form: "messages".to_owned(),
         process: Subject::default(),
-        decision: DecisionId::new(decision),
+        decision: Some(DecisionId::new(decision)),
+        learned_from: ClaimSource::Traffic,
+        visit: DecisionId::new(decision),
         definitions: all.to_vec(),
         unread: None,
     };

@@ -11,6 +11,7 @@ use stockade_types::{Certainty, ClaimSource, DecisionId, Digest, RawText};
 use super::{
     SubAgent,
     open::{Found, Open, Place},
+    servers::{Called, Passed},
     sources::{Admitted, Sources, agree, same},
 };
 
@@ -42,6 +43,8 @@ pub(super) struct Region {
     /// Prompts since the last answer: a call that fails is made again.
     prompts: Vec<Digest>,
     sources: Sources,
+    /// Calls that servers got.
+    passed: Passed,
 }
 
 /// A call that has its result.
@@ -112,7 +115,10 @@ impl Region {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         let said = self.open.len() + self.returned.len() + self.prompts.len();
-        said + self.others.len() + self.requests.len() + self.sources.remembered()
+        said + self.passed.len()
+            + self.others.len()
+            + self.requests.len()
+            + self.sources.remembered()
     }
 
     /// Prepares a claim for the record.
@@ -135,8 +141,19 @@ impl Region {
                 self.sources.prompt(parts, *learned_from)
             }
             Event::ToolCalled {
-                id, learned_from, ..
-            } => self.called_before(id, *learned_from, intent),
+                id,
+                name,
+                arguments,
+                learned_from,
+                ..
+            } => {
+                let called = Called {
+                    id,
+                    name,
+                    arguments: arguments.as_ref(),
+                };
+                self.called_before(called, *learned_from, intent)
+            }
             Event::ToolReturned {
                 id,
                 call,
@@ -172,6 +189,11 @@ impl Region {
         source: ClaimSource,
         request: Option<DecisionId>,
     ) -> (Option<u64>, Admitted) {
+        if source == ClaimSource::Mcp
+            && let Some(call) = self.passed.returned(id)
+        {
+            return (Some(call), Admitted::again(call));
+        }
         let is_own = |open: &&Open| !id.as_bytes().is_empty() || open.source == source;
         let mut open = self.open.iter().filter(|open| open.id == *id);
         let found = open.find(is_own);
@@ -205,7 +227,33 @@ impl Region {
     }
 
     /// Says whether another source has named this call, and whether it said the same of it.
-    fn called_before(&self, id: &RawText, source: ClaimSource, intent: &Intent) -> Admitted {
+    fn called_before(
+        &mut self,
+        called: Called<'_>,
+        source: ClaimSource,
+        intent: &Intent,
+    ) -> Admitted {
+        let found = match source {
+            ClaimSource::Mcp => self.passed.passes(&mut self.open, called),
+            ClaimSource::Traffic | ClaimSource::Hook | ClaimSource::Otlp => {
+                self.passed.is_told(&mut self.open, called)
+            }
+        };
+        let found = found.and_then(|at| self.open.get(at));
+        if let Some(open) = found {
+            return Admitted::Again {
+                claim: open.number,
+                agrees: agree(&open.intent, intent),
+            };
+        }
+        if source == ClaimSource::Mcp {
+            return Admitted::New;
+        }
+        self.named_before(called.id, source, intent)
+    }
+
+    /// The same, for sources that have the model's ids.
+    fn named_before(&self, id: &RawText, source: ClaimSource, intent: &Intent) -> Admitted {
         if id.as_bytes().is_empty() {
             // Some agents export no ids.
             let is_it = |open: &&Open| open.source != source && same(&open.intent, intent);
@@ -369,6 +417,8 @@ impl Region {
             }
         } else if let Event::ToolCalled {
             id,
+            name,
+            arguments,
             decision,
             learned_from,
             ..
@@ -385,9 +435,15 @@ impl Region {
                 turn: self.conversation(place).turn,
                 place,
                 id: id.clone(),
+                name: name.clone(),
+                arguments: arguments.as_ref().map(|said| Said {
+                    text: None,
+                    ..said.clone()
+                }),
                 source: *learned_from,
                 intent,
                 scopes: 0,
+                is_passed: false,
                 is_denied: false,
             });
         } else if let Event::ToolReturned {
@@ -432,7 +488,11 @@ impl Region {
         let mut open = self.open.iter();
         let ended = open.find(|open| Some(open.number) == call);
         // What is exported comes late, when its command may not be looked for any more.
-        let seen = ended.filter(|open| open.source != ClaimSource::Otlp);
+        // What a server runs belongs to the server.
+        let seen = ended.filter(|open| match open.source {
+            ClaimSource::Traffic | ClaimSource::Hook => !open.is_passed,
+            ClaimSource::Otlp | ClaimSource::Mcp => false,
+        });
         let unmet = seen.and_then(Open::unmet).filter(|_| self.ran);
         let call = ended.map(|open| (open.number, open.source));
         let told = ended.map(|open| open.told().to_vec()).unwrap_or_default();

@@ -16,6 +16,7 @@ mod kept;
 mod mismatch;
 mod open;
 mod paths;
+mod servers;
 mod sources;
 
 use std::{
@@ -32,6 +33,7 @@ use stockade_types::{Certainty, ClaimSource, ProcessId, RawText, RequestKind};
 use calls::{Region, Told};
 use command::Command;
 pub use hooks::Speaker;
+use hooks::Teller;
 use kept::Kept;
 use mismatch::{Effect, Mismatches};
 use open::Found;
@@ -89,9 +91,9 @@ struct Scope {
     says: Option<RawText>,
     /// Files that the call names, if it names nothing else.
     only_files: Vec<RawText>,
-    /// Its agent started this boundary's hook by it, and nothing else.
-    is_hook: bool,
-    /// The call that a hook in it told of last.
+    /// Who in it tells what its agent does.
+    teller: Teller,
+    /// The call that was told of last.
     told: Option<Cause>,
 }
 
@@ -367,7 +369,8 @@ impl State {
             Some(ClaimSource::Otlp) if self.may_be_agents(number) => {
                 Some(self.agent(number, process, claim))
             }
-            Some(ClaimSource::Otlp) => self.regions.get_mut(&number),
+            // Whoever calls a server is no agent by that.
+            Some(ClaimSource::Otlp | ClaimSource::Mcp) => self.regions.get_mut(&number),
             Some(ClaimSource::Traffic | ClaimSource::Hook) | None => {
                 Some(self.agent(number, process, claim))
             }
@@ -406,12 +409,12 @@ impl State {
             call: None,
             says: None,
             only_files: Vec::new(),
-            is_hook: self.is_hook(region, execution.argv),
+            teller: self.teller(region, execution),
             told: None,
         };
-        let is_hook = scope.is_hook;
+        let is_command = scope.teller == Teller::Nobody;
         self.scopes.insert(number, scope);
-        if is_hook {
+        if !is_command {
             return;
         }
         if self.unbound.len() >= UNBOUND_MAX {
@@ -549,6 +552,10 @@ impl State {
 
     fn cause_of_scope(&self, number: Number) -> Option<Cause> {
         let mut scope = self.scopes.get(&number)?;
+        // What a server does while it is called.
+        if let (Teller::Shim(_), Some(told)) = (scope.teller, scope.told) {
+            return Some(told);
+        }
         // What an agent inside a command does is for the call of the one outside.
         while scope.call.is_none() && scope.turn.is_none() {
             scope = self.scopes.get(&scope.region)?;

@@ -1,6 +1,7 @@
 //! A tool call that has no result yet, and what recognises its effects.
 
 use stockade_agents::Intent;
+use stockade_event::Said;
 use stockade_types::{Certainty, ClaimSource, Digest, RawText};
 
 /// Which conversation: that of a sub-agent, or the agent's own.
@@ -12,12 +13,17 @@ pub(super) struct Open {
     pub(super) turn: Option<u64>,
     pub(super) place: Place,
     pub(super) id: RawText,
+    pub(super) name: RawText,
+    /// What it is called with, without the text.
+    pub(super) arguments: Option<Said>,
     pub(super) source: ClaimSource,
     pub(super) intent: Intent,
     /// Scopes that are for it.
     pub(super) scopes: u64,
     /// It does not happen.
     pub(super) is_denied: bool,
+    /// It is known that a server got it, and another source tells of it too.
+    pub(super) is_passed: bool,
 }
 
 /// A call that was found, its prompt, and how.
@@ -38,7 +44,7 @@ impl Open {
     pub(super) fn found(&self, certainty: Certainty) -> Found {
         let certainty = match self.source {
             ClaimSource::Traffic => certainty,
-            ClaimSource::Hook | ClaimSource::Otlp => Certainty::Inferred,
+            ClaimSource::Hook | ClaimSource::Otlp | ClaimSource::Mcp => Certainty::Inferred,
         };
         Found {
             call: self.number,
@@ -51,7 +57,7 @@ impl Open {
     pub(super) fn told(&self) -> &[Digest] {
         match self.source {
             ClaimSource::Traffic => &self.intent.prompts,
-            ClaimSource::Hook | ClaimSource::Otlp => &[],
+            ClaimSource::Hook | ClaimSource::Otlp | ClaimSource::Mcp => &[],
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod exports;
 mod hooks;
+mod servers;
 mod sources;
 
 use stockade_agents::Intent;
@@ -83,6 +84,7 @@ fn returned(pid: u32, id: &str) -> Event {
         id: id.into(),
         call: None,
         text: Said::default(),
+        is_error: None,
     }
 }
 

@@ -148,6 +148,7 @@ fn tool_input(body: &Value, tool: &Tool) -> (&'static str, Value) {
             json!({ "file_path": path, "old_string": old, "new_string": new }),
         ),
         Tool::Read(path) => ("Read", json!({ "file_path": path })),
+        Tool::OfServer { name, text } => (*name, json!({ "text": text })),
         Tool::Agent { prompt, .. } => (
             "Agent",
             json!({ "description": "A part", "prompt": prompt, "subagent_type": "general-purpose",

@@ -102,6 +102,7 @@ fn arguments(tool: &Tool) -> (&'static str, Value) {
             json!({ "filePath": path, "oldString": old, "newString": new }),
         ),
         Tool::Read(path) => ("read", json!({ "filePath": path })),
+        Tool::OfServer { name, text } => (*name, json!({ "text": text })),
         Tool::Agent { prompt, .. } => (
             "task",
             json!({ "description": "A part", "prompt": prompt, "subagent_type": "general" }),

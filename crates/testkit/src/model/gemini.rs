@@ -85,6 +85,7 @@ fn arguments(tool: &Tool) -> (&'static str, Value) {
                     "new_string": new }),
         ),
         Tool::Read(path) => ("read_file", json!({ "file_path": path })),
+        Tool::OfServer { name, text } => (*name, json!({ "text": text })),
         Tool::Agent { prompt, .. } => (
             "invoke_agent",
             json!({ "agent_name": "generalist", "prompt": prompt }),

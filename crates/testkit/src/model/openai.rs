@@ -133,6 +133,11 @@ fn call_item(body: &Value, call: &Call) -> Value {
         let item = function_call(&call.id, "spawn_agent", &json!({ "message": prompt }));
         return with(item, "namespace", json!("multi_agent_v1"));
     }
+    if let Tool::OfServer { name, text } = tool {
+        let (space, name) = name.rsplit_once("__").unwrap_or_default();
+        let item = function_call(&call.id, name, &json!({ "text": text }));
+        return with(item, "namespace", json!(space));
+    }
     let (command, wait_ms) = (
         tool.as_shell(),
         match tool {

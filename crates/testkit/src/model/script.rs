@@ -20,6 +20,12 @@ impl Step {
         Self::Calls(vec![Tool::Shell(command.into())])
     }
 
+    /// Makes a step that calls a tool of a server.
+    pub fn of_server(name: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self::Calls(vec![Tool::OfServer { name, text }])
+    }
+
     /// Makes a step that ends the turn after a search of the provider.
     pub fn searched(text: impl Into<String>) -> Self {
         Self::Searched(text.into())
@@ -57,6 +63,13 @@ pub enum Tool {
     },
     /// Reads a file; the path is absolute.
     Read(String),
+    /// Calls a tool of a server with the argument `text`.
+    OfServer {
+        /// `mcp__SERVER__TOOL`.
+        name: &'static str,
+        /// The argument.
+        text: String,
+    },
     /// Starts a sub-agent, which has a script of its own.
     Agent {
         /// What it is told, by which its conversation is known.
@@ -72,6 +85,7 @@ impl Tool {
         match self {
             Self::Shell(text) | Self::Server(text) | Self::Read(text) => text,
             Self::Write { path, .. } | Self::Edit { path, .. } => path,
+            Self::OfServer { text, .. } => text,
             Self::Agent { prompt, .. } => prompt,
         }
     }
@@ -91,6 +105,7 @@ impl Tool {
                 patch(format!("*** Update File: {path}\n@@\n-{old}\n+{new}"))
             }
             Self::Read(path) => format!("cat '{path}'"),
+            Self::OfServer { name, .. } => format!("echo 'no server for: {name}'"),
             Self::Agent { prompt, .. } => format!("echo 'no agent for: {prompt}'"),
         }
     }

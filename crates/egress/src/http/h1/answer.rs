@@ -19,6 +19,7 @@ pub(crate) async fn send_answer(client: &mut Stream, method: &str, answer: &Answ
     } = answer;
     let phrase = match status {
         200 => "OK",
+        202 => "Accepted",
         400 => "Bad Request",
         403 => "Forbidden",
         421 => "Misdirected Request",

@@ -11,18 +11,18 @@ use super::{
     answer::{linger, send_answer},
     body::{Body, Framing},
     chunked::{Manner, Piece},
-    head::{Carried, parse_response, write},
-    lines::{self, Scanner},
+    head::{Carried, write},
+    receive::{Back, Got, receive},
     serve::{Exchange, Next},
 };
 use crate::{
-    gate::{Held, Incoming, Outgoing, Unsent, count},
-    http::{Addressed, Answer, Searched, Tap, Uses},
+    gate::{Held, Outgoing, Unsent, count},
+    http::{Addressed, Answer, Searched, Stop, Tap, Uses},
     judge::Allowed,
-    limits::{HEAD_READ_BYTES, RELAY_CHUNK_BYTES, RESPONSE_WAIT, WAITING_BYTES_MAX},
+    limits::{RELAY_CHUNK_BYTES, RESPONSE_WAIT, WAITING_BYTES_MAX},
     relay::{Answers, relay},
-    scrub::{Passage, Scrubber},
-    stream::{Reader, Turn, Writer},
+    scrub::Scrubber,
+    stream::{Reader, Turn},
     watch::Watch,
 };
 
@@ -94,6 +94,7 @@ impl Exchange<'_> {
                 drop(self.carrier.malformed(malformed.0, "").await);
             }
             Outcome::Refused(decision) => self.stop(allowed, *decision, started).await,
+            Outcome::Answered(answer) => self.answer(&request.head.method, &answer, started).await,
             Outcome::Broken if !started => self.no_response(allowed, first).await,
             Outcome::Whole {
                 body_sent: false, ..
@@ -123,6 +124,11 @@ impl Exchange<'_> {
     async fn stop(&mut self, allowed: &AllowedRequest, decision: Decision, started: bool) {
         let request = allowed.permitted.get();
         let answer = self.carrier.stop(request, decision).await;
+        self.answer(&request.head.method, &answer, started).await;
+    }
+
+    /// Gives the client an answer of ours in the place of the server's.
+    async fn answer(&mut self, method: &str, answer: &Answer, started: bool) {
         if let Some(upstream) = self.upstream.take() {
             // Half a request must not look like a whole one, and is over at once.
             upstream.server.reset();
@@ -130,7 +136,7 @@ impl Exchange<'_> {
         if started {
             return self.client.reset();
         }
-        send_answer(self.client, &request.head.method, &answer).await;
+        send_answer(self.client, method, answer).await;
     }
 
     /// Passes on what was read beyond the heads, and then everything: from here on the bytes are
@@ -163,8 +169,10 @@ enum Outcome {
     Switched,
     /// The request's body is not one.
     Malformed(Malformed),
-    /// The rest of the request must not leave.
+    /// The rest of the request must not leave, or the rest of the response not be read.
     Refused(Box<Decision>),
+    /// The rest of the request must not leave, which is recorded; the client is told this.
+    Answered(Box<Answer>),
     /// The response is not one.
     Answer(Malformed),
     /// The response cannot be searched for credentials.
@@ -180,6 +188,7 @@ impl Outcome {
             Self::Whole { .. } => tap.is_whole(),
             Self::Refused(_) => tap.is_refused(),
             Self::Switched
+            | Self::Answered(_)
             | Self::Malformed(_)
             | Self::Answer(_)
             | Self::Unsearchable
@@ -195,6 +204,16 @@ enum Sent {
     ClientGone,
     Malformed(Malformed),
     Refused(Box<Decision>),
+    Answered(Box<Answer>),
+}
+
+impl From<Stop> for Sent {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(decision) => Self::Refused(decision),
+            Stop::Answered(answer) => Self::Answered(answer),
+        }
+    }
 }
 
 impl From<Unsent> for Sent {
@@ -204,29 +223,6 @@ impl From<Unsent> for Sent {
             Unsent::Refused(decision) => Self::Refused(decision),
         }
     }
-}
-
-enum Got {
-    Whole {
-        persistent: bool,
-    },
-    Switched,
-    /// The response can be read in more than one way, or in none.
-    Malformed(Malformed),
-    Unsearchable,
-    Broken,
-}
-
-/// What matters for a response.
-#[derive(Clone, Copy)]
-struct Back<'a> {
-    request: &'a Addressed<Carried>,
-    /// What it is searched for.
-    scrubber: Option<&'a Scrubber>,
-    /// Set once the client has some of it.
-    started: &'a AtomicBool,
-    /// Reads it.
-    tap: &'a Tap,
 }
 
 /// Runs both directions; the response decides when the exchange is over.
@@ -241,6 +237,7 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
             end = &mut send, if sent.is_none() => match end {
                 Sent::Malformed(malformed) => return Outcome::Malformed(malformed),
                 Sent::Refused(decision) => return Outcome::Refused(decision),
+                Sent::Answered(answer) => return Outcome::Answered(answer),
                 Sent::ClientGone => return Outcome::Broken,
                 // The server may still say why it did not want the rest.
                 Sent::Whole => sent = Some(true),
@@ -255,6 +252,7 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Go
                 Got::Switched => Outcome::Switched,
                 Got::Malformed(malformed) => Outcome::Answer(malformed),
                 Got::Unsearchable => Outcome::Unsearchable,
+                Got::Refused(decision) => Outcome::Refused(decision),
                 Got::Broken => Outcome::Broken,
             },
         }
@@ -359,8 +357,8 @@ async fn send_held(
         if body.is_done() {
             content.finish();
         }
-        if let Err(decision) = tap.compared().await {
-            return Sent::Refused(decision);
+        if let Err(stop) = tap.compared().await {
+            return stop.into();
         }
         if !content.denies() {
             if let Err(unsent) = to.write(&held).await {
@@ -383,185 +381,6 @@ async fn send_held(
         }
     }
     Sent::Whole
-}
-
-async fn receive(
-    mut from: Incoming<'_>,
-    mut to: Writer<'_>,
-    back: Back<'_>,
-    rest: &mut Vec<u8>,
-) -> Got {
-    let Back {
-        request,
-        scrubber,
-        tap,
-        ..
-    } = back;
-    let head = loop {
-        let mut scanner = Scanner::default();
-        let (head, mut bytes) = loop {
-            match parse_response(&mut scanner, rest, &request.head.method) {
-                Err(malformed) => return Got::Malformed(malformed),
-                Ok(Some((head, length))) => {
-                    let beyond = rest.split_off(length.min(rest.len()));
-                    break (head, std::mem::replace(rest, beyond));
-                }
-                Ok(None) => {}
-            }
-            match timeout(RESPONSE_WAIT, from.fill(rest, HEAD_READ_BYTES)).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0) | Err(_)) | Err(_) => return Got::Broken,
-            }
-        };
-        if head.status == 101 && !request.carried.websocket {
-            return Got::Broken;
-        }
-        if let Some(scrubber) = scrubber {
-            if head.coded && head.framing != Framing::Empty {
-                return Got::Unsearchable;
-            }
-            scrubber.clean(&mut bytes);
-        }
-        back.started.store(true, Ordering::Relaxed);
-        if to.write_all(&bytes).await.is_err() {
-            return Got::Broken;
-        }
-        if !head.is_interim() {
-            follow(tap, head.status, &bytes);
-            break head;
-        }
-    };
-    if head.status == 101 {
-        return Got::Switched;
-    }
-    let whole = match scrubber {
-        Some(scrubber) => {
-            let how = (head.framing, scrubber, tap);
-            clean_body(&mut from, &mut to, how, rest).await
-        }
-        None => receive_body(&mut from, &mut to, (head.framing, tap), rest).await,
-    };
-    if whole {
-        Got::Whole {
-            persistent: head.persistent,
-        }
-    } else {
-        Got::Broken
-    }
-}
-
-/// Says which answer the next bytes are of.
-fn follow(tap: &Tap, status: u16, head: &[u8]) {
-    if !tap.is_there() {
-        return;
-    }
-    let fields = lines::split(head).map(|(_, fields)| fields);
-    let fields = fields.unwrap_or_default();
-    let codings = fields.iter().filter(|field| field.is("content-encoding"));
-    tap.head(status, codings.map(|field| field.value));
-}
-
-async fn receive_body(
-    from: &mut Incoming<'_>,
-    to: &mut Writer<'_>,
-    (framing, tap): (Framing, &Tap),
-    rest: &mut Vec<u8>,
-) -> bool {
-    if tap.is_there() {
-        return told_body(from, to, (framing, tap), rest).await;
-    }
-    let mut body = Body::new(framing, Manner::Tolerant);
-    if !body.is_done() && !rest.is_empty() {
-        let Ok(ours) = body.feed(rest) else {
-            return false;
-        };
-        let beyond = rest.split_off(ours.min(rest.len()));
-        let bytes = std::mem::replace(rest, beyond);
-        if to.write_all(&bytes).await.is_err() {
-            return false;
-        }
-    }
-    while !body.is_done() {
-        let turn = from.pass(to, rest, |bytes| body.feed(bytes));
-        match timeout(RESPONSE_WAIT, turn).await {
-            Ok(Turn::Moved) => {}
-            Ok(Turn::Ended) => return framing == Framing::UntilClose,
-            Ok(Turn::Refused(_) | Turn::ReadFailed | Turn::WriteFailed) | Err(_) => return false,
-        }
-    }
-    true
-}
-
-/// The same, where a call of a model is read: what it asks for is recorded before it is passed on.
-async fn told_body(
-    from: &mut Incoming<'_>,
-    to: &mut Writer<'_>,
-    (framing, tap): (Framing, &Tap),
-    rest: &mut Vec<u8>,
-) -> bool {
-    let mut body = Body::new(framing, Manner::Tolerant);
-    while !body.is_done() {
-        if rest.is_empty() {
-            match timeout(RESPONSE_WAIT, from.fill(rest, RELAY_CHUNK_BYTES)).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0)) => return framing == Framing::UntilClose,
-                Ok(Err(_)) | Err(_) => return false,
-            }
-        }
-        let read = body.read(rest, |piece| match piece {
-            Piece::Data(data) => tap.answer(data),
-            Piece::Trailer(_) => {}
-        });
-        let Ok(ours) = read else {
-            return false;
-        };
-        let beyond = rest.split_off(ours.min(rest.len()));
-        let bytes = std::mem::replace(rest, beyond);
-        tap.recorded().await;
-        if to.write_all(&bytes).await.is_err() {
-            return false;
-        }
-    }
-    true
-}
-
-/// The same, without the values of credentials. What says how the body is split up must be plain, so
-/// that nothing is hidden in it.
-async fn clean_body(
-    from: &mut Incoming<'_>,
-    to: &mut Writer<'_>,
-    (framing, scrubber, tap): (Framing, &Scrubber, &Tap),
-    rest: &mut Vec<u8>,
-) -> bool {
-    let mut body = Body::new(framing, Manner::Strict);
-    let mut passage = Passage::default();
-    let mut content = Vec::new();
-    while !body.is_done() {
-        if rest.is_empty() {
-            match timeout(RESPONSE_WAIT, from.fill(rest, RELAY_CHUNK_BYTES)).await {
-                Ok(Ok(1..)) => {}
-                Ok(Ok(0)) => {
-                    let last = passage.push(scrubber, &[], &[], true);
-                    return framing == Framing::UntilClose && to.write_all(&last).await.is_ok();
-                }
-                Ok(Err(_)) | Err(_) => return false,
-            }
-        }
-        content.clear();
-        let Ok(ours) = body.feed_parts(rest, &mut content) else {
-            return false;
-        };
-        let parts = content.iter().cloned();
-        parts.for_each(|part| tap.answer(rest.get(part).unwrap_or_default()));
-        let beyond = rest.split_off(ours.min(rest.len()));
-        let bytes = std::mem::replace(rest, beyond);
-        let clean = passage.push(scrubber, &bytes, &content, body.is_done());
-        tap.recorded().await;
-        if to.write_all(&clean).await.is_err() {
-            return false;
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub(in crate::http) mod head;
 pub(in crate::http) mod lines;
 mod opening;
 mod proxied;
+mod receive;
 mod renewal;
 mod serve;
 #[cfg(test)]

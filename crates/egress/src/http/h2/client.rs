@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     gate,
-    http::{Answer, Tap, h1::Malformed},
+    http::{Answer, Stop, Tap, h1::Malformed},
     limits::RELAY_IDLE,
     scrub::{Passage, Scrubber},
 };
@@ -31,14 +31,25 @@ pub(crate) enum Outcome {
     NotTaken,
     /// The server is gone.
     Broken,
-    /// The rest of it must not leave.
+    /// The rest of it must not leave, or the rest of the response not be read.
     Refused(Box<Decision>),
+    /// The rest of it must not leave, which is recorded; the client is told this.
+    Answered(Box<Answer>),
     /// What the client sent after the head is not what it must be.
     Malformed(Malformed),
     /// The response is not one.
     Answer(Malformed),
     /// The response cannot be searched for credentials.
     Unsearchable,
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(decision) => Self::Refused(decision),
+            Stop::Answered(answer) => Self::Answered(answer),
+        }
+    }
 }
 
 /// The client's end of one request.
@@ -137,10 +148,10 @@ impl Client {
         Ok(())
     }
 
-    /// Passes bytes of the body on, as the client takes them.
-    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), h2::Error> {
+    /// Passes bytes of the body on, as the client takes them; the error is what becomes of the request.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), Outcome> {
         self.tap.answer(&bytes);
-        self.tap.recorded().await;
+        self.tap.recorded().await.map_err(Outcome::Refused)?;
         let bytes = match &mut self.scrub {
             None => bytes,
             Some((scrubber, passage)) => {
@@ -152,7 +163,7 @@ impl Client {
                 clean.into()
             }
         };
-        self.pass(bytes).await
+        self.pass(bytes).await.map_err(|_| Outcome::TakenBack)
     }
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), h2::Error> {

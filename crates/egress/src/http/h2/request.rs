@@ -259,6 +259,7 @@ async fn end(link: &Link, request: &Judged, mut client: Client, outcome: Outcome
             Answer::unserved(&text)
         }
         Outcome::Refused(decision) => carrier.stop(request, *decision).await,
+        Outcome::Answered(answer) => *answer,
         Outcome::Malformed(malformed) => carrier.malformed(malformed.0, "").await,
         Outcome::Answer(malformed) => carrier.bad_answer(malformed.0).await,
         Outcome::Unsearchable => carrier.unsearchable(request).await,

@@ -125,7 +125,7 @@ async fn send(
             let more = left.checked_sub(count(passed));
             *left = more.ok_or(OTHER_LENGTH)?;
         }
-        body.compared().await.map_err(Outcome::Refused)?;
+        body.compared().await.map_err(Outcome::from)?;
         let bytes = content.pass(bytes).map_err(Outcome::Refused)?;
         write(&mut to, &bytes, left).await?;
         // It fails for more than came, which is not said here.
@@ -246,8 +246,7 @@ async fn pass(
         let ours = ours.map_err(Outcome::Answer)?;
         rest.drain(..ours.min(rest.len()));
         if !data.is_empty() {
-            let written = client.write(data.into()).await;
-            written.map_err(|_| Outcome::TakenBack)?;
+            client.write(data.into()).await?;
         }
         if body.is_done() {
             break;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     gate::{Answering, Ends, Said, StreamOut, Streams, Unsent, count, size},
-    http::{Dressed, Searched, h1::Malformed},
+    http::{Answer, Dressed, Searched, Stop, h1::Malformed},
     judge::Allowed,
 };
 
@@ -52,6 +52,16 @@ enum Sent {
     TakenBack,
     Malformed(Malformed),
     Refused(Box<stockade_policy::Decision>),
+    Answered(Box<Answer>),
+}
+
+impl From<Stop> for Sent {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(decision) => Self::Refused(decision),
+            Stop::Answered(answer) => Self::Answered(answer),
+        }
+    }
 }
 
 impl From<Unsent> for Sent {
@@ -73,6 +83,7 @@ async fn both(send: impl Future<Output = Sent>, receive: impl Future<Output = Ou
             ended = &mut send, if !is_sent => match ended {
                 Sent::Malformed(malformed) => return Outcome::Malformed(malformed),
                 Sent::Refused(decision) => return Outcome::Refused(decision),
+                Sent::Answered(answer) => return Outcome::Answered(answer),
                 Sent::TakenBack => return Outcome::TakenBack,
                 // The server may still say why it did not want the rest.
                 Sent::Whole | Sent::ServerGone => is_sent = true,
@@ -109,7 +120,7 @@ async fn pass(
     while let Some(data) = body.data().await {
         let bytes: Bytes = data.map_err(|_| Sent::TakenBack)?;
         let passed = bytes.len();
-        body.compared().await.map_err(Sent::Refused)?;
+        body.compared().await.map_err(Sent::from)?;
         let bytes = content.pass(bytes).map_err(Sent::Refused)?;
         if !bytes.is_empty() {
             out.write(bytes).await?;
@@ -173,8 +184,8 @@ async fn receive(mut answering: Answering<'_>, client: &mut Client) -> Outcome {
             Some(Some(Ok(bytes))) => bytes,
         };
         let passed = bytes.len();
-        if client.write(bytes).await.is_err() {
-            return Outcome::TakenBack;
+        if let Err(outcome) = client.write(bytes).await {
+            return outcome;
         }
         body.passed(passed);
     }

@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
-use stockade_policy::Decision;
 use tokio::time::timeout;
 
 use crate::{
     http::{
-        Tap,
+        Stop, Tap,
         meaning::{Held, Opening, Reading},
     },
     limits::OPENING_WAIT,
@@ -100,7 +99,7 @@ impl Upload {
     ///
     /// # Errors
     /// The refusal.
-    pub(super) async fn compared(&self) -> Result<(), Box<Decision>> {
+    pub(super) async fn compared(&self) -> Result<(), Stop> {
         self.tap.compared().await
     }
 

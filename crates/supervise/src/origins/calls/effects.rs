@@ -83,7 +83,7 @@ impl Region {
                 call: *call,
                 certainty: match learned_from {
                     ClaimSource::Traffic => Certainty::Exact,
-                    ClaimSource::Hook | ClaimSource::Otlp => Certainty::Inferred,
+                    ClaimSource::Hook | ClaimSource::Otlp | ClaimSource::Mcp => Certainty::Inferred,
                 },
             }),
             Event::PlanChanged {

@@ -141,7 +141,9 @@ fn three_sources_tell_of_one_prompt() {
     let sources = [ClaimSource::Hook, ClaimSource::Traffic, ClaimSource::Otlp];
     let said = |source| match source {
         ClaimSource::Traffic => prompt(AGENT, "do it"),
-        ClaimSource::Hook | ClaimSource::Otlp => by(source, prompt(AGENT, "do it")),
+        ClaimSource::Hook | ClaimSource::Otlp | ClaimSource::Mcp => {
+            by(source, prompt(AGENT, "do it"))
+        }
     };
     for (turn, first) in [(1, 5), (2, 8)] {
         for source in sources {
