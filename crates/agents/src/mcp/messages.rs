@@ -157,8 +157,11 @@ impl Messages {
             // The second byte tells the encoding.
             [b'{' | b'['] => return,
             [b'{' | b'[', ..] => Begins::AsJson,
-            [0, ..] if begin.len() < 4 => return,
-            [0, one, ..] | [0, 0, 0, one, ..] if is_open(one) => Begins::Otherwise,
+            [0] | [0, 0] | [0, 0, 0] => return,
+            [0, one, ..] if is_open(one) => Begins::Otherwise,
+            // The length of a message of gRPC looks so too, as far as this.
+            [0, 0, 0, one, 0, 0, 0, _, ..] if is_open(one) => Begins::Otherwise,
+            [0, 0, 0, one, ..] if is_open(one) && begin.len() < 8 => return,
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Begins::Otherwise,
             [0xff | 0xfe] => return,
             _ => Begins::Not,
@@ -189,16 +192,17 @@ impl Read {
     }
 
     fn add(&mut self, item: &Tree) {
-        if self.messages.len() >= ENTRIES_MAX {
-            self.problem = Some("it has more messages than are read");
-            return;
-        }
         if !item.is_object() {
             return;
         }
         let says_call =
             |(own, value): (&[u8], &Tree)| is_like(own, "method") && value.text() == Some(CALL);
         let calls = members(item).any(says_call);
+        if self.messages.len() >= ENTRIES_MAX {
+            let more = calls.then_some("it has more messages than are read");
+            self.problem = self.problem.or(more);
+            return;
+        }
         if calls && !is_plain(item, &MEMBERS) {
             self.problem = Some("a member has two values, or a name that some read as another");
         }
@@ -211,7 +215,7 @@ impl Read {
                 of.map_or(Message::Other { id: None }, |of| Message::Cancel { of })
             }
             Some(_) => Message::Other { id },
-            None => Message::Other { id: None },
+            None => return,
         };
         self.messages.push(message);
     }

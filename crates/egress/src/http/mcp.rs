@@ -59,6 +59,8 @@ struct Passing {
     request: Option<Unpack<Reading>>,
     /// Why it is not read.
     unread: Option<&'static str>,
+    /// Reading it could begin.
+    is_readable: bool,
     /// It has fields of the protocol.
     is_marked: bool,
     /// It was judged.
@@ -148,6 +150,7 @@ impl Tap {
                 decision: Some(decision),
             },
             slot: None,
+            is_readable: body.is_some(),
             request: body,
             unread,
             is_marked,
@@ -291,7 +294,8 @@ impl Passing {
         if !self.is_mcp {
             self.slot = None;
         }
-        let is_unread = self.is_marked && self.unread.is_some();
+        // What is in a coding that nobody knows is for a server only if it says so.
+        let is_unread = self.is_marked || self.is_readable;
         Some(Due {
             judge: Arc::clone(&self.judge),
             server: self.server.clone(),
