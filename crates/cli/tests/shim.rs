@@ -260,7 +260,7 @@ fn servers_without_bounds_are_bounded() {
         assert_eq!(
             output
                 .stdout
-                .matches("programs that no agent started tell of servers already")
+                .matches("denied: the boundary could not be asked")
                 .count(),
             1,
             "{output:?}"

@@ -4,7 +4,7 @@ use stockade_types::RawText;
 
 use super::{Answer, Defined, Taken, messages::id};
 use crate::{
-    content::Content,
+    content::{Content, Growing},
     definitions,
     events::Events,
     json::{Extent, Json, Shape},
@@ -109,7 +109,7 @@ fn read(item: &Tree, extent: Extent, server: &RawText) -> Option<Answer> {
             content: error
                 .get("message")
                 .and_then(Tree::said)
-                .map(|text| text.content()),
+                .map(Growing::content),
             is_error: true,
         });
     }

@@ -153,17 +153,14 @@ impl Messages {
         self.begins = match begin {
             _ if is_part_of_mark => return,
             [] => return self.first.clear(),
-            [b'{' | b'[', 0, ..] => Begins::Otherwise,
-            // The second byte tells the encoding.
-            [b'{' | b'['] => return,
+            [b'{' | b'[', 0, ..] | [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Begins::Otherwise,
+            // The bytes that follow tell the encoding.
+            [b'{' | b'[' | 0xff | 0xfe] | [0] | [0, 0] | [0, 0, 0] => return,
             [b'{' | b'[', ..] => Begins::AsJson,
-            [0] | [0, 0] | [0, 0, 0] => return,
             [0, one, ..] if is_open(one) => Begins::Otherwise,
             // The length of a message of gRPC looks so too, as far as this.
             [0, 0, 0, one, 0, 0, 0, _, ..] if is_open(one) => Begins::Otherwise,
             [0, 0, 0, one, ..] if is_open(one) && begin.len() < 8 => return,
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Begins::Otherwise,
-            [0xff | 0xfe] => return,
             _ => Begins::Not,
         };
         let text = text.to_vec();

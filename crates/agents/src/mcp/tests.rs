@@ -98,7 +98,13 @@ fn what_is_no_call_has_no_problem() {
         let read = read(text.as_bytes());
         assert_eq!((read.problem, calls(&read).len()), (None, 0), "{text}");
     }
-    for text in ["name=x", "<x/>", "PACK\0\0", "\0\0\0\0\x20abc", "\0\0\0{\x10abcd"] {
+    for text in [
+        "name=x",
+        "<x/>",
+        "PACK\0\0",
+        "\0\0\0\0\x20abc",
+        "\0\0\0{\x10abcd",
+    ] {
         let mut messages = Messages::default();
         messages.feed(text.as_bytes());
         assert!(!messages.can_be(), "{text}");

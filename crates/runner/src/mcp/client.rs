@@ -16,7 +16,7 @@ use stockade_types::{RawText, ignored};
 
 use super::{
     PLACE,
-    limits::{CLIENT_WAIT, OUTBOX_MAX, SERVER_BYTES_MAX},
+    limits::{CLIENT_WAIT, LAST_WORD_WAIT, OUTBOX_MAX, SERVER_BYTES_MAX},
     pipes::Pipes,
     wire::{self, Tell, Verdict},
 };
@@ -97,7 +97,8 @@ fn connect(pipes: &Arc<Pipes>, server: RawText, told: Receiver<Tell>) -> io::Res
             for tell in told {
                 let sent = wire::line(&tell).and_then(|line| to.write_all(&line));
                 if let Err(error) = sent {
-                    // What waits for an answer does not wait for ever.
+                    // It may have said why. What waits for an answer does not wait for ever.
+                    thread::sleep(LAST_WORD_WAIT);
                     teller.is_alone(&format!("telling at {PLACE}: {error}"));
                     ignored(to.shutdown(std::net::Shutdown::Both), "it is over");
                     return;

@@ -31,5 +31,7 @@ pub(super) const CLIENTS_MAX: usize = 128;
 pub(super) const ASKS_MAX: usize = 16;
 /// Stack of a thread for one server: a policy is evaluated on it.
 pub(super) const STACK_BYTES: usize = 2 << 20;
+/// How long the supervisor's last word may take once nothing more can be told to it.
+pub(super) const LAST_WORD_WAIT: Duration = Duration::from_secs(1);
 /// How long a message may take on its way once it has begun.
 pub(super) const CLIENT_WAIT: Duration = Duration::from_secs(10);
