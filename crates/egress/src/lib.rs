@@ -266,11 +266,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let proxy = Arc::new(Proxy {
         ssh_keys: policy.ssh_keys().to_vec(),
         resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
-        judge: Arc::new(judge::Judge::new(
-            policy,
-            Arc::clone(&supervisor),
-            sockets.ask,
-        )),
+        judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask).into(),
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
         names: dns::Names::default(),

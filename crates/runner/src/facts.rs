@@ -87,7 +87,7 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
     let files = &policy.settings().filesystem;
     let writable = shares(caller, files.write.iter(), &Relocated::default());
     let readable = shares(caller, not_written(caller, files), launch.relocated);
-    let (own, metadata) = (own_executable()?, metadata(workspace)?);
+    let (own, metadata, system) = (own_executable()?, metadata(workspace)?, system());
     let mut places = Places {
         homes: mounts.names(&caller.home),
         secrets: secrets(&caller.home, mounts),
@@ -97,7 +97,6 @@ pub(crate) fn gather(launch: Launch<'_>) -> Result<HostFacts, RunError> {
         hidden: hidden(caller, policy, launch.relocated, mounts),
     };
     places.ours.extend(launch.policies.ours.iter().cloned());
-    let system = system();
     let shares = readable.iter().chain(&writable).map(|share| &share.path);
     let visible = shares.chain(launch.caches.iter().map(|cache| &cache.path));
     let ground = places.ground(caller, &system, visible, &writable, mounts);

@@ -155,7 +155,7 @@ impl Messages {
             [] => return self.first.clear(),
             [b'{' | b'[', 0, ..] | [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Begins::Otherwise,
             // The bytes that follow tell the encoding.
-            [b'{' | b'[' | 0xff | 0xfe] | [0] | [0, 0] | [0, 0, 0] => return,
+            [b'{' | b'[' | 0xff | 0xfe | 0] | [0, 0] | [0, 0, 0] => return,
             [b'{' | b'[', ..] => Begins::AsJson,
             [0, one, ..] if is_open(one) => Begins::Otherwise,
             // The length of a message of gRPC looks so too, as far as this.

@@ -47,6 +47,10 @@ static NUMBER: AtomicU64 = AtomicU64::new(1);
 #[derive(Clone)]
 pub(crate) struct Tap(Arc<Mutex<Passing>>);
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that becomes known on the way"
+)]
 struct Passing {
     /// The server in rules and in the record: its host.
     server: RawText,

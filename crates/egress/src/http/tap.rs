@@ -65,7 +65,8 @@ impl Tap {
         match self {
             Self::None => Ok(()),
             Self::Model(tap) => tap.compared().await.map_err(Stop::Refused),
-            Self::Server(tap) => tap.judged().await,
+            // A question can stand in between, which is more than is kept for each request.
+            Self::Server(tap) => Box::pin(tap.judged()).await,
         }
     }
 
@@ -98,7 +99,7 @@ impl Tap {
                 tap.recorded().await;
                 Ok(())
             }
-            Self::Server(tap) => tap.compared().await,
+            Self::Server(tap) => Box::pin(tap.compared()).await,
         }
     }
 

@@ -51,5 +51,5 @@ pub(crate) fn start(
         stack_bytes: STACK_BYTES,
     };
     let service = Service::new(answers, comparing);
-    Serving::start(listener, staff, move |stream| service.answer(stream))
+    Serving::start(listener, staff, move |stream| service.answer(&stream))
 }

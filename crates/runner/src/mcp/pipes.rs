@@ -82,7 +82,7 @@ impl Pipes {
         self.changed.notify_all();
         let reason = lock(&self.state).alone.clone().unwrap_or_default();
         for one in parked.into_values() {
-            self.refuse(&one.said, &reason);
+            refuse(&one.said, &reason);
         }
     }
 
@@ -123,20 +123,9 @@ impl Pipes {
         drop(state);
         match one.denied {
             None => self.to_server(&one.line),
-            Some(reason) => self.refuse(&one.said, &reason),
+            Some(reason) => refuse(&one.said, &reason),
         }
         self.changed.notify_all();
-    }
-
-    /// Answers in the place of the server.
-    fn refuse(&self, said: &Said, reason: &str) {
-        match mcp::refusal(said, reason) {
-            Some(mut answer) => {
-                answer.push(b'\n');
-                ignored(to_client(&answer), "the client is gone");
-            }
-            None => say(reason),
-        }
     }
 
     fn to_server(&self, line: &[u8]) {
@@ -191,7 +180,7 @@ impl Pipes {
     fn said(&self, line: Line, said: Said) {
         if line.is_long {
             let reason = format!("denied: the message is longer than {LINE_BYTES_MAX} bytes");
-            return self.refuse(&said, &reason);
+            return refuse(&said, &reason);
         }
         let mut tells = Vec::new();
         let mut calls = Vec::new();
@@ -245,16 +234,15 @@ impl Pipes {
     fn park(&self, first: u64, parked: Parked, tells: Vec<(u64, Tell)>) {
         let alone = {
             let mut state = lock(&self.state);
-            match state.alone.clone() {
-                Some(reason) => Some((parked, reason)),
-                None => {
-                    state.parked.insert(first, parked);
-                    None
-                }
+            if let Some(reason) = state.alone.clone() {
+                Some((parked, reason))
+            } else {
+                state.parked.insert(first, parked);
+                None
             }
         };
         if let Some((parked, reason)) = alone {
-            return self.refuse(&parked.said, &reason);
+            return refuse(&parked.said, &reason);
         }
         for (number, tell) in tells {
             if !self.tell(tell) {
@@ -324,13 +312,13 @@ impl Pipes {
                 }
                 line.add_end(part);
                 answers = Answers::new(self.server.clone());
-                self.heard(std::mem::take(&mut line), std::mem::take(&mut heard))?;
+                self.heard(&std::mem::take(&mut line), std::mem::take(&mut heard))?;
             }
         }
     }
 
     /// Passes a line of the server on, unless what it says of its tools must not be read.
-    fn heard(&self, line: Line, answers: Vec<Answer>) -> io::Result<()> {
+    fn heard(&self, line: &Line, answers: Vec<Answer>) -> io::Result<()> {
         let ids: Vec<Id> = answers.iter().map(|answer| answer.id.clone()).collect();
         let (mut refused, is_batch) = (None, ids.len() > 1);
         for answer in answers {
@@ -352,7 +340,7 @@ impl Pipes {
             is_batch,
             problem: None,
         };
-        self.refuse(&said, &reason);
+        refuse(&said, &reason);
         Ok(())
     }
 
@@ -444,6 +432,17 @@ impl State {
         })?;
         let one = self.parked.remove(&first)?;
         Some(one.left.into_iter().collect())
+    }
+}
+
+/// Answers in the place of the server.
+fn refuse(said: &Said, reason: &str) {
+    match mcp::refusal(said, reason) {
+        Some(mut answer) => {
+            answer.push(b'\n');
+            ignored(to_client(&answer), "the client is gone");
+        }
+        None => say(reason),
     }
 }
 

@@ -16,7 +16,7 @@ use stockade_agents::{Arguments, Content, Intent, mcp::ToolCall};
 use stockade_approval::{Asker, Outcome};
 use stockade_egress::wire::{Defined, DefinitionSeen};
 use stockade_event::{Durability, Event};
-use stockade_policy::{Approvals, Control, Request, ToolRequest};
+use stockade_policy::{Approvals, Control, Decision, Request, ToolRequest};
 use stockade_supervise::{SUPERVISOR, Speaker, lock, refused};
 use stockade_types::{ClaimSource, DecisionId, RawText, Subject, Verdict as Decided, ignored};
 
@@ -73,15 +73,16 @@ impl Service {
     }
 
     /// Answers one shim, until it ends.
-    pub(super) fn answer(&self, stream: UnixStream) {
-        if let Err(reason) = self.serve(&stream) {
+    pub(super) fn answer(&self, stream: &UnixStream) {
+        if let Err(reason) = self.serve(stream) {
             // Whatever it asks next is denied there.
             let verdict = Verdict {
                 number: 0,
                 denied: Some(reason),
             };
             if let Ok(line) = wire::line(&verdict) {
-                ignored((&stream).write_all(&line), "it is gone");
+                let mut to = stream;
+                ignored(to.write_all(&line), "it is gone");
             }
         }
     }
@@ -135,7 +136,7 @@ impl Service {
     }
 }
 
-impl<'s> Served<'s> {
+impl Served<'_> {
     fn answers(&self) -> &Answers {
         &self.service.answers
     }
@@ -288,38 +289,48 @@ impl<'s> Served<'s> {
             return Ok(());
         }
         self.aside(number, scope, move |wanted| {
-            let Answers {
-                policy,
-                desk,
-                recorder,
-                ..
-            } = self.answers();
-            let decide = |approvals: &Approvals| policy.decide(&request, approvals);
-            let outcome = desk.ask(&Asker {
-                request: &request,
-                decision: &first,
-                decision_id,
-                revision: recorder.revision(),
-                intent: recorder.says(request.subject()),
-                decide: &decide,
-                wanted: &|| wanted.load(Ordering::Acquire),
-                covered: None,
-                lasting: policy.lasting(&request, &first),
-            });
-            let decision = match outcome {
-                Outcome::Granted { approvals, .. } => decide(&approvals),
-                Outcome::Refused { by, reason, .. } => refused(&first, &by, &reason),
-            };
+            let decision = self.ask((&request, decision_id), &first, wanted);
             self.decided(&request, &decision, (decision_id, id, claim))
         });
         Ok(())
+    }
+
+    /// Asks the person, as long as the client waits.
+    fn ask(
+        &self,
+        (request, decision_id): (&Request, DecisionId),
+        first: &Decision,
+        wanted: &AtomicBool,
+    ) -> Decision {
+        let Answers {
+            policy,
+            desk,
+            recorder,
+            ..
+        } = self.answers();
+        let decide = |approvals: &Approvals| policy.decide(request, approvals);
+        let outcome = desk.ask(&Asker {
+            request,
+            decision: first,
+            decision_id,
+            revision: recorder.revision(),
+            intent: recorder.says(request.subject()),
+            decide: &decide,
+            wanted: &|| wanted.load(Ordering::Acquire),
+            covered: None,
+            lasting: policy.lasting(request, first),
+        });
+        match outcome {
+            Outcome::Granted { approvals, .. } => decide(&approvals),
+            Outcome::Refused { by, reason, .. } => refused(first, &by, &reason),
+        }
     }
 
     /// Records a decision; returns why the call is denied.
     fn decided(
         &self,
         request: &Request,
-        decision: &stockade_policy::Decision,
+        decision: &Decision,
         (number, id, claim): (DecisionId, RawText, u64),
     ) -> Option<String> {
         let recorder = &self.answers().recorder;

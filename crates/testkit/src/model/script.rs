@@ -83,9 +83,11 @@ impl Tool {
     /// Returns what names the call: its command line, path or prompt.
     fn subject(&self) -> &str {
         match self {
-            Self::Shell(text) | Self::Server(text) | Self::Read(text) => text,
+            Self::Shell(text)
+            | Self::Server(text)
+            | Self::Read(text)
+            | Self::OfServer { text, .. } => text,
             Self::Write { path, .. } | Self::Edit { path, .. } => path,
-            Self::OfServer { text, .. } => text,
             Self::Agent { prompt, .. } => prompt,
         }
     }
