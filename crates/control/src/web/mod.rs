@@ -20,6 +20,7 @@ mod caller;
 mod challenges;
 mod fleet;
 mod guard;
+mod inbox;
 mod me;
 mod openapi;
 mod overview;
@@ -36,6 +37,7 @@ mod setup;
 mod sign_in;
 mod stream;
 mod totp;
+mod waiting;
 
 use std::{
     collections::HashMap,

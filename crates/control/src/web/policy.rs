@@ -13,10 +13,12 @@ use stockade_types::{Digest, UnixMillis};
 use super::{
     access::Action,
     call::Call,
+    me::fresh,
     page::{Mood, Page, empty, foreign, lines, may, note, time, token},
     problem::Problem,
     serving::{Answer, View},
 };
+use crate::policy::PublishError;
 use crate::state::{AckRow, BundleRow};
 
 /// What every policy of an organisation stands on when it is checked.
@@ -107,7 +109,7 @@ impl View for PolicyView {
             }
             @if may(call, Action::PublishPolicy) {
                 h2 #new { "New policy" }
-                (form(call, self.text.as_deref().unwrap_or(STARTER), ""))
+                (form(call, self.text.as_deref().unwrap_or(STARTER), "", self.published.first().map_or(0, |one| one.serial)))
             }
         };
         Page::new("Policy", body)
@@ -118,10 +120,11 @@ impl View for PolicyView {
 /// What the form begins with if no policy is published.
 const STARTER: &str = "schema = 1\n\n[[deny]]\nid = \"no-paste\"\nwhat = \"net\"\nhosts = [\"paste.test\"]\nreason = \"data leaves the company\"\n";
 
-fn form(call: &Call, text: &str, message: &str) -> Markup {
+fn form(call: &Call, text: &str, message: &str, after: u64) -> Markup {
     html! {
         form method="post" action="/policy" {
             (token(call))
+            input type="hidden" name="after" value=(after);
             p {
                 label for="text" { "Text" span.hint { "TOML; machines add it as the layer of the organisation." } }
                 textarea.policy #text name="text" spellcheck="false" required { (text) }
@@ -132,6 +135,7 @@ fn form(call: &Call, text: &str, message: &str) -> Markup {
             }
             .buttons {
                 button name="do" value="check" { "Check" }
+                button.main name="do" value="publish" { "Check and publish" }
             }
         }
     }
@@ -217,13 +221,17 @@ pub(crate) async fn submit(call: Arc<Call>) -> Result<Answer, Problem> {
         .chars()
         .take(MESSAGE_CHARS_MAX)
         .collect();
+    let after = call.form.get("after").parse().unwrap_or_default();
     let checked = check_apart(&call, text.clone()).await?;
+    if call.form.get("do") == "publish" && checked.valid {
+        return publish(&call, &text, &message, after).await;
+    }
     let code = if checked.valid {
         StatusCode::OK
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
-    let body = html! { (checked.shown()) (form(&call, &text, &message)) };
+    let body = html! { (checked.shown()) (form(&call, &text, &message, after)) };
     Ok(Answer::Again(code, Page::new("New policy", body)))
 }
 
@@ -231,4 +239,21 @@ pub(crate) async fn submit(call: Arc<Call>) -> Result<Answer, Problem> {
 pub(crate) async fn check_data(call: Arc<Call>) -> Result<Answer, Problem> {
     let checked = check_apart(&call, call.form.get("text").to_owned()).await?;
     Ok(Answer::Json(super::serving::data_of(&checked)?))
+}
+
+/// Publishes a policy that was checked.
+async fn publish(call: &Call, text: &str, message: &str, after: u64) -> Result<Answer, Problem> {
+    fresh(call)?;
+    let by = call.caller()?.user.0.clone();
+    let published = call.web.server.publish(text, message, &by, after).await?;
+    match published {
+        Ok(_) => Ok(Answer::See("/policy?done=published".to_owned(), None)),
+        Err(error @ PublishError::TooLong) => Err(Problem::wrong(error.to_string(), "write less")),
+        Err(error @ PublishError::Mistakes(_)) => {
+            Err(Problem::wrong(error.to_string(), "correct them"))
+        }
+        Err(error @ PublishError::Changed { .. }) => {
+            Err(Problem::conflict(error.to_string(), "load the page again"))
+        }
+    }
 }

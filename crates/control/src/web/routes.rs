@@ -8,7 +8,7 @@ use axum::{
 use super::{
     access::Action,
     assets::asset,
-    audit, fleet, me, openapi, overview, people, policy,
+    audit, fleet, inbox, me, openapi, overview, people, policy,
     problem::Problem,
     serving::{Answer, Handler, Needs, Route, handler, view},
     sessions, setup, sign_in, stream,
@@ -53,6 +53,7 @@ fn both(
 pub(crate) fn routes() -> Vec<Route> {
     let mut all = open();
     all.extend(own());
+    all.extend(asked());
     all.extend(seen());
     all.extend(changes());
     all
@@ -172,6 +173,41 @@ fn own() -> Vec<Route> {
     ]
 }
 
+/// Pages about questions and sessions.
+fn asked() -> Vec<Route> {
+    let pages = [
+        both(
+            "/inbox",
+            "/api/v1/questions",
+            Action::SeeQuestions,
+            "questions, those that are open first",
+            view(inbox::show),
+        ),
+        both(
+            "/inbox/{question}",
+            "/api/v1/questions/{question}",
+            Action::SeeQuestions,
+            "one question with its whole text",
+            view(inbox::one),
+        ),
+        both(
+            "/sessions/{node}/{session}",
+            "/api/v1/sessions/{node}/{session}",
+            Action::SeeSessions,
+            "a session with its events",
+            view(sessions::one),
+        ),
+        both(
+            "/sessions",
+            "/api/v1/sessions",
+            Action::SeeSessions,
+            "sessions, the last ones first",
+            view(sessions::show),
+        ),
+    ];
+    pages.into_iter().flatten().collect()
+}
+
 /// Pages.
 fn seen() -> Vec<Route> {
     let pages = [
@@ -181,13 +217,6 @@ fn seen() -> Vec<Route> {
             Action::SeeOverview,
             "what needs the caller now",
             view(overview::show),
-        ),
-        both(
-            "/sessions",
-            "/api/v1/sessions",
-            Action::SeeSessions,
-            "sessions, the last ones first",
-            view(sessions::show),
         ),
         both(
             "/fleet",
@@ -239,6 +268,18 @@ fn seen() -> Vec<Route> {
 fn changes() -> Vec<Route> {
     let role = Needs::Role;
     vec![
+        post(
+            "/inbox/{question}",
+            role(Action::Vote),
+            "answer a question",
+            handler(inbox::vote),
+        ),
+        post(
+            "/api/v1/questions/{question}/challenge",
+            role(Action::Vote),
+            "what a passkey signs to answer a question",
+            handler(inbox::challenge),
+        ),
         post(
             "/policy",
             role(Action::PublishPolicy),

@@ -173,7 +173,7 @@ async fn answer(
     let params = params.collect();
     let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await;
     let body = body.map_err(|_| plain(Problem::too_long(BODY_BYTES_MAX)))?;
-    let call = Call {
+    let mut call = Call {
         web: Arc::clone(web),
         caller,
         here: here.clone(),
@@ -194,6 +194,7 @@ async fn answer(
     if let Err(problem) = admit(&call, needs, &method, &headers) {
         return Err((problem, Some(Arc::new(call))));
     }
+    call.waiting = super::waiting::waiting(&call).await.map_err(plain)?;
     let call = Arc::new(call);
     match handler(Arc::clone(&call)).await {
         Ok(answer) => Ok(respond(answer, &call)),

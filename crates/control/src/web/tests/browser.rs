@@ -24,7 +24,7 @@ const PAGES: [&str; 7] = [
 ];
 
 /// Where pictures stay, so that a person can look at them.
-fn pictures() -> PathBuf {
+pub(super) fn pictures() -> PathBuf {
     let user = rustix::process::getuid().as_raw();
     let dir = std::env::temp_dir().join(format!("stockade-server-pages-{user}"));
     std::fs::create_dir_all(&dir).unwrap();

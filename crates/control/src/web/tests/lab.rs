@@ -78,13 +78,8 @@ impl Lab {
         let (stop, stopped) = oneshot::channel::<()>();
         let data = path.clone();
         let serving = tokio::spawn(async move {
-            let tell = |server: &std::sync::Arc<crate::Server>| {
-                let server = (
-                    server.state.clone(),
-                    server.party.origin.clone(),
-                    server.running.web,
-                );
-                told.send(server).ok();
+            let tell = |server: &Arc<crate::Server>| {
+                told.send(Arc::clone(server)).ok();
             };
             let end = async { stopped.await.unwrap_or(()) };
             // The directory may be gone before the server ends.
@@ -94,7 +89,7 @@ impl Lab {
                 "a server that does not start tells no test that it is ready",
             );
         });
-        let (state, origin, address) = ready.await.unwrap();
+        let server = ready.await.unwrap();
         let authority = std::fs::read(path.join("keys/authority.pem")).unwrap();
         let mut roots = RootCertStore::empty();
         roots
@@ -107,9 +102,9 @@ impl Lab {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self {
-            state,
-            origin,
-            address,
+            state: server.state.clone(),
+            origin: server.party.origin.clone(),
+            address: server.running.web,
             tls: TlsConnector::from(Arc::new(config)),
             _stop: stop,
             _serving: serving,

@@ -3,6 +3,7 @@
 mod access;
 mod browser;
 mod forms;
+mod inbox;
 mod lab;
 mod requests;
 mod sign_in;

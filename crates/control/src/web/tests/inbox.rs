@@ -1,0 +1,289 @@
+//! Questions on the pages: who sees them, who answers, and what an answer binds.
+
+use std::borrow::Cow;
+
+use stockade_api::node::QuestionSent;
+use stockade_policy::{NetRequest, Request, Review, Role, Scope, Stage, Strength};
+use stockade_shown::{Grounds, Matter};
+use stockade_testkit::browser::Browser;
+use stockade_trust::{Nonce, UserId};
+use stockade_types::{ApprovalId, Digest, Port, SessionId, Subject, UnixMillis};
+
+use super::lab::{Lab, Person, later};
+use crate::{
+    now, random,
+    state::{LinkKind, QuestionRow, QuestionState, SessionKey},
+};
+
+const INTENT: &str = "<script>window.ran=1</script>\u{202e}";
+
+/// Has the session of a person ask one owner, and then one of security.
+async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
+    let stage = |name: &str| Stage {
+        name: name.to_owned(),
+        role: Role(name.to_owned()),
+        need: 1,
+        veto: 1,
+        strength,
+    };
+    let request = Request::Net(NetRequest {
+        host: "paste.test".parse().unwrap(),
+        port: Port::new(443).unwrap(),
+        subject: Subject::default(),
+    });
+    let grounds = Grounds {
+        rule: Some("paste".parse().unwrap()),
+        origin: None,
+        reason: "data leaves the company".to_owned(),
+        nearest_allow: None,
+        private: false,
+        scope_max: Some(Scope::Session),
+    };
+    let matter = Matter {
+        request: &request,
+        grounds: Cow::Owned(grounds),
+        agent: "codex",
+        intent: Some(INTENT),
+        asked: now(),
+        expires: later(),
+    };
+    let question = matter.canonical();
+    let sent = QuestionSent {
+        rendered: question.shown().digest(),
+        question,
+        nonce: Nonce::new([3; 16]),
+        revision: Digest::of(b"policy"),
+        review: Review {
+            paths: vec![vec![stage("owner"), stage("security")]],
+            scope_max: Scope::Session,
+            reason_required: false,
+            break_glass: None,
+        },
+        uid: 1000,
+        user: None,
+    };
+    let row = QuestionRow {
+        id: random::name("q-").unwrap(),
+        key: SessionKey {
+            node: stockade_api::NodeId::from_random(7),
+            session: SessionId::from_random(5),
+        },
+        approval: ApprovalId::from_random(random::bits().unwrap().to_le_bytes()[0].into()),
+        sent,
+        requesters: vec![UserId(requester.id.clone())],
+        state: QuestionState::Open,
+        asked: now(),
+        expires: later(),
+        closed: None,
+        why: None,
+        delivered: None,
+        version: 1,
+    };
+    let mut writing = lab.state.write().await.unwrap();
+    lab.state.add_question(&mut writing, &row).await.unwrap();
+    lab.state.commit(writing).await.unwrap();
+    row
+}
+
+async fn stands(lab: &Lab, row: &QuestionRow) -> QuestionState {
+    lab.state.question(&row.id).await.unwrap().unwrap().state
+}
+
+/// Without a script: two people in roles say yes in a form, and the grant is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn people_answer_without_a_script() {
+    let lab = Lab::start().await;
+    let lee = lab.person("lee", &["developer"]).await;
+    let (ann, bob) = (
+        lab.person("ann", &["owner"]).await,
+        lab.person("bob", &["security"]).await,
+    );
+    let row = ask(&lab, &lee, Strength::Session).await;
+    let path = format!("/inbox/{}", row.id);
+    let page = lab.get(&ann, "/inbox").await.is(200);
+    assert!(
+        page.body.contains("paste.test") && page.body.contains("waits for you"),
+        "{}",
+        page.body
+    );
+    let page = lab.get(&ann, &path).await.is(200);
+    assert!(
+        page.body.contains("data leaves the company"),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("<script>window") && !page.body.contains('\u{202e}'));
+    let rendered = row.sent.rendered.to_string();
+    let yes = [
+        ("rendered", rendered.as_str()),
+        ("choice", "allow"),
+        ("scope", "once"),
+    ];
+    // It is not the turn of security, and no one answers his own question.
+    lab.post(&bob, &path, &yes).await.is(403);
+    lab.post(&lee, &path, &yes).await.is(403);
+    lab.post(&ann, &path, &yes).await.is(303);
+    assert_eq!(stands(&lab, &row).await, QuestionState::Open);
+    lab.post(&ann, &path, &yes).await.is(409);
+    lab.post(&bob, &path, &yes).await.is(303);
+    assert_eq!(stands(&lab, &row).await, QuestionState::Granted);
+    assert!(lab.state.grant(&row.id).await.unwrap().is_some());
+    let page = lab.get(&bob, &path).await.is(200);
+    assert!(
+        page.body.contains("Answers so far") && !page.body.contains("Your answer<"),
+        "{}",
+        page.body
+    );
+}
+
+/// An answer is for the text that was shown, and no wider than the rule lets it be.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_binds_what_was_shown() {
+    let lab = Lab::start().await;
+    let lee = lab.person("lee", &["developer"]).await;
+    let ann = lab.person("ann", &["owner"]).await;
+    let row = ask(&lab, &lee, Strength::Session).await;
+    let path = format!("/inbox/{}", row.id);
+    let rendered = row.sent.rendered.to_string();
+    let other = Digest::of(b"another text").to_string();
+    for (fields, status) in [
+        (vec![("rendered", other.as_str()), ("choice", "allow")], 409),
+        (vec![("choice", "allow")], 400),
+        (vec![("rendered", rendered.as_str())], 400),
+        (
+            vec![("rendered", rendered.as_str()), ("choice", "maybe")],
+            400,
+        ),
+        (
+            vec![
+                ("rendered", rendered.as_str()),
+                ("choice", "allow"),
+                ("scope", "all"),
+            ],
+            400,
+        ),
+        (
+            vec![
+                ("rendered", rendered.as_str()),
+                ("choice", "allow"),
+                ("stage", "security"),
+            ],
+            409,
+        ),
+        (
+            vec![
+                ("rendered", rendered.as_str()),
+                ("choice", "allow"),
+                ("not_after", "1"),
+            ],
+            400,
+        ),
+        (
+            vec![
+                ("rendered", rendered.as_str()),
+                ("choice", "allow"),
+                ("passkey", "{}"),
+            ],
+            400,
+        ),
+    ] {
+        let answer = lab.post(&ann, &path, &fields).await;
+        assert_eq!(answer.status, status, "{fields:?}: {answer:?}");
+    }
+    // An old sign-in leads to a new one, and a deny with its reason reaches the agent.
+    let old = UnixMillis(now().0 - 5 * 60 * 1000 - 1);
+    let old = lab.signed_in(&UserId(ann.id.clone()), old).await;
+    let no = [
+        ("rendered", rendered.as_str()),
+        ("choice", "deny"),
+        ("reason", "open a request instead"),
+    ];
+    let again = lab.post(&old, &path, &no).await.is(303);
+    assert!(again.header("location").starts_with("/login"), "{again:?}");
+    assert_eq!(stands(&lab, &row).await, QuestionState::Open);
+    lab.post(&ann, &path, &no).await.is(303);
+    let denied = lab.state.question(&row.id).await.unwrap().unwrap();
+    assert_eq!(denied.state, QuestionState::Denied);
+    assert_eq!(denied.why.as_deref(), Some("open a request instead"));
+}
+
+/// People whom a question does not concern do not learn that it exists.
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_of_others_are_not_there() {
+    let lab = Lab::start().await;
+    let lee = lab.person("lee", &["developer"]).await;
+    let row = ask(&lab, &lee, Strength::Session).await;
+    let path = format!("/inbox/{}", row.id);
+    for (name, roles) in [("mia", &["developer"][..]), ("tom", &["legal"])] {
+        let stranger = lab.person(name, roles).await;
+        let missing = lab
+            .get(&stranger, "/inbox/q-0000000000000000")
+            .await
+            .is(404);
+        let hidden = lab.get(&stranger, &path).await.is(404);
+        let plain = |body: &str| body.replace(&row.id, "q-0000000000000000").len();
+        assert_eq!(plain(&hidden.body), plain(&missing.body));
+        assert!(
+            !lab.get(&stranger, "/inbox")
+                .await
+                .is(200)
+                .body
+                .contains("paste.test")
+        );
+        let list = lab.get(&stranger, "/api/v1/questions").await.is(200);
+        assert_eq!(list.body, "{\"questions\":[]}");
+    }
+    // Controls: who asks sees it, and so does an auditor.
+    lab.get(&lee, &path).await.is(200);
+    let auditor = lab.person("aud", &["auditor"]).await;
+    let list = lab.get(&auditor, "/api/v1/questions").await.is(200);
+    assert!(list.body.contains(&row.id), "{}", list.body);
+}
+
+/// With a passkey in Chromium: the authenticator signs the ballot, and the server issues a grant that it
+/// has verified as the machine does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passkey_answers_a_question() {
+    let lab = Lab::start().await;
+    let lee = lab.person("lee", &["developer"]).await;
+    let row = ask(&lab, &lee, Strength::Passkey).await;
+    let link = lab.link(LinkKind::Invite, "Ann", &["owner"], later()).await;
+    let second = lab
+        .link(LinkKind::Invite, "Bob", &["security"], later())
+        .await;
+    for (link, state) in [
+        (link, QuestionState::Open),
+        (second, QuestionState::Granted),
+    ] {
+        let mut browser = Browser::start_for(&lab.origin, Some(&lab.key().await));
+        browser.add_authenticator();
+        browser.size(1440, 900);
+        browser.go(&format!("{}/setup?token={link}", lab.origin));
+        browser.follow("document.querySelector('[data-passkey=create]').click()");
+        browser.go(&format!("{}/inbox", lab.origin));
+        browser.picture(&super::browser::pictures().join("inbox-light-1440.png"));
+        browser.follow("document.querySelector('.question').click()");
+        // A password would not do here.
+        assert_eq!(
+            browser.eval("document.querySelector('button[name=choice]')"),
+            serde_json::Value::Null
+        );
+        browser.eval("document.getElementById('reason').value = 'release 4'");
+        browser.picture(&super::browser::pictures().join("question-light-1440.png"));
+        browser.prefer("dark");
+        browser.size(360, 740);
+        browser.picture(&super::browser::pictures().join("question-dark-360.png"));
+        browser.follow("document.querySelector('[data-choice=allow]').click()");
+        let said = browser
+            .eval("document.querySelector('main').textContent")
+            .to_string();
+        assert!(
+            said.contains("Your answer counts") && said.contains("release 4"),
+            "{said}"
+        );
+        assert_eq!(stands(&lab, &row).await, state);
+        assert_eq!(browser.eval("window.ran"), serde_json::Value::Null);
+        assert_eq!(browser.complaints, Vec::<String>::new());
+    }
+    assert!(lab.state.grant(&row.id).await.unwrap().is_some());
+}
