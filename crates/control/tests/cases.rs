@@ -81,6 +81,7 @@ fn sent(review: Review) -> QuestionSent {
             nearest_allow: None,
             private: false,
             scope_max: Some(Scope::Session),
+            review: Some(review.clone()),
         }),
         agent: "codex",
         intent: None,

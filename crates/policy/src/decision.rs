@@ -7,9 +7,7 @@ use stockade_types::{
     Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{
-    Control, NetRequest, Origin, Request, Review, RuleName, Scope, Terms, ToolRequest,
-};
+use crate::{Control, NetRequest, Origin, Request, Review, RuleName, Scope, Terms, ToolRequest};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

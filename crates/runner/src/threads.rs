@@ -9,7 +9,7 @@ use serde_json::Value;
 use stockade_event::{Durability, Event};
 use stockade_plan::{CallSet, Debuggers, LaunchPlan, Protection, Refusals, Step};
 
-use stockade_types::{RawText, chain, ignored};
+use stockade_types::{ApprovalId, RawText, chain, ignored};
 
 use crate::{
     RunError,
@@ -79,13 +79,7 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
                 decision: *decision,
             },
             DeskEvent::Revoked { approval, by } => {
-                if let Some(replies) = &*lock(&egress) {
-                    let approval = (*approval).clone();
-                    ignored(
-                        replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }),
-                        "the egress process is gone, and its connections with it",
-                    );
-                }
+                close_granted(&egress, approval);
                 Event::OperatorActed {
                     action: "revoke".to_owned(),
                     by: by.to_string(),
@@ -108,6 +102,17 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
     match verifier {
         Some(verify) => desk.with_people(verify),
         None => desk,
+    }
+}
+
+/// Closes the connections that a revoked approval opened.
+fn close_granted(egress: &EgressReplies, approval: &ApprovalId) {
+    if let Some(replies) = &*lock(egress) {
+        let approval = approval.clone();
+        ignored(
+            replies.send(&stockade_egress::wire::FromSupervisor::Revoke { approval }),
+            "the egress process is gone, and its connections with it",
+        );
     }
 }
 

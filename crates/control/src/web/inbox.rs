@@ -526,15 +526,15 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
     match voted {
         Ok(_) => Ok(Answer::See(format!("/inbox/{}?done=voted", row.id), None)),
         Err(CaseError::Stale) => Err(Problem::stale()),
-        Err(error) => again(&call, refused(&error)).await,
+        Err(error) => again(&call, &refused(&error)).await,
     }
 }
 
 /// Shows the question again with what was wrong, if the answer can be corrected.
-async fn again(call: &Arc<Call>, problem: Problem) -> Result<Answer, Problem> {
+async fn again(call: &Arc<Call>, problem: &Problem) -> Result<Answer, Problem> {
     let view = one(Arc::clone(call)).await?;
     let mut page = view.page(call);
-    page.body = html! { (super::sign_in::failure(&problem)) (page.body) };
+    page.body = html! { (super::sign_in::failure(problem)) (page.body) };
     let code = StatusCode::from_u16(problem.told.status).unwrap_or(StatusCode::CONFLICT);
     Ok(Answer::Again(code, page))
 }

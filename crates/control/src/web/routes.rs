@@ -55,6 +55,7 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(own());
     all.extend(asked());
     all.extend(seen());
+    all.extend(known());
     all.extend(changes());
     all
 }
@@ -239,6 +240,13 @@ fn seen() -> Vec<Route> {
             "policies that were published",
             view(policy::show),
         ),
+    ];
+    pages.into_iter().flatten().collect()
+}
+
+/// Pages about people, and about what they did.
+fn known() -> Vec<Route> {
+    let pages = [
         both(
             "/people",
             "/api/v1/people",

@@ -222,7 +222,7 @@ pub(crate) struct Timeline {
     session: Session,
     /// Events of this page, in order.
     #[serde(rename = "timeline")]
-    lines: Vec<Line>,
+    rows: Vec<Line>,
     /// The number of the event before this page: `?after=`.
     after: u64,
     /// Where the next page begins.
@@ -295,7 +295,7 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<Timeline, Problem> {
     let next = (end < session.events && !lines.is_empty()).then_some(end);
     Ok(Timeline {
         session,
-        lines,
+        rows: lines,
         after,
         next,
     })
@@ -330,14 +330,14 @@ impl View for Timeline {
                 @if let Some(at) = session.ended { dt { "Ended" } dd { (time(at, call.now)) } }
                 dt { "Id" } dd { code { (session.id.as_str()) } }
             }
-            h2 #events { "Events " (self.after + 1) " to " (self.lines.last().map_or(self.after, |line| line.seq)) }
+            h2 #events { "Events " (self.after + 1) " to " (self.rows.last().map_or(self.after, |line| line.seq)) }
             (self.pager(&path))
             .table { table.events {
                 thead { tr {
                     th scope="col" { "Number" } th scope="col" { "Time" } th scope="col" { "Kind" }
                     th scope="col" { "What" } th scope="col" { "Verdict" }
                 } }
-                tbody { @for line in &self.lines { (line.row()) } }
+                tbody { @for line in &self.rows { (line.row()) } }
             } }
             (self.pager(&path))
         };

@@ -187,7 +187,10 @@ impl Served<'_> {
                 number,
                 tools,
                 unread,
-            } => self.compare(number, (tools, unread), scope),
+            } => {
+                self.compare(number, (tools, unread), scope);
+                Ok(())
+            }
             Tell::Returned {
                 call,
                 bytes,
@@ -410,7 +413,7 @@ impl Served<'_> {
         number: u64,
         (tools, unread): (Vec<DefinitionSeen>, Option<String>),
         scope: &'scope Scope<'scope, '_>,
-    ) -> Result<(), String> {
+    ) {
         let defined = Defined {
             form: FORM.to_owned(),
             process: self.subject.clone(),
@@ -454,7 +457,6 @@ impl Served<'_> {
                 Err(error) => self.failed(&error),
             })
         });
-        Ok(())
     }
 
     /// Says that claims were not recorded.

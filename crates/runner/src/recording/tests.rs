@@ -110,7 +110,7 @@ fn is_in_sequence(bytes: &[u8], at: usize) -> bool {
     };
     let own = &bytes[begin..at];
     match own {
-        [0x1b, b'['] | [0x1b, b']', ..] => true,
+        [0x1b, b']', ..] => true,
         [0x1b, b'[', rest @ ..] => !rest.iter().any(|byte| (0x40..=0x7e).contains(byte)),
         _ => false,
     }
