@@ -1,4 +1,5 @@
 //! Questions that people in roles answer, and the policy that their organisation publishes.
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{
     fs,
@@ -207,7 +208,6 @@ fn forgeries(place: &Place, case: &Case, session: &SessionId) -> Vec<(&'static s
     };
     let vote = shop.vote(case, "ben", "security");
     let misled = shop.with(&other, &shop.ben, vote, PRESENT_AND_VERIFIED);
-    let ann_again = ann.clone();
     let otto = shop.vote(case, "otto", "owner");
     vec![
         (
@@ -232,7 +232,7 @@ fn forgeries(place: &Place, case: &Case, session: &SessionId) -> Vec<(&'static s
         ),
         (
             "another machine",
-            with(&|grant| grant.node = "n-2".to_owned()),
+            with(&|grant| "n-2".clone_into(&mut grant.node)),
         ),
         ("a wider scope", with(&|grant| grant.scope = Scope::Session)),
         (
@@ -251,12 +251,12 @@ fn forgeries(place: &Place, case: &Case, session: &SessionId) -> Vec<(&'static s
         ("no passkey", voted(vec![ann.clone(), weak, cara.clone()])),
         (
             "a passkey that signed another text",
-            voted(vec![ann, misled, cara.clone()]),
+            voted(vec![ann.clone(), misled, cara.clone()]),
         ),
         ("who asks", voted(vec![otto, ben, cara.clone()])),
         (
             "a passkey without its person",
-            voted(vec![ann_again, unverified, cara]),
+            voted(vec![ann, unverified, cara]),
         ),
     ]
 }

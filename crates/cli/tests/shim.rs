@@ -1,6 +1,5 @@
 //! Servers of tools over pipes, through the shim: every byte passes as it is, a denied call and a tool that
 //! has become another one do not, and whatever a server or its client writes is bounded.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::fs;
 
@@ -76,7 +75,7 @@ for line in sys.stdin.buffer:
 "#;
 
 /// Starts more servers than commands may have, each by the shim, and calls a tool of each.
-const MANY: &str = r#"import json, os, subprocess
+const MANY: &str = r"import json, os, subprocess
 call = {'jsonrpc': '2.0', 'id': 1, 'method': 'tools/call', 'params': {'name': 'add'}}
 all = []
 for number in range(9):
@@ -87,7 +86,7 @@ for number in range(9):
     one.stdin.flush()
     all.append(one)
     print(one.stdout.readline().decode().strip())
-"#;
+";
 
 fn for_each_user(body: impl Fn(&TestEnv, &Repo)) {
     require_tool("python3");

@@ -383,6 +383,16 @@ async fn a_question_is_what_the_server_makes_of_it() {
         (refused.0, read::<Problem>(&refused).kind.as_str()),
         (422, "question-text")
     );
+    // Other people than those whom the text names.
+    let mut fewer = good.clone();
+    for path in &mut fewer.review.paths {
+        path.truncate(1);
+    }
+    let refused = machine.client.json(Method::PUT, &path(1).2, &fewer).await;
+    assert_eq!(
+        (refused.0, read::<Problem>(&refused).kind.as_str()),
+        (422, "question-review")
+    );
     // A request that is not what its digest says.
     let mut changed = serde_json::to_value(&good).unwrap();
     let text = serde_json::to_string(&changed)

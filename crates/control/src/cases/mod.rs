@@ -371,6 +371,11 @@ fn acceptable(sent: &QuestionSent, now: UnixMillis) -> Result<(), Problem> {
         let remedy = "bring Stockade on the machine and on the server to one version";
         return Err(Problem::new(422, "question-text", title).remedy(remedy));
     }
+    if sent.question.grounds.review.as_ref() != Some(&sent.review) {
+        let title = "the question names other people in its text than those who are to answer";
+        return Err(Problem::new(422, "question-review", title)
+            .remedy("bring Stockade on the machine and on the server to one version"));
+    }
     sent.review
         .check()
         .map_err(|error| Problem::new(400, "question-review", error.to_string()))?;

@@ -155,14 +155,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     let current = std::env::current_dir().context("there is no current directory")?;
     let ask = ask_mode(args.ask, hold)?;
     pins::check(&policy, &args, ask, &Enrolment::of_this_machine())?;
-    let state = StateDir::open_or_create()?;
-    gathered.keep(&state).with_context(|| {
-        format!(
-            "cannot write to the state directory `{}`; make room or set STOCKADE_STATE_DIR to a \
-             directory that can be written",
-            state.path().display()
-        )
-    })?;
+    let state = opened(&gathered)?;
     let keep = Keep::from(policy.settings());
     let options = Options {
         state_dir: state.path().to_owned(),
@@ -198,6 +191,19 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         )));
     }
     Ok(exit(&finished))
+}
+
+/// Opens the state directory, and keeps there what was gathered.
+fn opened(gathered: &host_sets::Gathered) -> anyhow::Result<StateDir> {
+    let state = StateDir::open_or_create()?;
+    gathered.keep(&state).with_context(|| {
+        format!(
+            "cannot write to the state directory `{}`; make room or set STOCKADE_STATE_DIR to a \
+             directory that can be written",
+            state.path().display()
+        )
+    })?;
+    Ok(state)
 }
 
 impl Args {

@@ -31,6 +31,12 @@ async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
         port: Port::new(443).unwrap(),
         subject: Subject::default(),
     });
+    let review = Review {
+        paths: vec![vec![stage("owner"), stage("security")]],
+        scope_max: Scope::Session,
+        reason_required: false,
+        break_glass: None,
+    };
     let grounds = Grounds {
         rule: Some("paste".parse().unwrap()),
         origin: None,
@@ -38,6 +44,7 @@ async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
         nearest_allow: None,
         private: false,
         scope_max: Some(Scope::Session),
+        review: Some(review.clone()),
     };
     let matter = Matter {
         request: &request,
@@ -53,12 +60,7 @@ async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
         question,
         nonce: Nonce::new([3; 16]),
         revision: Digest::of(b"policy"),
-        review: Review {
-            paths: vec![vec![stage("owner"), stage("security")]],
-            scope_max: Scope::Session,
-            reason_required: false,
-            break_glass: None,
-        },
+        review,
         uid: 1000,
         user: None,
     };
