@@ -11,8 +11,8 @@ use stockade_types::RawText;
 use crate::{
     content::{Content, Growing},
     hidden::hides_text,
-    json::{Json, Room, Shape},
-    limits::{DEFINITION_DEPTH_MAX, DEFINITION_VALUES_MAX, DEFINITIONS_MAX, NAME_BYTES_MAX},
+    json::{Json, Shape},
+    limits::{DEFINITION_ROOM, DEFINITIONS_MAX, NAME_BYTES_MAX},
     place::Api,
     tree::{Tree, quote},
 };
@@ -89,10 +89,7 @@ impl Definitions {
         let shape = Shape {
             only: paths,
             taken: paths,
-            room: Room {
-                values: DEFINITION_VALUES_MAX,
-                depth: DEFINITION_DEPTH_MAX,
-            },
+            room: DEFINITION_ROOM,
             ..Shape::ALL
         };
         Self {

@@ -8,8 +8,8 @@ use memchr::memchr2;
 use crate::{
     content::Growing,
     limits::{
-        DEPTH_MAX, KEY_BYTES_MAX, NUMBER_BYTES_MAX, OUTER_VALUES_MAX, PATH_MAX, TEXT_BYTES_MAX,
-        TEXTS_BYTES_MAX, VALUES_MAX,
+        KEY_BYTES_MAX, NUMBER_BYTES_MAX, OUTER_VALUES_MAX, PATH_MAX, Room, TEXT_BYTES_MAX,
+        TEXTS_BYTES_MAX,
     },
     tree::Tree,
 };
@@ -29,23 +29,6 @@ pub(crate) struct Shape {
     pub(crate) taken: &'static [&'static [&'static str]],
     /// How much is kept.
     pub(crate) room: Room,
-}
-
-/// How much of a text, or of an item that is handed out, is kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    /// Values.
-    pub(crate) values: usize,
-    /// How deep they are.
-    pub(crate) depth: usize,
-}
-
-impl Room {
-    /// What calls of models need.
-    pub(crate) const CALLS: Self = Self {
-        values: VALUES_MAX,
-        depth: DEPTH_MAX,
-    };
 }
 
 impl Shape {

@@ -1,7 +1,5 @@
 //! Every bound of this crate in one place, each with the reason for its value.
 
-use crate::json::Room;
-
 /// Bytes of one body that are read. A request carries the whole conversation, pictures included, and
 /// servers take 20 to 32 MiB.
 pub const BODY_BYTES_MAX: u64 = 32 << 20;
@@ -9,6 +7,23 @@ pub const BODY_BYTES_MAX: u64 = 32 << 20;
 /// Values of JSON that are kept of one text. The new part of a conversation and some hundred tools
 /// have a few thousand; each takes about 100 bytes.
 pub(crate) const VALUES_MAX: usize = 16 * 1024;
+
+/// How much of a text, or of an item that is handed out, is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Values.
+    pub(crate) values: usize,
+    /// How deep they are.
+    pub(crate) depth: usize,
+}
+
+impl Room {
+    /// What calls of models need.
+    pub(crate) const CALLS: Self = Self {
+        values: VALUES_MAX,
+        depth: DEPTH_MAX,
+    };
+}
 
 /// Values that a text has room for beside those, for members of the outermost object: what says the
 /// model stands there, and can come last.
@@ -69,7 +84,7 @@ pub(crate) const DEFINITION_DEPTH_MAX: usize = 64;
 
 /// Values of one message to a server of tools, or from it, and how deep they are: the schemas of all tools
 /// of a server can stand in one.
-pub(crate) const MCP_ROOM: Room = Room {
+pub(crate) const DEFINITION_ROOM: Room = Room {
     values: DEFINITION_VALUES_MAX,
     depth: DEFINITION_DEPTH_MAX,
 };

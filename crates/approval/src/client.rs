@@ -11,7 +11,7 @@ use stockade_policy::ListedGrant;
 use stockade_types::ApprovalId;
 
 use super::{
-    granting::Progress,
+    exchange::Progress,
     inbox::{InboxError, open_private, short_path},
     protocol::{Command, FRAME_BYTES_MAX, FrameError, Frames, QuestionLine, Reply, line_of},
     question::{Answer, Case, Settled},

@@ -14,8 +14,7 @@ use stockade_types::{
 };
 
 use super::{
-    exchange::{AnswerError, Asker, DeskEvent, Outcome},
-    granting::Verify,
+    exchange::{AnswerError, Asker, DeskEvent, Outcome, Verify},
     question::{Answer, Question, Settled},
     state::{Phase, State},
     view::QuestionView,

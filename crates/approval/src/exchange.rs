@@ -1,8 +1,11 @@
 //! The data that goes into and comes out of the desk.
 
+use serde::{Deserialize, Serialize};
 use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
-use stockade_trust::Envelope;
-use stockade_types::{Answerer, ApprovalId, Circumstance, DecisionId, Digest, Person, Verdict};
+use stockade_trust::{Envelope, Granted};
+use stockade_types::{
+    Answerer, ApprovalId, Circumstance, DecisionId, Digest, Person, UnixMillis, Verdict,
+};
 
 use super::question::Question;
 use crate::CoveredBy;
@@ -107,6 +110,26 @@ impl Outcome {
             reason: reason.to_owned(),
         }
     }
+}
+
+/// Checks what people in roles have signed about a question, at this time. It may read files; no lock is
+/// held. The error says what is wrong.
+pub type Verify =
+    Box<dyn Fn(&Question, &Envelope, UnixMillis) -> Result<Granted, String> + Send + Sync>;
+
+/// How far the people in roles are whom a question asks. It is only shown, and decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// The stage that is open, by its name in the question.
+    pub stage: String,
+    /// How many have said yes in it.
+    pub have: u32,
+    /// How many must.
+    pub need: u32,
+    /// Until when they can, if that is sooner than the question expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMillis>,
 }
 
 /// Why an answer was not accepted.

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use stockade_trust::{Envelope, Granted};
 use stockade_types::{Answerer, ApprovalId, People, Person, UnixMillis, ignored};
 
 use super::{
     desk::Desk,
-    exchange::{AnswerError, DeskEvent},
+    exchange::{AnswerError, DeskEvent, Progress},
     question::{Answer, Case, Question},
     settling::Signed,
     state::Entry,
@@ -20,26 +19,6 @@ use super::{
 pub const GRANT_BYTES_MAX: usize = 40 << 10;
 /// Statements that are not valid, in one session: each is recorded. More come from a program that tries.
 const REFUSED_GRANTS_MAX: u32 = 100;
-
-/// Checks what people in roles have signed about a question, at this time. It may read files; no lock is
-/// held. The error says what is wrong.
-pub type Verify =
-    Box<dyn Fn(&Question, &Envelope, UnixMillis) -> Result<Granted, String> + Send + Sync>;
-
-/// How far the people in roles are whom a question asks. It is only shown, and decides nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// The stage that is open, by its name in the question.
-    pub stage: String,
-    /// How many have said yes in it.
-    pub have: u32,
-    /// How many must.
-    pub need: u32,
-    /// Until when they can, if that is sooner than the question expires.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<UnixMillis>,
-}
 
 impl Desk {
     /// Returns what leaves the machine with an open question that asks people in roles.

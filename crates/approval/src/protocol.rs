@@ -10,7 +10,8 @@ use stockade_policy::ListedGrant;
 use stockade_types::{ApprovalId, UnixMillis};
 
 use super::{
-    granting::{GRANT_BYTES_MAX, Progress},
+    exchange::Progress,
+    granting::GRANT_BYTES_MAX,
     question::{Answer, Case, Settled},
     view::QuestionView,
 };

@@ -12,8 +12,8 @@ use stockade_trust::Nonce;
 use stockade_types::{ApprovalId, Circumstance, UnixMillis, Verdict};
 
 use super::{
+    exchange::Progress,
     exchange::{AnswerError, Asker, Outcome},
-    granting::Progress,
     question::{Answer, Question, Settled},
 };
 

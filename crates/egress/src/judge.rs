@@ -107,7 +107,7 @@ impl Judge {
     pub(crate) async fn tool(&self, request: &ToolRequest) -> Result<(), String> {
         let request = Request::Tool(request.clone());
         let first = self.look(&request);
-        if first.allows_by_default(Control::ToolCall) {
+        if Control::ToolCall.allows_by_default(&first) {
             return Ok(());
         }
         let (decision, approvals) = if first.verdict == Verdict::Ask {

@@ -158,6 +158,12 @@ impl Control {
         self.as_str().parse().ok()
     }
 
+    /// Tells whether nothing but this control is about the request, and allows it.
+    pub fn allows_by_default(self, decision: &Decision) -> bool {
+        let is_it = |rule: &RuleId| rule.as_str() == self.as_str();
+        decision.verdict == Verdict::Allow && decision.rule.as_ref().is_none_or(is_it)
+    }
+
     /// Makes the deny of this control; `remedy` is the one step that would change it, or is empty.
     pub fn denies(self, reason: impl Into<String>, remedy: &str) -> Decision {
         let by = self.id().map(|id| (id, Origin::Builtin));

@@ -7,7 +7,7 @@ use stockade_types::{
     Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
 };
 
-use crate::{Control, NetRequest, Origin, Request, Review, RuleName, Scope, Terms, ToolRequest};
+use crate::{NetRequest, Origin, Request, Review, RuleName, Scope, Terms, ToolRequest};
 
 /// The answer to one [`Request`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -93,12 +93,6 @@ impl fmt::Display for Reviewer {
 }
 
 impl Decision {
-    /// Tells whether nothing but this control is about the request, and allows it.
-    pub fn allows_by_default(&self, control: Control) -> bool {
-        let is_it = |rule: &RuleId| rule.as_str() == control.as_str();
-        self.verdict == Verdict::Allow && self.rule.as_ref().is_none_or(is_it)
-    }
-
     /// Makes a decision with only the deciding rule, the reason, and the remedy.
     pub(crate) fn plain(
         verdict: Verdict,

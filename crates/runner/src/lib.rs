@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_config;
+mod agent_sockets;
 mod agent_state;
 mod authorities;
 mod caches;

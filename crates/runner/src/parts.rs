@@ -14,8 +14,8 @@ use stockade_sys::net::{HeldConnections, SocketDiagnosis};
 use stockade_types::AbsPath;
 
 use crate::{
-    credentials::HeldLogins, egress_process::EgressProcess, enrolment::Enrolment, hooks::Hooks,
-    in_use::InUse, publish::Published, ssh::agent::Agent,
+    agent_sockets::AgentSockets, credentials::HeldLogins, egress_process::EgressProcess,
+    enrolment::Enrolment, in_use::InUse, publish::Published, ssh::agent::Agent,
 };
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 use stockade_types::{AskMode, SessionId};
@@ -40,7 +40,7 @@ pub(crate) struct Parts {
     /// The agent of ssh that the session sees.
     pub(crate) ssh: Option<Agent>,
     /// The socket of the hooks of agents.
-    pub(crate) hooks: Option<Hooks>,
+    pub(crate) hooks: Option<AgentSockets>,
     /// Ports that are reserved on this machine.
     pub(crate) published: Vec<Published>,
     pub(crate) terminal: Option<OwnedFd>,

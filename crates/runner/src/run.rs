@@ -14,6 +14,7 @@ use stockade_types::{AbsPath, AskMode, GuaranteeName, RawText, SessionId, Tier, 
 
 use crate::{
     RunError, agent_config,
+    agent_sockets::AgentSockets,
     agent_state::{self, Made},
     authorities, caches,
     caller::Caller,
@@ -23,7 +24,6 @@ use crate::{
     enrolment::Enrolment,
     facts::{self, Launch},
     helpers::{Helpers, Sandbox, refuse_nesting},
-    hooks::Hooks,
     in_use::InUse,
     inside, loaded,
     names::Mounts,
@@ -320,7 +320,7 @@ pub fn start(options: Options, helpers: Helpers) -> Result<Running, RunError> {
         } = &prepared;
         let policy = (&options.policy, options.network);
         let ssh = Agent::open(policy, caller, &directory)?;
-        let hooks = Hooks::open(&options.policy, &directory.join(INSIDE))?;
+        let hooks = AgentSockets::open(&options.policy, &directory.join(INSIDE))?;
         let building = launch(process, &prepared.plan);
         // While the view is built we do what nothing of it waits for.
         clear_leftovers(&prepared.options.state_dir);

@@ -8,7 +8,7 @@ use crate::{
     definitions,
     events::Events,
     json::{Extent, Json, Shape},
-    limits::MCP_ROOM,
+    limits::DEFINITION_ROOM,
     tree::Tree,
 };
 
@@ -30,7 +30,7 @@ enum Form {
 }
 
 const SHAPE: Shape = Shape {
-    room: MCP_ROOM,
+    room: DEFINITION_ROOM,
     ..Shape::ALL
 };
 

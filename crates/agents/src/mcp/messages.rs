@@ -8,7 +8,7 @@ use crate::{
     content::name,
     hooks::Arguments,
     json::{Json, Shape},
-    limits::{ENTRIES_MAX, MCP_ROOM, NAME_BYTES_MAX},
+    limits::{DEFINITION_ROOM, ENTRIES_MAX, NAME_BYTES_MAX},
     tree::Tree,
 };
 
@@ -60,7 +60,7 @@ pub struct Read {
 impl Default for Messages {
     fn default() -> Self {
         let shape = Shape {
-            room: MCP_ROOM,
+            room: DEFINITION_ROOM,
             ..Shape::ALL
         };
         Self {

@@ -26,7 +26,7 @@ use super::{
     Addressed, Answer, Carrier, Field,
     pins::{self, Comparison, Fresh},
     said::Sayings,
-    tap::Stop,
+    stop::Stop,
     unpack::{Take, Unpack},
 };
 use crate::{

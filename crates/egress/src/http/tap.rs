@@ -4,7 +4,7 @@
 use stockade_policy::Decision;
 use stockade_types::DecisionId;
 
-use super::{Addressed, Answer, Carrier, calls, mcp};
+use super::{Addressed, Carrier, calls, mcp, stop::Stop};
 
 /// A reader, or none. The copies read together.
 #[derive(Clone, Default)]
@@ -16,14 +16,6 @@ pub(crate) enum Tap {
     Model(calls::Tap),
     /// It can be for a server of tools.
     Server(mcp::Tap),
-}
-
-/// Why the rest of a message does not pass.
-pub(crate) enum Stop {
-    /// It is refused, which is still to be recorded.
-    Refused(Box<Decision>),
-    /// It is refused, which is recorded: the client is told this.
-    Answered(Box<Answer>),
 }
 
 impl Tap {

@@ -12,7 +12,7 @@ pub(crate) mod peers;
 mod reply;
 mod serve;
 
-use std::{os::unix::net::UnixListener, path::Path, sync::Arc};
+use std::{io, os::unix::net::UnixListener, path::Path, sync::Arc};
 
 use stockade_approval::Desk;
 use stockade_policy::Policy;
@@ -23,17 +23,12 @@ use self::{
     limits::{CLIENTS_MAX, STACK_BYTES},
     serve::Service,
 };
-use crate::{
-    RunError,
-    inside_socket::{self, Serving, Staff},
-    mcp,
-    pins::Comparing,
-};
+use crate::inside_socket::{self, Serving, Staff};
 
 pub use client::hook_main;
 
 /// The socket, in the directory that the session sees as `/run/stockade`.
-const SOCKET: &str = "hooks";
+pub(crate) const SOCKET: &str = "hooks";
 /// The same, inside.
 const PLACE: &str = "/run/stockade/hooks";
 
@@ -53,50 +48,18 @@ pub(crate) struct Answers {
     pub(crate) abort: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// The sockets of a session's hooks, and of what agents and servers of tools say to each other.
-pub(crate) struct Hooks {
-    hooks: UnixListener,
-    servers: UnixListener,
+/// Opens the socket in the directory that the session sees.
+pub(crate) fn open(inside: &Path) -> io::Result<UnixListener> {
+    inside_socket::listen(inside, SOCKET)
 }
 
-impl Hooks {
-    /// Opens the socket in the directory that the session sees; nothing if no agent is told of hooks
-    /// and no rule is about tools.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub(crate) fn open(policy: &Policy, inside: &Path) -> Result<Option<Self>, RunError> {
-        if !is_wanted(policy) {
-            return Ok(None);
-        }
-        let wrong = |name: &str| {
-            let path = inside.join(name);
-            move |source| RunError::SessionDirectory { path, source }
-        };
-        let hooks = inside_socket::listen(inside, SOCKET).map_err(wrong(SOCKET))?;
-        let servers = mcp::open(inside).map_err(wrong(mcp::SOCKET))?;
-        Ok(Some(Self { hooks, servers }))
-    }
-
-    /// Starts to answer.
-    ///
-    /// # Errors
-    /// When there is no thread for it.
-    pub(crate) fn start(
-        self,
-        answers: Answers,
-        comparing: Arc<Comparing>,
-    ) -> Result<[Serving; 2], RunError> {
-        let answers = Arc::new(answers);
-        let staff = Staff {
-            names: ("hooks", "hook"),
-            clients_max: CLIENTS_MAX,
-            stack_bytes: STACK_BYTES,
-        };
-        let service = Service::new(Arc::clone(&answers));
-        let hooks = Serving::start(self.hooks, staff, move |stream| service.answer(stream));
-        let hooks = hooks.map_err(RunError::Supervisor)?;
-        let servers = mcp::start(self.servers, answers, comparing);
-        Ok([hooks, servers.map_err(RunError::Supervisor)?])
-    }
+/// Starts to answer hooks.
+pub(crate) fn start(listener: UnixListener, answers: Arc<Answers>) -> io::Result<Serving> {
+    let staff = Staff {
+        names: ("hooks", "hook"),
+        clients_max: CLIENTS_MAX,
+        stack_bytes: STACK_BYTES,
+    };
+    let service = Service::new(answers);
+    Serving::start(listener, staff, move |stream| service.answer(stream))
 }

@@ -148,7 +148,7 @@ impl Service {
         });
         let first = policy.decide(&request, &Approvals::none());
         // Where no rule of a file is about it, the call is in the record already.
-        if first.allows_by_default(Control::ToolCall) {
+        if Control::ToolCall.allows_by_default(&first) {
             return Ok(Reply::GoOn);
         }
         let number = recorder.new_decision();

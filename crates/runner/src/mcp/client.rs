@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        mpsc::{self, Receiver, SyncSender},
+        mpsc::{self, Receiver},
     },
     thread,
 };
@@ -17,6 +17,7 @@ use stockade_types::{RawText, ignored};
 use super::{
     PLACE,
     limits::{CLIENT_WAIT, LAST_WORD_WAIT, OUTBOX_MAX, SERVER_BYTES_MAX},
+    outbox::say,
     pipes::Pipes,
     wire::{self, Tell, Verdict},
 };
@@ -121,14 +122,3 @@ fn connect(pipes: &Arc<Pipes>, server: RawText, told: Receiver<Tell>) -> io::Res
         })?;
     Ok(())
 }
-
-/// Says something beside what the server says.
-pub(super) fn say(text: &str) {
-    ignored(
-        writeln!(io::stderr(), "stockade: {text}"),
-        "nobody reads it",
-    );
-}
-
-/// What is told waits here.
-pub(super) type Outbox = SyncSender<Tell>;

@@ -7,6 +7,7 @@
 
 mod client;
 mod limits;
+mod outbox;
 mod pipes;
 mod serve;
 mod wire;

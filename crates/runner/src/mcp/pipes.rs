@@ -17,8 +17,8 @@ use stockade_supervise::lock;
 use stockade_types::{RawText, ignored};
 
 use super::{
-    client::{Outbox, say},
     limits::{LINE_BYTES_MAX, OPEN_MAX, ORDER_WAIT, PARKED_MAX, PIECE_BYTES, RESULT_BYTES_MAX},
+    outbox::{Outbox, say},
     wire::{Tell, Verdict},
 };
 

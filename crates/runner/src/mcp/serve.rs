@@ -281,7 +281,7 @@ impl Served<'_> {
             )
         });
         let first = policy.decide(&request, &Approvals::none());
-        if first.allows_by_default(Control::ToolCall) {
+        if Control::ToolCall.allows_by_default(&first) {
             self.reply(number, None);
             return Ok(());
         }
