@@ -78,7 +78,7 @@ pub struct EnrolAnswer {
     /// The certificate of the server's authority, PEM.
     pub ca: String,
     /// Who may sign what: `trust::Root`.
-    pub root: Option<Envelope>,
+    pub root: Envelope,
     /// The people: `trust::Directory`.
     pub directory: Envelope,
     /// Keys of the server.

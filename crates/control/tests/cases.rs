@@ -154,7 +154,7 @@ fn verified(
     envelope: &Envelope,
 ) -> bool {
     let now = stockade_control::now();
-    let root = Root::open(machine.answer.root.as_ref().unwrap(), now).unwrap();
+    let root = Root::open(&machine.answer.root, now).unwrap();
     let directory: Directory = root.directory(directory, 1, now).unwrap();
     let (session, approval, _) = path(number);
     let asked = Asked {
@@ -587,11 +587,7 @@ async fn a_policy_is_checked_signed_and_said() {
         .unwrap()
         .unwrap();
     assert_eq!(first.serial, 1);
-    let root = Root::open(
-        machine.answer.root.as_ref().unwrap(),
-        stockade_control::now(),
-    )
-    .unwrap();
+    let root = Root::open(&machine.answer.root, stockade_control::now()).unwrap();
     loop {
         if let Down::Bundle { envelope } = down.news().await.unwrap() {
             assert_eq!(root.bundle(&envelope, 0).unwrap().text, text);

@@ -31,7 +31,7 @@ async fn a_machine_enrols_once_and_is_known_by_its_certificate() {
     assert_eq!(answer.0, 200);
     let answer: EnrolAnswer = read(&answer);
     // What it gets is what it will check everything else by.
-    let root = Root::open(answer.root.as_ref().unwrap(), stockade_control::now()).unwrap();
+    let root = Root::open(&answer.root, stockade_control::now()).unwrap();
     root.directory(&answer.directory, 0, stockade_control::now())
         .unwrap();
     assert_eq!(root.servers, answer.servers);

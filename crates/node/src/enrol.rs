@@ -19,6 +19,7 @@ use crate::{
     identity::{Certificate, Enrolment, NodeKey, Places},
     runtime::block_on,
     tls::{self, TlsError},
+    trust::{Trust, TrustError},
 };
 
 /// Why a machine was not enrolled.
@@ -48,6 +49,9 @@ pub enum EnrolError {
     /// The server says one thing and its token another.
     #[error("the answer of the server does not fit: {0}")]
     Answer(String),
+    /// What the machine would pin is not signed, or does not fit.
+    #[error("the answer of the server is not used")]
+    Trust(#[from] TrustError),
     /// A file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -141,6 +145,7 @@ fn keep(
     answer: EnrolAnswer,
 ) -> Result<Enrolment, EnrolError> {
     let since = now();
+    let root = Trust::enrolled(places, &answer, since)?;
     let enrolment = Enrolment {
         url,
         org: answer.org,
@@ -149,7 +154,7 @@ fn keep(
         owner: answer.owner,
         since,
         authority: answer.ca,
-        servers: answer.servers,
+        servers: root.servers,
     };
     key.write(places)?;
     let certificate = Certificate {

@@ -121,12 +121,17 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, F
     })
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it is there, and what an interrupted [`replace`] has left of it.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+    for path in [path, &path.with_extension("new")] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", path)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
+    Ok(())
 }
 
 /// Takes the lock at `path` for this process, until it ends; `None` if another process has it.

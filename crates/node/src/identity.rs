@@ -12,6 +12,8 @@ use crate::files::{self, FileError};
 
 /// The directory of the agent, in the state directory.
 pub const NODE_DIR: &str = "node";
+/// The directory of what sessions of this user believe, in the state directory.
+pub const TRUST_DIR: &str = "trust";
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 
@@ -34,6 +36,10 @@ impl Places {
 
     pub(crate) fn node(&self) -> PathBuf {
         self.state.join(NODE_DIR)
+    }
+
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.state.join(TRUST_DIR)
     }
 
     /// The private key, 32 bytes.

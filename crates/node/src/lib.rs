@@ -1,8 +1,9 @@
 //! The agent of a machine that belongs to an organisation.
 //!
-//! It enrols the machine, ships the journals of its user, takes orders, and renews its certificate. It
-//! believes the server nothing that is not signed: a receipt, an order and everything else that changes
-//! something here is a statement under a key that was pinned at enrolment.
+//! It enrols the machine, ships the journals of its user, carries questions and answers, keeps the policy and
+//! the people, takes orders, and renews its certificate. It believes the server nothing that is not signed: a
+//! receipt, an order, a bundle and everything else that changes something here is a statement under a key
+//! that was pinned at enrolment. A grant it only carries: the session that asked checks it.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | `agent` | the running agent: one connection, and all that goes over it |
 //! | `scan` | the sessions of the user, and how far their journals are |
 //! | `shipping` | what is sent next, without IO |
+//! | `trust` | what sessions believe: who may sign what, the people, the policy |
 //! | `receipts` | what the server holds, by its signature |
 //! | `http`, `tls` | the connection |
 //! | `backoff`, `clock`, `runtime` | when to connect again, the time, and the one thread |
@@ -30,13 +32,15 @@ mod runtime;
 mod scan;
 mod shipping;
 mod tls;
+mod trust;
 
 pub use agent::{AgentError, Link, Note, Options, Status, Tell, leave, run, run_until, status};
 pub use enrol::{Enrol, EnrolError, enrol};
 pub use files::FileError;
 pub use http::HttpError;
-pub use identity::{Enrolment, NODE_DIR};
+pub use identity::{Enrolment, NODE_DIR, TRUST_DIR};
 pub use receipts::{HeldByServer, RECEIPT_FILE, ReceiptError, held_by_server};
+pub use trust::TrustError;
 // Who enrols a machine gives these.
 pub use stockade_api::{
     EnrolToken,

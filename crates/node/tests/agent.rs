@@ -15,7 +15,7 @@ use stockade_node::{
 use stockade_types::UnixMillis;
 use tokio::sync::oneshot;
 
-use crate::lab::{Lab, Mood, Session, append, facts, id, stamp, until};
+use crate::lab::{Lab, Mood, PEOPLE, POLICY, Session, Shared, append, facts, id, stamp, until};
 
 /// An agent in a thread; it is gone, in the middle of whatever it does, once this is dropped.
 struct Running {
@@ -355,4 +355,96 @@ fn renewal_is_due(path: &Path) -> bool {
         .as_millis();
     let now = UnixMillis(u64::try_from(now).unwrap());
     now.0 >= u64::midpoint(time("since"), time("until"))
+}
+
+const TEXT: &str = "schema = 1\n[[deny]]\nid = \"no\"\nwhat = \"net\"\nhosts = [\"evil.test\"]\nreason = \"lab\"\n";
+
+#[test]
+fn a_bundle_is_kept_if_it_is_signed_newer_and_of_use_and_no_other() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let agent = Running::start(&lab);
+    until("it is connected", || {
+        agent.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    let path = lab.state().join("trust/bundle.json");
+    let acked = |count: usize, state: &str| {
+        until("it is acknowledged", || lab.locked().acks.len() >= count);
+        let ack = lab.locked().acks[count - 1].clone();
+        assert_eq!(ack["state"], state, "{ack}");
+        ack
+    };
+    let give = |envelope| lab.send(&Down::Bundle { envelope });
+    give(Lab::bundle(7, "lab", TEXT, POLICY));
+    assert_eq!(acked(1, "stored")["serial"], 7);
+    let kept = fs::read(&path).unwrap();
+    let mut flipped = serde_json::to_value(Lab::bundle(8, "lab", TEXT, POLICY)).unwrap();
+    let payload = flipped["payload"].as_str().unwrap();
+    flipped["payload"] = payload.replacen('e', "f", 1).into();
+    let other_text = TEXT.replace("evil", "good");
+    let refused = [
+        (Lab::bundle(6, "lab", TEXT, POLICY), "serial 6"),
+        (
+            Lab::bundle(7, "lab", &other_text, POLICY),
+            "another bundle has the serial 7",
+        ),
+        (
+            Lab::bundle(8, "other", TEXT, POLICY),
+            "organisation `other`",
+        ),
+        (Lab::bundle(8, "lab", TEXT, PEOPLE), "signatures"),
+        (Lab::bundle(8, "lab", TEXT, 1), "signatures"),
+        (serde_json::from_value(flipped).unwrap(), "signatures"),
+        (
+            Lab::bundle(8, "lab", "schema = 1\nnonsense = 1\n", POLICY),
+            "cannot be loaded",
+        ),
+    ];
+    for (number, (envelope, why)) in refused.into_iter().enumerate() {
+        give(envelope);
+        let ack = acked(number + 2, "failed");
+        assert!(ack["error"].as_str().unwrap().contains(why), "{ack}");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            kept,
+            "the last good one stays: {why}"
+        );
+    }
+    give(Lab::bundle(8, "lab", TEXT, POLICY));
+    assert_eq!(acked(9, "stored")["serial"], 8);
+    drop(agent);
+    // Another start of the agent knows it still.
+    let agent = Running::start(&lab);
+    until("it is connected", || {
+        agent.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    give(Lab::bundle(7, "lab", TEXT, POLICY));
+    acked(10, "failed");
+}
+
+#[test]
+fn people_are_replaced_by_newer_ones_that_are_signed() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let agent = Running::start(&lab);
+    until("it is connected", || {
+        agent.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    let path = lab.state().join("trust/directory.json");
+    let first = fs::read(&path).unwrap();
+    for (serial, key, why) in [(4, PEOPLE, "serial 4"), (6, POLICY, "signatures")] {
+        lab.send(&Down::Directory {
+            envelope: Shared::directory(serial, key),
+        });
+        until("it is refused", || {
+            agent.has_told(
+                |note| matches!(note, Note::Refused { why: said, .. } if said.contains(why)),
+            )
+        });
+        assert_eq!(fs::read(&path).unwrap(), first);
+    }
+    lab.send(&Down::Directory {
+        envelope: Shared::directory(6, PEOPLE),
+    });
+    until("it is kept", || fs::read(&path).unwrap() != first);
 }

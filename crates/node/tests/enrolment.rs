@@ -75,6 +75,15 @@ fn an_answer_with_another_authority_enrols_nothing() {
     assert!(matches!(error, EnrolError::Answer(_)), "{error}");
     assert!(!lab.state().join("node/enrolment.json").exists());
     assert!(!lab.state().join("node/key").exists());
+    // Nor one with people whom nobody has signed who may.
+    lab.mood(Mood::OtherPeople);
+    let error = lab.enrol().unwrap_err();
+    assert!(matches!(error, EnrolError::Trust(_)), "{error}");
+    assert!(!lab.state().join("node/enrolment.json").exists());
+    assert!(!lab.state().join("trust/node.json").exists());
     lab.mood(Mood::Honest);
     lab.enrol().unwrap();
+    for name in ["node.json", "root.json", "directory.json"] {
+        assert!(lab.state().join("trust").join(name).exists(), "{name}");
+    }
 }

@@ -51,7 +51,7 @@ pub(super) async fn enrol(
                 node,
                 certificate: pem,
                 ca: server.authority.pem().to_owned(),
-                root: Some(server.root().await?),
+                root: server.root().await?,
                 directory: server.directory().await?,
                 servers: server.keys.servers(),
                 party: server.party.clone(),

@@ -93,18 +93,30 @@ impl Agent {
             renewal: self.certificate.renewal(),
         };
         let mut pieces = JoinSet::new();
+        let mut asking = JoinSet::new();
         loop {
+            self.ask(connection, &mut asking);
             let wake = self.send(connection, &mut pieces).map_or(due.look, |wait| {
                 due.look.min(Instant::now() + Duration::from_millis(wait))
             });
             tokio::select! {
                 line = down.recv() => match line {
-                    Some(line) => self.down(line?)?,
+                    Some(line) => self.down(connection, line?)?,
                     None => return Err(HttpError::Ended.into()),
                 },
                 Some(shipped) = pieces.join_next() => {
                     if let Ok(shipped) = shipped {
                         self.shipped(shipped)?;
+                    }
+                }
+                said = self.questions.next() => {
+                    if let Some(said) = said {
+                        self.said(connection, said);
+                    }
+                }
+                Some(asked) = asking.join_next() => {
+                    if let Ok(asked) = asked {
+                        self.asked(asked)?;
                     }
                 }
                 () = sleep_until(wake) => {}
@@ -132,6 +144,10 @@ impl Agent {
     /// Looks at the sessions.
     fn look(&mut self) {
         for found in self.scanner.scan() {
+            if found.here.is_live {
+                let dir = self.session_dir(&found.session);
+                self.questions.watch(&found.session, dir);
+            }
             if !self.shipping.found(&found.session, found.here, found.held) {
                 // It is found again at the next start; until then others are sent.
                 self.refused("a journal", "too many are not sent yet");
@@ -155,8 +171,8 @@ impl Agent {
         let hello = Hello {
             facts: self.facts.clone(),
             sessions,
-            bundle: None,
-            directory_serial: 0,
+            bundle: self.trust.bundle_here(),
+            directory_serial: self.trust.directory_serial,
             now: now(),
         };
         let answer: Result<HelloAnswer, HttpError> = connection
@@ -165,6 +181,12 @@ impl Agent {
         let answer = answer.map_err(retired)?;
         for wanted in answer.wanted {
             self.shipping.expected(&wanted.session, wanted.offset);
+        }
+        if let Some(directory) = &answer.directory {
+            self.take_directory(directory);
+        }
+        if let Some(bundle) = &answer.bundle {
+            self.take_bundle(connection, bundle);
         }
         Ok(())
     }
@@ -247,7 +269,7 @@ impl Agent {
     }
 
     /// Does what the server says.
-    fn down(&mut self, down: Down) -> Result<(), Lost> {
+    fn down(&mut self, connection: &Connection, down: Down) -> Result<(), Lost> {
         match down {
             Down::Heartbeat { .. } => {}
             Down::Resync { session, expected } => {
@@ -259,9 +281,18 @@ impl Agent {
             Down::Restarting { spread_ms } => return Err(Lost::Restarting(spread_ms)),
             Down::Retired => return Err(Lost::Retired),
             Down::Order { envelope } => self.order(&envelope),
-            Down::Bundle { .. } => self.refused("a bundle", NOT_YET),
-            Down::Directory { .. } => self.refused("the directory of people", NOT_YET),
-            Down::Case { .. } | Down::Answer { .. } => self.refused("an answer", NOT_YET),
+            Down::Bundle { envelope } => self.take_bundle(connection, &envelope),
+            Down::Directory { envelope } => self.take_directory(&envelope),
+            Down::Case {
+                session,
+                approval,
+                stages,
+            } => self.progress(&session, approval, stages),
+            Down::Answer {
+                session,
+                approval,
+                answer,
+            } => self.answered(&session, approval, answer),
         }
         Ok(())
     }
@@ -324,8 +355,6 @@ impl Agent {
     }
 }
 
-/// Why something of the server has no effect here.
-const NOT_YET: &str = "this version of Stockade takes none from a server";
 /// Status code of what is gone for good.
 const GONE: u16 = 410;
 

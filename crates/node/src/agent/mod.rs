@@ -3,6 +3,8 @@
 mod connected;
 mod orders;
 mod pieces;
+mod questions;
+mod statements;
 mod status;
 
 use std::{
@@ -30,9 +32,11 @@ use crate::{
     scan::Scanner,
     shipping::Shipping,
     tls::{self, TlsError},
+    trust::{Trust, TrustError},
 };
 
 use connected::Lost;
+use questions::Questions;
 pub use status::{Link, Status, status};
 
 /// How often the sessions of the user are looked at.
@@ -55,6 +59,9 @@ pub enum AgentError {
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What is pinned here cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -97,6 +104,13 @@ pub enum Note {
         /// Who gave it.
         by: String,
     },
+    /// A bundle of policy is here; sessions from now on run under it.
+    Bundle {
+        /// Its channel.
+        channel: String,
+        /// Its serial.
+        serial: u64,
+    },
     /// Something that the server said is not done.
     Refused {
         /// What.
@@ -130,6 +144,8 @@ pub(crate) struct Agent {
     scanner: Scanner,
     shipping: Shipping,
     orders: orders::Orders,
+    questions: Questions,
+    trust: Trust,
     status: Status,
     _lock: File,
 }
@@ -181,6 +197,7 @@ impl Agent {
         loop {
             let lost = self.connect(&mut backoff).await;
             self.shipping.disconnected();
+            self.questions.disconnected();
             let again = match lost {
                 Lost::Retired => return Err(AgentError::Retired(self.enrolment.org)),
                 Lost::File(error) => return Err(error.into()),
@@ -200,6 +217,7 @@ impl Agent {
         let lock = files::lock(&places.lock())?.ok_or(AgentError::Running)?;
         let key = NodeKey::read(&places)?.ok_or(AgentError::NotEnrolled)?;
         let certificate: Option<Certificate> = files::read_json(&places.certificate())?;
+        let trust = Trust::read(&places)?;
         Ok(Self {
             scanner: Scanner::new(&options.state, enrolment.since, enrolment.servers.clone()),
             certificate: certificate.ok_or(AgentError::NotEnrolled)?,
@@ -211,6 +229,8 @@ impl Agent {
             tell: options.tell,
             shipping: Shipping::default(),
             orders: orders::Orders::default(),
+            questions: Questions::new(),
+            trust,
             _lock: lock,
         })
     }
@@ -278,7 +298,8 @@ fn forget(state: &Path) -> Result<(), AgentError> {
         return Err(AgentError::NotEnrolled);
     }
     let _lock = files::lock(&places.lock())?.ok_or(AgentError::Running)?;
-    // The enrolment first: without it nothing else counts.
+    Trust::forget(&places)?;
+    // Then the enrolment: without it nothing else counts.
     files::remove(&places.enrolment())?;
     files::remove(&places.certificate())?;
     files::remove(&places.key())?;

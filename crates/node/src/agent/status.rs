@@ -63,8 +63,15 @@ pub struct Status {
     pub unshipped_bytes: u64,
     /// Journals that are not sent any more.
     pub stopped: Vec<StoppedJournal>,
-    /// When this was written.
+    /// When this was written; it is written when something changes.
     pub at: UnixMillis,
+    /// The connection, as it was last written.
+    #[serde(skip, default = "starting")]
+    written: Link,
+}
+
+fn starting() -> Link {
+    Link::Starting
 }
 
 impl Status {
@@ -79,15 +86,18 @@ impl Status {
             unshipped_bytes: 0,
             stopped: Vec::new(),
             at: now,
+            written: Link::Starting,
         }
     }
 
+    /// Writes it, if anything has changed.
     pub(super) fn write(
         &mut self,
         places: &Places,
         shipping: &Shipping,
         now: UnixMillis,
     ) -> Result<(), FileError> {
+        let before = self.clone();
         self.unshipped_bytes = shipping.unshipped_bytes();
         let stopped = shipping.stopped().take(STOPPED_MAX);
         let stopped = stopped.map(|(session, why)| StoppedJournal {
@@ -95,8 +105,13 @@ impl Status {
             why: why.to_string(),
         });
         self.stopped = stopped.collect();
+        if self.link == self.written && *self == before {
+            return Ok(());
+        }
         self.at = now;
-        files::replace_json(&places.status(), self)
+        files::replace_json(&places.status(), self)?;
+        self.written = self.link.clone();
+        Ok(())
     }
 }
 

@@ -10,11 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stockade_api::{EnrolToken, NodeId, Order, Receipt, What, node::Facts};
+use stockade_api::{
+    EnrolToken, NodeId, Order, Receipt, What,
+    node::{Down, Facts},
+};
 use stockade_event::{Durability, Event, Stamp};
 use stockade_journal::{Journal, SigningKey, layout};
 use stockade_node::{Enrol, EnrolError, Enrolment, Install};
-use stockade_trust::{Envelope, Keys, SecretKey, UserId};
+use stockade_trust::{Bundle, Directory, Envelope, Keys, Root, SecretKey, UserId};
 use stockade_types::{Digest, SessionId, UnixMillis};
 
 pub(crate) use serve::Authority;
@@ -38,6 +41,8 @@ pub(crate) enum Mood {
     OtherAnswer,
     /// It takes no piece.
     Busy,
+    /// Its answer to an enrolment has people whom another key has signed.
+    OtherPeople,
     /// It finds every piece changed.
     Refuses,
     /// It writes what it is sent, and breaks off the connection in place of a receipt.
@@ -62,6 +67,8 @@ pub(crate) struct Shared {
     /// Pieces that were received.
     pub(crate) pieces: usize,
     pub(crate) hellos: usize,
+    /// What became of bundles.
+    pub(crate) acks: Vec<serde_json::Value>,
     /// Certificates that were asked for.
     pub(crate) renewals: usize,
 }
@@ -90,6 +97,17 @@ impl Session {
     }
 }
 
+/// Seeds of the keys that sign people and policy.
+pub(crate) const PEOPLE: u8 = 11;
+pub(crate) const POLICY: u8 = 12;
+
+fn only(key: &SecretKey) -> Keys {
+    Keys {
+        keys: vec![key.public()],
+        threshold: 1,
+    }
+}
+
 pub(crate) const ORG: &str = "lab";
 
 impl Lab {
@@ -113,6 +131,7 @@ impl Lab {
             pieces: 0,
             hellos: 0,
             renewals: 0,
+            acks: Vec::new(),
         }));
         let served = serve::Served::start(&authority, shared.clone());
         let token = EnrolToken {
@@ -187,6 +206,25 @@ impl Lab {
         fs::read(self.session_dir(session).join(layout::JOURNAL_FILE)).unwrap()
     }
 
+    /// Signs a bundle of policy.
+    pub(crate) fn bundle(serial: u64, org: &str, text: &str, key: u8) -> Envelope {
+        let bundle = Bundle {
+            org: org.to_owned(),
+            channel: "main".to_owned(),
+            serial,
+            created: UnixMillis(1),
+            name: "lab.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        Envelope::seal(&bundle, &[&SecretKey::from_seed(&[key; 32])]).unwrap()
+    }
+
+    /// Sends a line down.
+    pub(crate) fn send(&self, down: &Down) {
+        let line = serde_json::to_string(down).unwrap();
+        self.locked().down.push(line);
+    }
+
     /// Signs an order of the server.
     pub(crate) fn order(&self, session: &SessionId, node: &NodeId, key: &SecretKey) -> Envelope {
         let order = Order {
@@ -204,10 +242,33 @@ impl Lab {
 
 impl Shared {
     pub(crate) fn keys(&self) -> Keys {
-        Keys {
-            keys: vec![self.server.public()],
-            threshold: 1,
-        }
+        only(&self.server)
+    }
+
+    /// Says which keys may sign what.
+    pub(crate) fn root(&self) -> Envelope {
+        let of = |seed: u8| SecretKey::from_seed(&[seed; 32]);
+        let root = Root {
+            org: ORG.to_owned(),
+            version: 1,
+            not_after: UnixMillis(u64::MAX),
+            root: only(&of(10)),
+            people: only(&of(PEOPLE)),
+            policy: only(&of(POLICY)),
+            servers: self.keys(),
+        };
+        Envelope::seal(&root, &[&of(10)]).unwrap()
+    }
+
+    /// Signs a directory of people.
+    pub(crate) fn directory(serial: u64, key: u8) -> Envelope {
+        let directory = Directory {
+            org: ORG.to_owned(),
+            serial,
+            not_after: UnixMillis(u64::MAX),
+            people: Vec::new(),
+        };
+        Envelope::seal(&directory, &[&SecretKey::from_seed(&[key; 32])]).unwrap()
     }
 
     /// Makes the receipt for what the evidence of a session has, in the present mood.
@@ -239,6 +300,7 @@ impl Shared {
             Mood::Ahead => receipt.offset += 1_000,
             Mood::Honest
             | Mood::OtherAnswer
+            | Mood::OtherPeople
             | Mood::Busy
             | Mood::Refuses
             | Mood::Breaks

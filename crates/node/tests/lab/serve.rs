@@ -31,12 +31,12 @@ use stockade_api::{
     Problem,
     node::{CertificateAnswer, Down, EnrolAnswer, EnrolRequest, Hello, HelloAnswer, Position},
 };
-use stockade_trust::{Directory, Envelope, PublicKey, RelyingParty};
+use stockade_trust::{PublicKey, RelyingParty};
 use stockade_types::{Digest, SessionId, UnixMillis};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Mood, ORG, Shared};
+use super::{Mood, ORG, PEOPLE, POLICY, Shared};
 
 /// A certificate authority.
 pub(crate) struct Authority {
@@ -205,6 +205,11 @@ async fn answer(
             };
             json(StatusCode::OK, &answer)
         }
+        (Method::POST, "/node/v1/acks") => {
+            let ack = serde_json::from_slice(&bytes).unwrap();
+            shared.lock().unwrap().acks.push(ack);
+            json(StatusCode::OK, &())
+        }
         (Method::POST, "/node/v1/leave") => json(StatusCode::OK, &()),
         (Method::GET, "/node/v1/stream") => stream(shared.clone()),
         (Method::POST, journal) => {
@@ -223,11 +228,10 @@ fn enrolled(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
         .enrolments
         .push(String::from_utf8(bytes.to_vec()).unwrap());
     let request: EnrolRequest = serde_json::from_slice(bytes).unwrap();
-    let directory = Directory {
-        org: ORG.to_owned(),
-        serial: 1,
-        not_after: UnixMillis(u64::MAX),
-        people: Vec::new(),
+    let people = if shared.mood == Mood::OtherPeople {
+        POLICY
+    } else {
+        PEOPLE
     };
     let ca = if shared.mood == Mood::OtherAnswer {
         Authority::new().pem
@@ -239,8 +243,8 @@ fn enrolled(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
         node: shared.node.clone(),
         certificate: shared.authority.node(&request.key),
         ca,
-        root: None,
-        directory: Envelope::seal(&directory, &[&shared.server]).unwrap(),
+        root: shared.root(),
+        directory: Shared::directory(5, people),
         servers: shared.keys(),
         party: RelyingParty {
             id: "lab.test".to_owned(),

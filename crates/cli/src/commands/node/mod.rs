@@ -89,6 +89,9 @@ fn in_words(note: &Note) -> String {
         Note::Ordered { session, by } => {
             format!("stockade: session {session} was ended by order of {by}")
         }
+        Note::Bundle { channel, serial } => {
+            format!("stockade: policy {serial} of `{channel}` is here; sessions from now on use it")
+        }
         Note::Refused { what, why } => {
             format!("stockade: {what} of the server is not taken: {why}")
         }

@@ -1,0 +1,195 @@
+//! What the machine has pinned, for its own sessions: the files that `run` reads and checks again.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use stockade_api::node::{BundleHere, EnrolAnswer};
+use stockade_policy::{HostSets, Origin, Source, load};
+use stockade_trust::{Bundle, Envelope, Node, Root, RootError, StatementError};
+use stockade_types::UnixMillis;
+
+use crate::{
+    files::{self, FileError},
+    identity::Places,
+};
+
+/// Bytes of the reasons why a policy is not used that are sent to the server.
+const REASON_BYTES_MAX: usize = 2_000;
+
+/// Characters of a channel that are told of a bundle that is not used.
+const CHANNEL_CHARS_MAX: usize = 60;
+
+/// Why a statement of the server is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It is not signed, is of another organisation, has expired or is older.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// The root is not used.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// Another bundle has this serial.
+    #[error("another bundle has the serial {0}")]
+    Serial(u64),
+    /// Sessions could not use the policy.
+    #[error("its policy cannot be loaded: {0}")]
+    Policy(String),
+    /// The parts of an enrolment do not fit each other.
+    #[error("the {0} of the answer is of another organisation")]
+    Organisation(&'static str),
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What the machine has pinned.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    places: Places,
+    pub(crate) root: Root,
+    pub(crate) directory_serial: u64,
+    pub(crate) bundle: Option<Bundle>,
+}
+
+impl Trust {
+    /// Checks the answer to an enrolment, and keeps what sessions need of it. `node.json` is written last:
+    /// with it the machine belongs to the organisation for them.
+    pub(crate) fn enrolled(
+        places: &Places,
+        answer: &EnrolAnswer,
+        now: UnixMillis,
+    ) -> Result<Root, TrustError> {
+        let root = Root::open(&answer.root, now)?;
+        if root.org != answer.org {
+            return Err(TrustError::Organisation("root"));
+        }
+        let mut trust = Self {
+            places: places.clone(),
+            root,
+            directory_serial: 0,
+            bundle: None,
+        };
+        trust.root.directory(&answer.directory, 0, now)?;
+        files::make_dir(&places.trust())?;
+        files::replace_json(&places.trust().join(ROOT_FILE), &answer.root)?;
+        trust.take_directory(&answer.directory, now)?;
+        // What an earlier enrolment has left is not this organisation's.
+        files::remove(&places.trust().join(BUNDLE_FILE))?;
+        if let Some(bundle) = &answer.bundle {
+            trust.take_bundle(bundle)?;
+        }
+        let node = Node {
+            org: answer.org.clone(),
+            node: answer.node.to_string(),
+            owner: answer.owner.clone(),
+            party: answer.party.clone(),
+        };
+        files::replace_json(&places.trust().join(NODE_FILE), &node)?;
+        Ok(trust.root)
+    }
+
+    /// Reads what is pinned, whatever the time is: an old root still says who may sign a newer directory.
+    pub(crate) fn read(places: &Places) -> Result<Self, TrustError> {
+        let always = UnixMillis(0);
+        let missing = |name: &str| FileError::Content {
+            path: places.trust().join(name),
+            why: "it is gone; leave and enrol again".to_owned(),
+        };
+        let read = |name: &str| files::read_json::<Envelope>(&places.trust().join(name));
+        let root = read(ROOT_FILE)?.ok_or_else(|| missing(ROOT_FILE))?;
+        let root = Root::open(&root, always)?;
+        let directory = read(DIRECTORY_FILE)?.ok_or_else(|| missing(DIRECTORY_FILE))?;
+        let directory = root.directory(&directory, 0, always)?;
+        let bundle = read(BUNDLE_FILE)?;
+        let bundle = bundle.map(|bundle| root.bundle(&bundle, 0)).transpose()?;
+        Ok(Self {
+            places: places.clone(),
+            root,
+            directory_serial: directory.serial,
+            bundle,
+        })
+    }
+
+    /// Removes what is pinned; `node.json` first, so that sessions never see half of it.
+    pub(crate) fn forget(places: &Places) -> Result<(), FileError> {
+        for name in [NODE_FILE, BUNDLE_FILE, DIRECTORY_FILE, ROOT_FILE] {
+            files::remove(&places.trust().join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Returns which bundle is here.
+    pub(crate) fn bundle_here(&self) -> Option<BundleHere> {
+        self.bundle.as_ref().map(|bundle| BundleHere {
+            channel: bundle.channel.clone(),
+            serial: bundle.serial,
+            digest: bundle.digest(),
+        })
+    }
+
+    /// Returns which bundle an envelope says that it is, without a look at its signatures.
+    pub(crate) fn named(envelope: &Envelope) -> Option<(String, u64)> {
+        let envelope = serde_json::to_value(envelope).ok()?;
+        let payload = STANDARD.decode(envelope.get("payload")?.as_str()?).ok()?;
+        let bundle: Bundle = serde_json::from_slice(&payload).ok()?;
+        let channel = bundle.channel.chars().take(CHANNEL_CHARS_MAX).collect();
+        Some((channel, bundle.serial))
+    }
+
+    /// Keeps a directory of people, if it is signed and not older than the one here.
+    pub(crate) fn take_directory(
+        &mut self,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<(), TrustError> {
+        let directory = self.root.directory(envelope, self.directory_serial, now)?;
+        files::replace_json(&self.places.trust().join(DIRECTORY_FILE), envelope)?;
+        self.directory_serial = directory.serial;
+        Ok(())
+    }
+
+    /// Keeps a bundle, if it is signed, newer than the one here, and sessions can use its policy. Returns
+    /// which one is here then.
+    pub(crate) fn take_bundle(&mut self, envelope: &Envelope) -> Result<BundleHere, TrustError> {
+        let known = self.bundle.as_ref().map_or(0, |bundle| bundle.serial);
+        let bundle = self.root.bundle(envelope, known)?;
+        if let Some(here) = &self.bundle
+            && here.serial == bundle.serial
+            && *here != bundle
+        {
+            return Err(TrustError::Serial(bundle.serial));
+        }
+        check_policy(&bundle)?;
+        files::replace_json(&self.places.trust().join(BUNDLE_FILE), envelope)?;
+        let here = BundleHere {
+            channel: bundle.channel.clone(),
+            serial: bundle.serial,
+            digest: bundle.digest(),
+        };
+        self.bundle = Some(bundle);
+        Ok(here)
+    }
+}
+
+/// Names of the files, as `run` knows them.
+const NODE_FILE: &str = "node.json";
+const ROOT_FILE: &str = "root.json";
+const DIRECTORY_FILE: &str = "directory.json";
+const BUNDLE_FILE: &str = "bundle.json";
+
+/// Loads the policy as sessions do: one that does not load would keep every session from starting.
+fn check_policy(bundle: &Bundle) -> Result<(), TrustError> {
+    let source = Source {
+        origin: Origin::Organisation,
+        name: bundle.name.clone(),
+        text: bundle.text.clone(),
+    };
+    match load(&[source], &HostSets::default()) {
+        Ok(_) => Ok(()),
+        Err(problems) => {
+            let why = problems.to_string();
+            let end = why.floor_char_boundary(REASON_BYTES_MAX);
+            Err(TrustError::Policy(
+                why.get(..end).unwrap_or_default().to_owned(),
+            ))
+        }
+    }
+}
