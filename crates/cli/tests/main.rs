@@ -18,6 +18,7 @@ mod git;
 mod given;
 mod hooks;
 mod hosts;
+mod joined;
 mod launch;
 mod list;
 mod mcp;

@@ -1,0 +1,237 @@
+//! People in roles answer a question of a session on a machine, each in a browser of their own, which curl
+//! plays.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use stockade_testkit::run::{Running, require_tool};
+
+use super::{Joined, PATIENCE, until};
+
+/// Who is asked about `uname`.
+const POLICY: &str = r#"schema = 1
+
+[stages.owner]
+who = "role:code-owner"
+
+[stages.security]
+who = "role:security"
+need = 2
+
+[[ask]]
+id = "system"
+what = "exec"
+command = ["uname", "**"]
+stages = ["owner", "security"]
+reason = "looks at the system"
+"#;
+
+const PASSWORD: &str = "several words are good";
+
+impl Joined {
+    /// Returns a person who has signed in before.
+    fn person(&self, name: &str) -> Person<'_> {
+        Person {
+            joined: self,
+            jar: self.env.root().join(format!("{name}.cookies")),
+        }
+    }
+}
+
+/// A person in a browser.
+struct Person<'j> {
+    joined: &'j Joined,
+    jar: PathBuf,
+}
+
+impl<'j> Person<'j> {
+    /// Redeems a link.
+    fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
+        let person = joined.person(name);
+        let form = [("link", link), ("name", name), ("password", PASSWORD)];
+        until("the server answers", || {
+            person.curl(&["--output", "/dev/null", "/healthz"]).is_ok()
+        });
+        person.post("/setup", &form).expect("signed in");
+        person
+    }
+
+    /// Asks the server; the error is what it says, or that it is not there. The last argument is a path.
+    fn curl(&self, arguments: &[&str]) -> Result<String, String> {
+        let origin = &self.joined.origin;
+        let (path, options) = arguments.split_last().expect("a path");
+        let run = self.joined.env.command(require_tool("curl"));
+        let run = run.args(["-sS", "--fail-with-body", "--max-time", "20", "--cacert"]);
+        let run = run.arg(self.joined.data.join("keys/authority.pem"));
+        let run = run.arg("--cookie").arg(&self.jar);
+        let run = run.arg("--cookie-jar").arg(&self.jar).args(options);
+        let output = run.arg(format!("{origin}{path}")).output();
+        if output.code() == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(output.stdout + &output.stderr)
+        }
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.curl(&[path])
+            .unwrap_or_else(|why| panic!("{path}: {why}"))
+    }
+
+    fn data(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path)).expect("JSON")
+    }
+
+    fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
+        let origin = format!("Origin: {}", self.joined.origin);
+        let mut arguments = vec!["-H", origin.as_str(), "-H", "Sec-Fetch-Site: same-origin"];
+        let fields: Vec<String> = form
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        for field in &fields {
+            arguments.extend(["--data-urlencode", field]);
+        }
+        arguments.push(path);
+        self.curl(&arguments)
+    }
+
+    /// Returns the value of a hidden field of a page.
+    fn field(&self, page: &str, name: &str) -> String {
+        let page = self.get(page);
+        let begin = format!("name=\"{name}\" value=\"");
+        let (_, rest) = page.split_once(&begin).expect("the field");
+        rest.split('"').next().unwrap_or_default().to_owned()
+    }
+
+    /// Invites a person with a role.
+    fn invites(&self, name: &str, role: &str) -> Person<'j> {
+        let token = self.field("/people", "token");
+        let form = [("token", token.as_str()), ("name", name), ("others", role)];
+        let page = self.post("/people/invite", &form).expect("an invitation");
+        let (_, link) = page.split_once("/setup?token=").expect("a link");
+        let link = link.split('<').next().unwrap_or_default();
+        Person::new(self.joined, name, link)
+    }
+
+    /// Returns the one open question.
+    fn question(&self) -> Option<String> {
+        let all = self.data("/api/v1/questions");
+        let all = all.get("questions")?.as_array()?;
+        let open = all.iter().find(|one| one["state"] == "open")?;
+        Some(open["id"].as_str()?.to_owned())
+    }
+
+    /// Answers a question; the error is what the server says then.
+    fn votes(&self, question: &str, choice: &str) -> Result<(), String> {
+        let token = self.field("/me", "token");
+        let seen = self.data(&format!("/api/v1/questions/{question}"));
+        let form = [
+            ("token", token.as_str()),
+            ("rendered", seen["rendered"].as_str().expect("a text")),
+            ("scope", "once"),
+            ("reason", "looked at"),
+            ("choice", choice),
+        ];
+        self.post(&format!("/inbox/{question}"), &form).map(|_| ())
+    }
+}
+
+/// A session that asks, on the machine.
+fn asking(joined: &Joined) -> Running {
+    let file = joined
+        .env
+        .write("policy.toml", POLICY)
+        .display()
+        .to_string();
+    let options = ["--ask", "server", "--policy", file.as_str()];
+    let session = joined.env.session_with(joined.repo.path(), &options);
+    let session = session.line("uname -s || /run/stockade/why");
+    session.timeout(PATIENCE * 3).spawn()
+}
+
+/// Waits until a person sees the question that is open.
+fn asked(person: &Person<'_>) -> String {
+    let mut question = None;
+    until("the question is there", || {
+        question = person.question();
+        question.is_some()
+    });
+    question.expect("a question")
+}
+
+fn assert_refused(voted: Result<(), String>, why: &str) {
+    let said = voted.expect_err(why);
+    assert!(said.contains(why), "expected {why}, saw {said}");
+}
+
+#[test]
+fn people_in_roles_answer_a_machine_though_agent_and_server_are_killed() {
+    let mut joined = Joined::new();
+    let admin = Person::new(&joined, "lee", &joined.link);
+    // The owner of the machine has the role that is asked, and still no vote.
+    admin.invites("ola", "code-owner");
+    joined.enrol_for(&["--owner", "ola"]);
+    joined.start_agent();
+    let session = asking(&joined);
+    let question = {
+        let (lee, ola) = (joined.person("lee"), joined.person("ola"));
+        let ann = lee.invites("ann", "code-owner");
+        let ben = lee.invites("ben", "security");
+        lee.invites("cara", "security");
+        let question = asked(&ann);
+        assert_refused(ola.votes(&question, "allow"), "the session is yours");
+        assert_refused(lee.votes(&question, "allow"), "role");
+        assert_refused(
+            ben.votes(&question, "allow"),
+            "no role that this question asks",
+        );
+        ann.votes(&question, "allow").expect("her stage is open");
+        assert_refused(ann.votes(&question, "allow"), "you have voted");
+        ben.votes(&question, "allow")
+            .expect("his stage is open now");
+        question
+    };
+    joined.kill_agent();
+    joined.kill_server();
+    joined.start_server();
+    joined.start_agent();
+    let cara = joined.person("cara");
+    until("the server answers again", || {
+        cara.curl(&["/healthz"]).is_ok()
+    });
+    assert!(
+        !session.stdout().contains("Linux"),
+        "two of three is not enough"
+    );
+    cara.votes(&question, "allow").expect("one is missing");
+    let output = session.wait();
+    output.assert_success().assert_stdout("Linux");
+    // The statement of all three is in the journal, on both sides.
+    let id = joined.env.session_id();
+    until("the server has the record", || joined.is_held(&id));
+    let (here, there) = joined.journals(&id);
+    assert!(here == there && !here.is_empty());
+    let text = String::from_utf8_lossy(&here).into_owned();
+    assert!(
+        text.contains("application/vnd.stockade.grant.1+json"),
+        "{text}"
+    );
+    assert!(joined.verified(&id).contains("intact"));
+}
+
+#[test]
+fn a_no_of_a_person_reaches_the_agent_with_its_reason() {
+    let mut joined = Joined::new();
+    Person::new(&joined, "lee", &joined.link);
+    joined.enrol_for(&["--owner", "lee"]);
+    joined.start_agent();
+    let session = asking(&joined);
+    let ann = joined.person("lee").invites("ann", "code-owner");
+    ann.votes(&asked(&ann), "deny").expect("her stage is open");
+    let output = session.wait();
+    output.assert_stdout("looked at");
+    assert!(!output.stdout.contains("Linux"));
+    let id = joined.env.session_id();
+    until("the server has the record", || joined.is_held(&id));
+}
