@@ -1,10 +1,13 @@
 //! People in roles answer a question of a session on a machine, each in a browser of their own, which curl
 //! plays.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use serde_json::Value;
-use stockade_testkit::run::{Running, require_tool};
+use stockade_testkit::{
+    approvals::{self, Answer},
+    run::{Running, require_tool},
+};
 
 use super::{Joined, PATIENCE, until};
 
@@ -23,6 +26,20 @@ id = "system"
 what = "exec"
 command = ["uname", "**"]
 stages = ["owner", "security"]
+reason = "looks at the system"
+"#;
+
+/// The same with one person who is asked.
+const ONE: &str = r#"schema = 1
+
+[stages.owner]
+who = "role:code-owner"
+
+[[ask]]
+id = "system"
+what = "exec"
+command = ["uname", "**"]
+stages = ["owner"]
 reason = "looks at the system"
 "#;
 
@@ -139,9 +156,13 @@ impl<'j> Person<'j> {
 
 /// A session that asks, on the machine.
 fn asking(joined: &Joined) -> Running {
+    asking_as(joined, POLICY)
+}
+
+fn asking_as(joined: &Joined, policy: &str) -> Running {
     let file = joined
         .env
-        .write("policy.toml", POLICY)
+        .write("policy.toml", policy)
         .display()
         .to_string();
     let options = ["--ask", "server", "--policy", file.as_str()];
@@ -234,4 +255,120 @@ fn a_no_of_a_person_reaches_the_agent_with_its_reason() {
     assert!(!output.stdout.contains("Linux"));
     let id = joined.env.session_id();
     until("the server has the record", || joined.is_held(&id));
+}
+
+/// A server, a machine of lee with its agent, and a session on it whose question waits for ann.
+fn waiting_for_ann() -> (Joined, Running, String) {
+    let mut joined = Joined::new();
+    Person::new(&joined, "lee", &joined.link);
+    joined.enrol_for(&["--owner", "lee"]);
+    joined.start_agent();
+    joined.person("lee").invites("ann", "code-owner");
+    let session = asking_as(&joined, ONE);
+    let question = asked(&joined.person("ann"));
+    (joined, session, question)
+}
+
+#[test]
+fn an_answer_is_not_lost_while_nobody_carries_it() {
+    let (mut joined, mut session, question) = waiting_for_ann();
+    joined.kill_agent();
+    let voted = joined.person("ann").votes(&question, "allow");
+    voted.expect("her stage is open");
+    joined.kill_server();
+    assert!(!session.is_over(), "nobody has brought an answer");
+    // The machine comes back before the server does.
+    joined.start_agent();
+    joined.start_server();
+    session.wait().assert_success().assert_stdout("Linux");
+    let id = joined.env.session_id();
+    until("the server has the record", || joined.is_held(&id));
+    assert!(joined.verified(&id).contains("intact"));
+}
+
+#[test]
+fn whoever_denies_at_the_machine_ends_the_question_for_all() {
+    let (joined, session, question) = waiting_for_ann();
+    let asked = approvals::pending(&joined.env);
+    let [one] = asked.as_slice() else {
+        panic!("{asked:?}");
+    };
+    let reason = "not today".to_owned();
+    approvals::answer(&joined.env, &one.id, &Answer::Deny { reason }).assert_success();
+    let output = session.wait();
+    output.assert_stdout("not today");
+    assert!(!output.stdout.contains("Linux"));
+    let ann = joined.person("ann");
+    until("the server knows", || {
+        ann.data(&format!("/api/v1/questions/{question}"))["state"] == "closed"
+    });
+    assert_refused(ann.votes(&question, "allow"), "not open any more");
+}
+
+#[test]
+fn a_server_with_another_key_allows_nothing() {
+    let (mut joined, mut session, question) = waiting_for_ann();
+    // Somebody has everything of the server but the key that machines have pinned.
+    let other = joined.env.root().join("other");
+    let init = joined.env.stockade().args(["serve", "init", "--data"]);
+    init.arg(&other).success();
+    joined.kill_server();
+    let key = "keys/server";
+    fs::copy(other.join(key), joined.data.join(key)).expect("another key");
+    joined.start_server();
+    let ann = joined.person("ann");
+    until("the server answers again", || {
+        ann.curl(&["/healthz"]).is_ok()
+    });
+    ann.votes(&question, "allow")
+        .expect("that server believes itself");
+    until("the session does not take it", || {
+        let agent = joined.agent.as_ref().expect("it runs");
+        agent.stderr().contains("this does not allow question")
+    });
+    assert!(!session.is_over());
+    let asked = approvals::pending(&joined.env);
+    let [one] = asked.as_slice() else {
+        panic!("the question stays open: {asked:?}");
+    };
+    let reason = "not today".to_owned();
+    approvals::answer(&joined.env, &one.id, &Answer::Deny { reason }).assert_success();
+    let output = session.wait();
+    assert!(!output.stdout.contains("Linux"));
+    let record = joined.env.record();
+    let refused = record
+        .iter()
+        .find(|event| event.json.to_string().contains("refused-grant"));
+    assert!(refused.is_some(), "{record:#?}");
+}
+
+#[test]
+fn a_policy_that_is_published_holds_in_the_next_session_without_a_server_too() {
+    let mut joined = Joined::new();
+    Person::new(&joined, "lee", &joined.link);
+    joined.enrol();
+    joined.start_agent();
+    let runs = |joined: &Joined| {
+        let run = joined.env.session(joined.repo.path());
+        run.line("uname || echo denied").success().stdout
+    };
+    assert!(runs(&joined).contains("Linux"), "the control");
+    let lee = joined.person("lee");
+    let text = "schema = 1\n[[deny]]\nid = \"no-uname\"\nwhat = \"exec\"\ncommand = [\"uname\", \"**\"]\nreason = \"not here\"\n";
+    let token = lee.field("/policy", "token");
+    let form = [
+        ("token", token.as_str()),
+        ("after", "0"),
+        ("text", text),
+        ("message", "nobody looks"),
+        ("do", "publish"),
+    ];
+    lee.post("/policy", &form).expect("published");
+    until("the machine has said that it has it", || {
+        lee.get("/policy").contains("1 stored")
+    });
+    assert_eq!(runs(&joined).trim(), "denied");
+    joined.kill_server();
+    joined.kill_agent();
+    assert_eq!(runs(&joined).trim(), "denied");
 }
