@@ -402,7 +402,7 @@ async fn a_question_is_what_the_server_makes_of_it() {
     let refused = machine.client.json(Method::PUT, &path(1).2, &changed).await;
     assert_eq!(refused.0, 400, "{}", String::from_utf8_lossy(&refused.1));
     // Too late, too long, and a review that nobody can answer.
-    for wrong in [
+    for mut wrong in [
         QuestionSent {
             review: Review {
                 paths: vec![],
@@ -419,8 +419,8 @@ async fn a_question_is_what_the_server_makes_of_it() {
             ..good.clone()
         },
     ] {
-        let rendered = wrong.question.shown().digest();
-        let wrong = QuestionSent { rendered, ..wrong };
+        wrong.question.grounds.review = Some(wrong.review.clone());
+        wrong.rendered = wrong.question.shown().digest();
         let refused = machine.client.json(Method::PUT, &path(1).2, &wrong).await;
         assert_eq!(refused.0, 400, "{}", String::from_utf8_lossy(&refused.1));
     }
