@@ -1,8 +1,9 @@
 //! People in roles answer a question of a session on a machine, each in a browser of their own, which curl
 //! plays.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use stockade_testkit::{
     approvals::{self, Answer},
@@ -133,7 +134,8 @@ impl<'j> Person<'j> {
 
     /// Returns the one open question.
     fn question(&self) -> Option<String> {
-        let all = self.data("/api/v1/questions");
+        let all = self.curl(&["/api/v1/questions"]).ok()?;
+        let all: Value = serde_json::from_str(&all).expect("JSON");
         let all = all.get("questions")?.as_array()?;
         let open = all.iter().find(|one| one["state"] == "open")?;
         Some(open["id"].as_str()?.to_owned())
@@ -141,25 +143,44 @@ impl<'j> Person<'j> {
 
     /// Answers a question; the error is what the server says then.
     fn votes(&self, question: &str, choice: &str) -> Result<(), String> {
-        let token = self.field("/me", "token");
+        self.casts(&self.reads(question), choice)
+    }
+
+    /// Reads a question, to answer it.
+    fn reads(&self, question: &str) -> Read {
         let seen = self.data(&format!("/api/v1/questions/{question}"));
+        Read {
+            page: format!("/inbox/{question}"),
+            token: self.field("/me", "token"),
+            rendered: seen["rendered"].as_str().expect("a text").to_owned(),
+        }
+    }
+
+    fn casts(&self, read: &Read, choice: &str) -> Result<(), String> {
         let form = [
-            ("token", token.as_str()),
-            ("rendered", seen["rendered"].as_str().expect("a text")),
+            ("token", read.token.as_str()),
+            ("rendered", read.rendered.as_str()),
             ("scope", "once"),
             ("reason", "looked at"),
             ("choice", choice),
         ];
-        self.post(&format!("/inbox/{question}"), &form).map(|_| ())
+        self.post(&read.page, &form).map(|_| ())
     }
+}
+
+/// What an answer takes from the pages.
+struct Read {
+    page: String,
+    token: String,
+    rendered: String,
 }
 
 /// A session that asks, on the machine.
 fn asking(joined: &Joined) -> Running {
-    asking_as(joined, POLICY)
+    asking_as(joined, POLICY, "uname -s || /run/stockade/why")
 }
 
-fn asking_as(joined: &Joined, policy: &str) -> Running {
+fn asking_as(joined: &Joined, policy: &str, line: &str) -> Running {
     let file = joined
         .env
         .write("policy.toml", policy)
@@ -167,8 +188,7 @@ fn asking_as(joined: &Joined, policy: &str) -> Running {
         .to_string();
     let options = ["--ask", "server", "--policy", file.as_str()];
     let session = joined.env.session_with(joined.repo.path(), &options);
-    let session = session.line("uname -s || /run/stockade/why");
-    session.timeout(PATIENCE * 3).spawn()
+    session.line(line).timeout(PATIENCE * 3).spawn()
 }
 
 /// Waits until a person sees the question that is open.
@@ -258,20 +278,20 @@ fn a_no_of_a_person_reaches_the_agent_with_its_reason() {
 }
 
 /// A server, a machine of lee with its agent, and a session on it whose question waits for ann.
-fn waiting_for_ann() -> (Joined, Running, String) {
+fn waiting_for_ann(line: &str) -> (Joined, Running, String) {
     let mut joined = Joined::new();
     Person::new(&joined, "lee", &joined.link);
     joined.enrol_for(&["--owner", "lee"]);
     joined.start_agent();
     joined.person("lee").invites("ann", "code-owner");
-    let session = asking_as(&joined, ONE);
+    let session = asking_as(&joined, ONE, line);
     let question = asked(&joined.person("ann"));
     (joined, session, question)
 }
 
 #[test]
 fn an_answer_is_not_lost_while_nobody_carries_it() {
-    let (mut joined, mut session, question) = waiting_for_ann();
+    let (mut joined, mut session, question) = waiting_for_ann("uname -s || /run/stockade/why");
     joined.kill_agent();
     let voted = joined.person("ann").votes(&question, "allow");
     voted.expect("her stage is open");
@@ -288,7 +308,7 @@ fn an_answer_is_not_lost_while_nobody_carries_it() {
 
 #[test]
 fn whoever_denies_at_the_machine_ends_the_question_for_all() {
-    let (joined, session, question) = waiting_for_ann();
+    let (joined, session, question) = waiting_for_ann("uname -s || /run/stockade/why");
     let asked = approvals::pending(&joined.env);
     let [one] = asked.as_slice() else {
         panic!("{asked:?}");
@@ -307,7 +327,7 @@ fn whoever_denies_at_the_machine_ends_the_question_for_all() {
 
 #[test]
 fn a_server_with_another_key_allows_nothing() {
-    let (mut joined, mut session, question) = waiting_for_ann();
+    let (mut joined, mut session, question) = waiting_for_ann("uname -s || /run/stockade/why");
     // Somebody has everything of the server but the key that machines have pinned.
     let other = joined.env.root().join("other");
     let init = joined.env.stockade().args(["serve", "init", "--data"]);
@@ -371,4 +391,60 @@ fn a_policy_that_is_published_holds_in_the_next_session_without_a_server_too() {
     joined.kill_server();
     joined.kill_agent();
     assert_eq!(runs(&joined).trim(), "denied");
+}
+
+/// How often somebody is killed while a vote is under way.
+const KILLS: u32 = 8;
+
+#[test]
+fn kills_at_any_time_of_a_vote_lose_no_answer_and_make_none() {
+    let line = format!("for i in $(seq {KILLS}); do uname -s; done");
+    let (mut joined, session, mut question) = waiting_for_ann(&line);
+    for round in 0..KILLS {
+        let is_server = round % 2 == 0;
+        thread::scope(|scope| {
+            let ann = joined.person("ann");
+            let read = ann.reads(&question);
+            // It reaches the server or not, and the answer reaches the machine or not.
+            scope.spawn(move || drop(ann.casts(&read, "allow")));
+            thread::sleep(Duration::from_millis(12) * round);
+            let killed = [&joined.agent, &joined.server][usize::from(is_server)];
+            killed.as_ref().expect("it runs").signal(Signal::KILL);
+        });
+        if is_server {
+            joined.kill_server();
+            joined.start_server();
+        } else {
+            joined.kill_agent();
+            joined.start_agent();
+        }
+        let ann = joined.person("ann");
+        until("the server answers", || ann.curl(&["/healthz"]).is_ok());
+        if let Err(why) = ann.votes(&question, "allow") {
+            let has_voted = ["you have voted", "not open any more"];
+            assert!(has_voted.iter().any(|said| why.contains(said)), "{why}");
+        }
+        assert_eq!(
+            ann.data(&format!("/api/v1/questions/{question}"))["state"],
+            "granted"
+        );
+        if round + 1 < KILLS {
+            question = asked(&ann);
+        }
+    }
+    let output = session.wait();
+    let lines = output.assert_success().stdout.matches("Linux").count();
+    assert_eq!(u32::try_from(lines).ok(), Some(KILLS));
+    let id = joined.env.session_id();
+    until("the server has the record", || joined.is_held(&id));
+    let text = String::from_utf8_lossy(&joined.journals(&id).0).into_owned();
+    let grants = text
+        .matches("application/vnd.stockade.grant.1+json")
+        .count();
+    assert_eq!(
+        u32::try_from(grants).ok(),
+        Some(KILLS),
+        "each is written down once"
+    );
+    assert!(joined.verified(&id).contains("intact"));
 }
