@@ -18,10 +18,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use io::Write;
@@ -42,6 +42,11 @@ const CLIENTS_MAX: usize = 16;
 const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may leave a reply unread before it is cut off.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a session waits for replies that are being made: an answer can end the session, and
+/// who gave it still learns that it was taken.
+const LAST_REPLY_WAIT: Duration = Duration::from_secs(1);
+/// How often that is looked at; a reply takes less than a millisecond.
+const LAST_REPLY_SLICE: Duration = Duration::from_millis(1);
 /// How often a watching client is checked when nothing changes.
 const WATCH_SLICE: Duration = Duration::from_secs(1);
 /// Steps up the tree of processes; deeper trees are refused.
@@ -135,6 +140,8 @@ struct Shared {
     desk: Arc<Desk>,
     options: InboxOptions,
     stopping: AtomicBool,
+    /// Commands whose replies are not sent yet.
+    replying: AtomicUsize,
     clients: Streams,
 }
 
@@ -193,6 +200,7 @@ impl Inbox {
             desk,
             options,
             stopping,
+            replying: AtomicUsize::new(0),
             clients: Streams::default(),
         });
         let server = Arc::clone(&shared);
@@ -222,6 +230,12 @@ impl Drop for Inbox {
             rustix::io::write(&self.bell, &1_u64.to_ne_bytes()),
             "the write fails only if the bell has rung already",
         );
+        let begun = Instant::now();
+        while self.shared.replying.load(Ordering::Acquire) > 0
+            && begun.elapsed() < LAST_REPLY_WAIT
+        {
+            std::thread::sleep(LAST_REPLY_SLICE);
+        }
         for stream in lock(&self.shared.clients).values() {
             ignored(
                 stream.shutdown(std::net::Shutdown::Both),
@@ -366,7 +380,12 @@ fn serve(shared: &Shared, stream: UnixStream, peer: Peer) {
         };
         let sent = match serde_json::from_slice::<Command>(&line) {
             Ok(Command::Watch {}) => watch(shared, &mut out),
-            Ok(command) => send(&mut out, &obey(&shared.desk, command, peer)),
+            Ok(command) => {
+                shared.replying.fetch_add(1, Ordering::AcqRel);
+                let sent = send(&mut out, &obey(&shared.desk, command, peer));
+                shared.replying.fetch_sub(1, Ordering::AcqRel);
+                sent
+            }
             Err(error) => {
                 // A peer that sends garbage is not one of our clients: it gets no second try on
                 // this line.

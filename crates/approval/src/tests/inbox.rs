@@ -72,6 +72,27 @@ fn a_second_terminal_sees_and_answers() {
     assert!(Client::connect(home.path()).unwrap_err().is_over());
 }
 
+/// The answer can be what ends the session.
+#[test]
+fn who_answers_learns_that_it_was_taken_though_the_session_ends() {
+    let lab = Lab::new(AskMode::Inbox);
+    let home = directory();
+    let inbox = Inbox::open(home.path(), Arc::clone(&lab.desk), open_to_us()).unwrap();
+    let ask = lab.ask(connect("registry.test"), Scope::Session);
+    let id = lab.pending(1)[0].id.clone();
+    let mut client = Client::connect(home.path()).unwrap();
+    // The answer is being written down while the session ends.
+    let held = lab.events.lock().unwrap();
+    let answering = std::thread::spawn(move || client.answer(&id, allow(Scope::Once)));
+    std::thread::sleep(Duration::from_millis(100));
+    let ending = std::thread::spawn(move || drop(inbox));
+    std::thread::sleep(Duration::from_millis(100));
+    drop(held);
+    answering.join().unwrap().unwrap();
+    ending.join().unwrap();
+    assert!(matches!(ask.join().unwrap(), Outcome::Granted { .. }));
+}
+
 #[test]
 fn watching_tells_of_each_change() {
     let lab = Lab::new(AskMode::Inbox);

@@ -53,7 +53,7 @@ impl Server {
     ) -> Result<Result<QuestionAnswer, Problem>, ControlError> {
         let now = now();
         if let Err(problem) = acceptable(&sent, now) {
-            if problem.kind == "question-text" {
+            if problem.status == 422 {
                 let detail = format!("question {approval}: {}", problem.title);
                 let accused = Some(&key.session);
                 self.state
