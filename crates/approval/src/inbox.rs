@@ -231,8 +231,7 @@ impl Drop for Inbox {
             "the write fails only if the bell has rung already",
         );
         let begun = Instant::now();
-        while self.shared.replying.load(Ordering::Acquire) > 0
-            && begun.elapsed() < LAST_REPLY_WAIT
+        while self.shared.replying.load(Ordering::Acquire) > 0 && begun.elapsed() < LAST_REPLY_WAIT
         {
             std::thread::sleep(LAST_REPLY_SLICE);
         }

@@ -412,7 +412,7 @@ fn options_that_cannot_hold_are_refused() {
         ),
         (
             &["--ask", "nobody"],
-            &["invalid value 'nobody'", "tty, inbox, deny"],
+            &["invalid value 'nobody'", "tty, inbox, server, deny"],
         ),
         (&["--tier", "strong"], &["`strong` is not a tier", "native"]),
         (

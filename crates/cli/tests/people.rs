@@ -328,7 +328,5 @@ fn a_published_policy_holds_and_its_serial_is_in_the_record() {
     fs::write(&file, &whole).expect("it can be written");
     run().assert_success().assert_stdout("denied");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("a mode");
-    run()
-        .assert_code(125)
-        .assert_stderr("writable for it alone");
+    run().assert_code(125).assert_stderr("chmod go-w");
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::common::{Lab, every_kind, hostile, stamp};
-use stockade_event::Durability;
+use stockade_event::{Durability, Event};
 use stockade_journal::layout::{HEAD_FILE, JOURNAL_FILE};
 
 /// The kinds that existed when the file was made; a later kind does not change it.
@@ -31,6 +31,17 @@ const KINDS: [&str; 21] = [
     "session.ended",
 ];
 
+/// Takes away the fields that kinds got after the file was made.
+fn as_it_was(mut event: Event) -> Event {
+    if let Event::PolicyLoaded { bundle, .. } = &mut event {
+        *bundle = None;
+    }
+    if let Event::ApprovalDecided { statement, .. } = &mut event {
+        *statement = None;
+    }
+    event
+}
+
 /// With a fixed key, fixed times and fixed events a journal is always the same file. If this fails
 /// on purpose, the format has a new version: add a file, and keep the readers of this one.
 #[test]
@@ -45,8 +56,11 @@ fn a_journal_of_version_2_has_the_same_bytes_for_ever() {
     for text in ["/home/u/project".into(), hostile()] {
         // Twice, because a record refers to earlier content.
         for _ in 0..2 {
-            let events = every_kind(&text);
-            for event in events.iter().filter(|event| KINDS.contains(&event.kind())) {
+            let events = every_kind(&text).into_iter().map(as_it_was);
+            for event in &events
+                .filter(|event| KINDS.contains(&event.kind()))
+                .collect::<Vec<_>>()
+            {
                 number += 1;
                 let source = if number % 5 == 0 {
                     "egress"

@@ -126,6 +126,8 @@ impl Enrolment {
 
     fn find_in(system: &Path, state_dir: Option<&Path>) -> Result<Option<Self>, EnrolmentError> {
         let user = rustix::process::geteuid().as_raw();
+        // What is no directory keeps nothing; whoever opens it says so.
+        let state_dir = state_dir.filter(|dir| dir.is_dir());
         let own = state_dir.map(|dir| (dir.join(USER_TRUST), user));
         for (place, owner) in [Some((system.to_owned(), 0)), own].into_iter().flatten() {
             let path = place.join(NODE_FILE);

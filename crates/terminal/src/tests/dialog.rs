@@ -434,7 +434,8 @@ fn nobody_at_the_terminal_allows_what_people_in_roles_are_asked() {
     }
     let more = "owner, then two of security; now security, 1 of 2".to_owned();
     assert!(seat.dialog.wait_for(Some(more.clone())) && !seat.dialog.wait_for(Some(more)));
-    assert!(seat.look().contains("now security, 1 of 2"));
+    let text = seat.wait(SILENCE).look();
+    assert!(text.contains("now security, 1 of 2"), "{text}");
 }
 
 #[test]
