@@ -124,6 +124,11 @@ impl Enrolment {
         Self::find_in(Path::new(SYSTEM_TRUST), state_dir)
     }
 
+    /// Tells whether root has enrolled the machine, rather than this user for sessions of his own.
+    pub fn is_by_system(&self) -> bool {
+        self.place == Path::new(SYSTEM_TRUST)
+    }
+
     fn find_in(system: &Path, state_dir: Option<&Path>) -> Result<Option<Self>, EnrolmentError> {
         let user = rustix::process::geteuid().as_raw();
         // What is no directory keeps nothing; whoever opens it says so.

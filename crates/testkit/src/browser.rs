@@ -224,3 +224,36 @@ impl Drop for Browser {
         self.child.wait().ok();
     }
 }
+
+/// Finds texts of the window with less contrast than people need (WCAG 2, 1.4.3).
+const FAINT: &str = r"(() => {
+  const lum = ([r, g, b]) => {
+    const part = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  };
+  const color = (text) => (text.match(/[\d.]+/g) || []).map(Number);
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const c = color(getComputedStyle(node).backgroundColor);
+      if (c.length === 3 || c[3] === 1) return c;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const node of document.querySelectorAll('body *')) {
+    if (node.closest('UNREAD')) continue;
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const box = node.getBoundingClientRect();
+    if (!own || !box.width || !box.height) continue;
+    const [a, b] = [lum(color(getComputedStyle(node).color)), lum(behind(node))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) faint.push(`${node.tagName}.${node.className}: ${ratio.toFixed(2)}`);
+  }
+  return faint;
+})()";
+
+/// Returns a script for texts of the window that have too little contrast, with their own; `unread` selects
+/// what is no text to read.
+pub fn faint(unread: &str) -> String {
+    FAINT.replace("UNREAD", unread)
+}

@@ -4,7 +4,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stockade_testkit::{TestEnv, browser::Browser, env::under_test, invented, tmux::Tmux};
+use stockade_testkit::{
+    TestEnv,
+    browser::{Browser, faint},
+    env::under_test,
+    invented,
+    tmux::Tmux,
+};
 
 use super::page::{page, pictures};
 
@@ -17,33 +23,8 @@ const SIZES: [(&str, u32, u32); 4] = [
     ("small", 360, 640),
 ];
 
-/// The least contrast of text (WCAG 2, 1.4.3), and texts of the window that have less, with their own.
-/// Hidden ones, and controls that cannot be used now, are not text to read.
-const FAINT: &str = r"(() => {
-  const lum = ([r, g, b]) => {
-    const part = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-  };
-  const color = (text) => (text.match(/[\d.]+/g) || []).map(Number);
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const c = color(getComputedStyle(node).backgroundColor);
-      if (c.length === 3 || c[3] === 1) return c;
-    }
-    return [255, 255, 255];
-  };
-  const faint = [];
-  for (const node of document.querySelectorAll('body *')) {
-    if (node.closest('script, style, noscript, option, :disabled')) continue;
-    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-    const box = node.getBoundingClientRect();
-    if (!own || !box.width || !box.height) continue;
-    const [a, b] = [lum(color(getComputedStyle(node).color)), lum(behind(node))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) faint.push(`${node.tagName}.${node.className}: ${ratio.toFixed(2)}`);
-  }
-  return faint;
-})()";
+/// What is no text to read: what is hidden, and controls that cannot be used now.
+const UNREAD: &str = "script, style, noscript, option, :disabled";
 
 /// What is wider than the window, and whether the chosen view's name is seen in full.
 const WIDE: &str = r"(() => {
@@ -79,7 +60,7 @@ const ASKEW: &str = r"(() => {
 
 fn measure(browser: &mut Browser, name: &str) {
     browser.picture(&pictures().join(format!("looks-{name}.png")));
-    assert_eq!(browser.eval(FAINT), json!([]), "{name}");
+    assert_eq!(browser.eval(&faint(UNREAD)), json!([]), "{name}");
     assert_eq!(browser.eval(WIDE), json!([]), "{name}");
     let askew = browser.eval(ASKEW);
     assert!(askew == json!([]) || askew.is_null(), "{name}: {askew}");
@@ -95,10 +76,10 @@ fn each_view_is_readable_in_both_sizes_and_colours() {
     // A control: faint text is found.
     browser.open(&file, 1280, 800);
     browser.eval("document.getElementById('facts').style.color = '#999'; 1");
-    let faint = browser.eval(FAINT);
+    let found = browser.eval(&faint(UNREAD));
     assert!(
-        faint.as_array().is_some_and(|all| !all.is_empty()),
-        "{faint}"
+        found.as_array().is_some_and(|all| !all.is_empty()),
+        "{found}"
     );
     let rows = "document.querySelectorAll('.row').length";
     for scheme in ["light", "dark"] {

@@ -20,7 +20,7 @@ use stockade_policy::{Policy, Problems};
 use stockade_runner::{ErrorKind, Helpers, Options, RunError};
 use stockade_types::{AskMode, GuaranteeName, RawText, RequestKind, SessionId, Tier};
 
-use self::{pins::Enrolment, terminals::Hold};
+use self::terminals::Hold;
 use crate::{
     exit::Exit,
     host_sets,
@@ -154,7 +154,8 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
     let current = std::env::current_dir().context("there is no current directory")?;
     let ask = ask_mode(args.ask, hold)?;
-    pins::check(&policy, &args, ask, &Enrolment::of_this_machine())?;
+    let enrolment = layers::enrolment()?;
+    pins::check(&policy, &args, ask, enrolment.as_ref())?;
     let state = opened(&gathered)?;
     let keep = Keep::from(policy.settings());
     let options = Options {
@@ -174,7 +175,7 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         waive: args.waive.clone(),
         environment,
         fault: args.fail_step,
-        enrolment: layers::enrolment()?,
+        enrolment,
         version: env!("CARGO_PKG_VERSION"),
     };
     let Some(helpers) = helpers else {

@@ -1,56 +1,14 @@
 //! What the organisation requires of every run, and what a run needs of its machine.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::bail;
 use stockade_policy::{Policy, Sourced};
+use stockade_runner::enrolment::{Enrolment, NODE_FILE, SYSTEM_TRUST, USER_TRUST};
 use stockade_types::AskMode;
 
 use super::{Args, words};
 use crate::{human::safe, state};
-
-/// Below the state directory and below [`SYSTEM_DIR`]: who the machine is to its organisation.
-const NODE_FILE: &str = "trust/node.json";
-/// Where enrolment by root writes.
-const SYSTEM_DIR: &str = "/var/lib/stockade";
-
-/// Where it can be seen that the machine belongs to an organisation.
-pub(super) struct Enrolment {
-    /// By its user; none if there is no place for it.
-    user: Option<PathBuf>,
-    /// By root.
-    system: PathBuf,
-}
-
-impl Enrolment {
-    /// Returns the places of this machine.
-    pub(super) fn of_this_machine() -> Self {
-        Self {
-            user: state::location().ok().map(|state| state.join(NODE_FILE)),
-            system: Path::new(SYSTEM_DIR).join(NODE_FILE),
-        }
-    }
-
-    fn is_by_root(&self) -> io::Result<bool> {
-        self.system.try_exists()
-    }
-
-    fn is_enrolled(&self) -> io::Result<bool> {
-        match &self.user {
-            Some(user) if user.try_exists()? => Ok(true),
-            _ => self.is_by_root(),
-        }
-    }
-
-    fn places(&self) -> String {
-        let user = self.user.iter().map(|path| path.display().to_string());
-        let all: Vec<String> = user.chain([self.system.display().to_string()]).collect();
-        safe(&all.join("` nor `"))
-    }
-}
 
 /// Checks what the organisation requires; a stricter choice is always good enough.
 ///
@@ -60,7 +18,7 @@ pub(super) fn check(
     policy: &Policy,
     args: &Args,
     ask: AskMode,
-    enrolment: &Enrolment,
+    enrolment: Option<&Enrolment>,
 ) -> anyhow::Result<()> {
     for (name, pin) in &policy.settings().require {
         let (actual, is_met) = match name.as_str() {
@@ -105,35 +63,35 @@ pub(super) fn check(
             );
         }
     }
-    if ask == AskMode::Server && !enrolment.is_enrolled()? {
+    if ask == AskMode::Server && enrolment.is_none() {
         bail!(
             "`--ask server` needs a machine that an organisation has enrolled: there is neither `{}`; \
              enrol it, or ask somebody here with `--ask tty` or `--ask inbox`",
-            enrolment.places()
+            places()
         );
     }
     Ok(())
 }
 
 /// Checks that the record goes where the organisation wants it.
-fn has_journal(pin: &Sourced<String>, enrolment: &Enrolment) -> anyhow::Result<()> {
+fn has_journal(pin: &Sourced<String>, enrolment: Option<&Enrolment>) -> anyhow::Result<()> {
     match pin.value.as_str() {
         "local" => Ok(()),
-        "agent" if enrolment.is_by_root()? => Ok(()),
-        "server" if enrolment.is_enrolled()? => Ok(()),
+        "agent" if enrolment.is_some_and(Enrolment::is_by_system) => Ok(()),
+        "server" if enrolment.is_some() => Ok(()),
         "agent" => bail!(
             "{}: require.journal is `agent`: a copy of the record under another user, which needs a machine \
              that root has enrolled, and there is no `{}`; enrol it as root, or have the organisation \
              require `local`",
             pin.source,
-            safe(&enrolment.system.display().to_string())
+            safe(&by_system())
         ),
         "server" => bail!(
             "{}: require.journal is `server`: a copy of the record on the organisation's server, which \
              needs an enrolled machine, and there is neither `{}`; enrol it, or have the organisation \
              require `local`",
             pin.source,
-            enrolment.places()
+            places()
         ),
         other => bail!(
             "{}: require.journal is `{}`, which this version does not know",
@@ -141,4 +99,19 @@ fn has_journal(pin: &Sourced<String>, enrolment: &Enrolment) -> anyhow::Result<(
             safe(other)
         ),
     }
+}
+
+/// Where a machine that root has enrolled says so.
+fn by_system() -> String {
+    let path = Path::new(SYSTEM_TRUST).join(NODE_FILE);
+    path.display().to_string()
+}
+
+/// Where an enrolled machine says so.
+fn places() -> String {
+    let user = state::location().ok();
+    let user = user.map(|state| state.join(USER_TRUST).join(NODE_FILE));
+    let user = user.iter().map(|path| path.display().to_string());
+    let all: Vec<String> = user.chain([by_system()]).collect();
+    safe(&all.join("` nor `"))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use stockade_testkit::browser::Browser;
+use stockade_testkit::browser::{Browser, faint};
 
 use super::lab::{Lab, later};
 use crate::state::LinkKind;
@@ -163,32 +163,8 @@ async fn hostile_text_is_shown_and_never_executed() {
     );
 }
 
-/// The least contrast of text (WCAG 2, 1.4.3), and texts of the page that have less.
-const FAINT: &str = r"(() => {
-  const lum = ([r, g, b]) => {
-    const part = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-  };
-  const color = (text) => (text.match(/[\d.]+/g) || []).map(Number);
-  const behind = (node) => {
-    for (; node; node = node.parentElement) {
-      const c = color(getComputedStyle(node).backgroundColor);
-      if (c.length === 3 || c[3] === 1) return c;
-    }
-    return [255, 255, 255];
-  };
-  const faint = [];
-  for (const node of document.querySelectorAll('body *')) {
-    if (node.closest('script, style, :disabled')) continue;
-    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-    const box = node.getBoundingClientRect();
-    if (!own || !box.width || !box.height) continue;
-    const [a, b] = [lum(color(getComputedStyle(node).color)), lum(behind(node))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) faint.push(`${node.tagName}.${node.className}: ${ratio.toFixed(2)}`);
-  }
-  return faint;
-})()";
+/// What is no text to read.
+const UNREAD: &str = "script, style, :disabled";
 
 /// What is wider than the window, has no name, or is too small to be touched.
 const AWKWARD: &str = r"(() => {
@@ -240,13 +216,17 @@ async fn each_page_is_readable_in_both_sizes_and_colours() {
                 let name = if name.is_empty() { "overview" } else { name };
                 let name = if page == one { "person" } else { name };
                 browser.picture(&pictures().join(format!("{name}-{scheme}-{width}.png")));
-                assert_eq!(browser.eval(FAINT), json!([]), "{page} {scheme} {width}");
+                assert_eq!(
+                    browser.eval(&faint(UNREAD)),
+                    json!([]),
+                    "{page} {scheme} {width}"
+                );
                 assert_eq!(browser.eval(AWKWARD), json!([]), "{page} {scheme} {width}");
             }
         }
     }
     // Controls: both measures find something.
     browser.eval("document.querySelector('h1').style.color = '#777'; document.body.append(document.createElement('main'))");
-    assert_ne!(browser.eval(FAINT), json!([]));
+    assert_ne!(browser.eval(&faint(UNREAD)), json!([]));
     assert_ne!(browser.eval(AWKWARD), json!([]));
 }
