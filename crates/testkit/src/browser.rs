@@ -10,6 +10,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
+use stockade_types::Digest;
 use tempfile::TempDir;
 
 use crate::run::require_tool;
@@ -223,6 +224,23 @@ impl Drop for Browser {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// How the public key of a certificate with a key of P-256 begins; a point of 65 bytes follows.
+const KEY_HEAD: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+
+/// Returns what [`Browser::start_for`] takes for a server that shows this certificate (DER, with a key of
+/// P-256), or one of this authority together with it.
+pub fn key_digest(certificate: &[u8]) -> String {
+    let length = KEY_HEAD.len() + 65;
+    let mut parts = certificate.windows(length);
+    let key = parts
+        .find(|part| part.starts_with(&KEY_HEAD))
+        .expect("a key of P-256");
+    STANDARD.encode(Digest::of(key).as_bytes())
 }
 
 /// Finds texts of the window with less contrast than people need (WCAG 2, 1.4.3).

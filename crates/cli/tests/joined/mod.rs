@@ -6,6 +6,7 @@
     reason = "a broken fixture must end the test"
 )]
 
+mod browsers;
 mod votes;
 
 use std::{

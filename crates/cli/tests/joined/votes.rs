@@ -48,7 +48,7 @@ const PASSWORD: &str = "several words are good";
 
 impl Joined {
     /// Returns a person who has signed in before.
-    fn person(&self, name: &str) -> Person<'_> {
+    pub(super) fn person(&self, name: &str) -> Person<'_> {
         Person {
             joined: self,
             jar: self.env.root().join(format!("{name}.cookies")),
@@ -57,14 +57,14 @@ impl Joined {
 }
 
 /// A person in a browser.
-struct Person<'j> {
+pub(super) struct Person<'j> {
     joined: &'j Joined,
     jar: PathBuf,
 }
 
 impl<'j> Person<'j> {
     /// Redeems a link.
-    fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
+    pub(super) fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
         let person = joined.person(name);
         let form = [("link", link), ("name", name), ("password", PASSWORD)];
         until("the server answers", || {
@@ -75,7 +75,7 @@ impl<'j> Person<'j> {
     }
 
     /// Asks the server; the error is what it says, or that it is not there. The last argument is a path.
-    fn curl(&self, arguments: &[&str]) -> Result<String, String> {
+    pub(super) fn curl(&self, arguments: &[&str]) -> Result<String, String> {
         let origin = &self.joined.origin;
         let (path, options) = arguments.split_last().expect("a path");
         let run = self.joined.env.command(require_tool("curl"));
@@ -96,7 +96,7 @@ impl<'j> Person<'j> {
             .unwrap_or_else(|why| panic!("{path}: {why}"))
     }
 
-    fn data(&self, path: &str) -> Value {
+    pub(super) fn data(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }
 
@@ -122,18 +122,22 @@ impl<'j> Person<'j> {
         rest.split('"').next().unwrap_or_default().to_owned()
     }
 
-    /// Invites a person with a role.
-    fn invites(&self, name: &str, role: &str) -> Person<'j> {
+    /// Invites a person with a role, and returns the secret of the link.
+    pub(super) fn invitation(&self, name: &str, role: &str) -> String {
         let token = self.field("/people", "token");
         let form = [("token", token.as_str()), ("name", name), ("others", role)];
         let page = self.post("/people/invite", &form).expect("an invitation");
         let (_, link) = page.split_once("/setup?token=").expect("a link");
-        let link = link.split('<').next().unwrap_or_default();
-        Person::new(self.joined, name, link)
+        link.split('<').next().unwrap_or_default().to_owned()
+    }
+
+    /// Invites a person with a role, who then signs in.
+    fn invites(&self, name: &str, role: &str) -> Person<'j> {
+        Person::new(self.joined, name, &self.invitation(name, role))
     }
 
     /// Returns the one open question.
-    fn question(&self) -> Option<String> {
+    pub(super) fn question(&self) -> Option<String> {
         let all = self.curl(&["/api/v1/questions"]).ok()?;
         let all: Value = serde_json::from_str(&all).expect("JSON");
         let all = all.get("questions")?.as_array()?;
@@ -192,7 +196,7 @@ fn asking_as(joined: &Joined, policy: &str, line: &str) -> Running {
 }
 
 /// Waits until a person sees the question that is open.
-fn asked(person: &Person<'_>) -> String {
+pub(super) fn asked(person: &Person<'_>) -> String {
     let mut question = None;
     until("the question is there", || {
         question = person.question();

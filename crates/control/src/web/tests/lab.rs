@@ -6,6 +6,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use stockade_testkit::browser::key_digest;
 use stockade_trust::UserId;
 use stockade_types::UnixMillis;
 use tempfile::TempDir;
@@ -141,20 +142,11 @@ impl Lab {
     /// Returns SHA-256 of the server's public key as browsers name it: in base64, of its
     /// SubjectPublicKeyInfo.
     pub(super) async fn key(&self) -> String {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        /// How one of P-256 begins; a point of 65 bytes follows.
-        const HEAD: [u8; 26] = [
-            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
-            0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-        ];
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = self.tls.connect(name, stream).await.unwrap();
         let chain = stream.get_ref().1.peer_certificates().unwrap();
-        let key = chain[0]
-            .windows(HEAD.len() + 65)
-            .find(|window| window.starts_with(&HEAD));
-        STANDARD.encode(stockade_types::Digest::of(key.unwrap()).as_bytes())
+        key_digest(&chain[0])
     }
 
     pub(super) fn host(&self) -> &str {
