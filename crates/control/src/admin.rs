@@ -19,7 +19,7 @@ use crate::{
     authority::Authority,
     clock::now,
     data::{DataDir, Settings},
-    random, serve,
+    enrolling, random, serve,
     state::{EnrolTokenRow, LinkKind, LinkRow, State, TokenRow, UserRow},
 };
 
@@ -164,7 +164,7 @@ pub fn enrol_token(path: &Path, enrolling: &Enrolling) -> Result<EnrolToken, Con
     let url = enrolling.url.clone().unwrap_or_else(|| {
         let running = data.running();
         let port = running.map_or(settings.node_listen.port(), |running| running.node.port());
-        format!("https://{}:{port}", settings.host)
+        settings.node_url(port)
     });
     runtime()?.block_on(async {
         let state = State::open(&data.state_path(), &settings.org).await?;
@@ -180,20 +180,14 @@ pub fn enrol_token(path: &Path, enrolling: &Enrolling) -> Result<EnrolToken, Con
                 Some(user.id)
             }
         };
-        let (secret, now) = (random::secret()?, now());
         let row = EnrolTokenRow {
             owner,
             created_by: String::new(),
-            expires: UnixMillis(now.0.saturating_add(lasts)),
+            expires: UnixMillis(now().0.saturating_add(lasts)),
         };
-        state.add_enrol_token(&random::hash(&secret), &row, now).await?;
+        let made = enrolling::issue(&state, authority.digest(), url, &row).await;
         state.close().await;
-        Ok(EnrolToken {
-            url,
-            ca: authority.digest(),
-            secret,
-            expires: row.expires,
-        })
+        made
     })
 }
 

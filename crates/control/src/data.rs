@@ -71,6 +71,11 @@ impl Settings {
         }
     }
 
+    /// Returns where machines reach the server when they are served on `port`.
+    pub fn node_url(&self, port: u16) -> String {
+        format!("https://{}:{port}", self.host)
+    }
+
     /// Returns where people vote when pages are served on `port`.
     pub fn party(&self, port: u16) -> RelyingParty {
         RelyingParty {

@@ -8,6 +8,7 @@
 //! | `hub` | browsers and machines that are told of changes |
 //! | `evidence`, `summaries` | journals of machines, and what they come to |
 //! | `cases` | questions, and the votes of people on them |
+//! | `enrolling` | tokens by which machines enrol |
 //! | `people`, `policy`, `orders` | what it says to machines under its signature |
 //! | `listen` | TLS and HTTP |
 //! | `machine` | the protocol of machines |
@@ -24,6 +25,7 @@ mod authority;
 pub mod cases;
 mod clock;
 mod data;
+mod enrolling;
 mod error;
 mod evidence;
 mod hub;

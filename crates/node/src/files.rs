@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::{fs::OFlags, process::Pid};
 use serde::{Serialize, de::DeserializeOwned};
 use stockade_types::ignored;
 
@@ -134,16 +134,37 @@ pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Takes the lock at `path` for this process, until it ends; `None` if another process has it.
+/// Takes the lock at `path` for this process, until it ends, and writes there which process that is; `None`
+/// if another one has it.
 pub(crate) fn lock(path: &Path) -> Result<Option<File>, FileError> {
     let mut options = OpenOptions::new();
     let open = options.read(true).write(true).create(true).truncate(false);
-    let file = open.mode(0o600).open(path).map_err(failed("open", path))?;
+    let mut file = open.mode(0o600).open(path).map_err(failed("open", path))?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(failed("lock", path)(error)),
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(None),
+        Err(fs::TryLockError::Error(error)) => return Err(failed("lock", path)(error)),
     }
+    let mut write = || {
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(failed("write", path))?;
+    Ok(Some(file))
+}
+
+/// Returns the process that has the lock at `path`, if one has it.
+pub(crate) fn locked_by(path: &Path) -> Result<Option<Pid>, FileError> {
+    if !is_locked(path) {
+        return Ok(None);
+    }
+    let content = read(path)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    let id = text.trim().parse().ok().and_then(Pid::from_raw);
+    id.map(Some).ok_or_else(|| FileError::Content {
+        path: path.to_owned(),
+        why: "it names no process".to_owned(),
+    })
 }
 
 /// Returns whether a process has the lock at `path`.

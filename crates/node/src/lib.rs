@@ -34,7 +34,9 @@ mod shipping;
 mod tls;
 mod trust;
 
-pub use agent::{AgentError, Link, Note, Options, Status, Tell, leave, run, run_until, status};
+pub use agent::{
+    AgentError, Link, Note, Options, Status, Tell, leave, run, run_until, status, stop,
+};
 pub use enrol::{Enrol, EnrolError, enrol};
 pub use files::FileError;
 pub use http::HttpError;

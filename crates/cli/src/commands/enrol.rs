@@ -5,7 +5,10 @@ use serde::Serialize;
 use stockade_journal::SigningKey;
 use stockade_node::{Enrol, EnrolToken, Install, enrol};
 
-use super::node::facts;
+use super::node::{
+    background::{self, Started},
+    facts,
+};
 use crate::{exit::Exit, human::safe, output::Output, state::StateDir};
 
 /// Make this machine one of an organisation, with a token of its server.
@@ -13,7 +16,8 @@ use crate::{exit::Exit, human::safe, output::Output, state::StateDir};
 #[command(
     after_help = "The token comes from the server's page of its machines or from `stockade serve \
     enrol-token`. It is good once. Before its secret is sent, the server has to show a certificate of the \
-    authority that the token names.\n\n\
+    authority that the token names. Then the agent of the machine starts in the background: it sends \
+    what sessions record from then on, and carries questions and answers.\n\n\
     Examples:\n  stockade enrol stk1.eyJ1cmwi…\n  stockade enrol https://stockade.example.org:7443 - < token"
 )]
 pub(crate) struct Args {
@@ -24,6 +28,9 @@ pub(crate) struct Args {
     /// What people call the machine [default: its host name]
     #[arg(long)]
     name: Option<String>,
+    /// Leave it to you to run the agent, by `stockade node run`
+    #[arg(long)]
+    no_agent: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -82,7 +89,23 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             safe(one.org)
         )
     })?;
-    out.note("`stockade node run` keeps it connected; what sessions record from now on is sent");
+    if args.no_agent {
+        out.note(
+            "`stockade node run` keeps it connected; what sessions record from now on is sent",
+        );
+        return Ok(Exit::Yes);
+    }
+    match background::start(state.path())? {
+        Started::Connected => out.note(
+            "its agent runs in the background and is connected; after a restart of the machine \
+             `stockade node run` starts it, and `stockade node stop` ends it",
+        ),
+        Started::Trying(log) => out.note(format_args!(
+            "its agent runs in the background, but is not connected yet; `{}` says why, and `stockade node \
+             status` says when it is",
+            safe(&log.display().to_string())
+        )),
+    }
     Ok(Exit::Yes)
 }
 

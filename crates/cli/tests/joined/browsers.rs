@@ -1,35 +1,21 @@
 //! The whole way: the real Claude Code pushes, three people answer with passkeys in browsers of their own, and
 //! server and agent are killed again and again meanwhile.
 
-use std::fs;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use stockade_testkit::{
-    ModelServer, Step, agents,
-    browser::{Browser, key_digest},
-    lab::Forge,
-    run::Running,
-};
+use stockade_testkit::{ModelServer, Step, agents, browser::Browser, lab::Forge, run::Running};
 
 use super::{
-    Joined, PATIENCE, until,
+    Joined, PATIENCE, authority_of, until,
     votes::{Person, asked},
 };
 
 const BRANCH: &str = "agent/fix-1";
 
 impl Joined {
-    /// What a browser has to know of the server's certificates, which are other ones after each start.
-    fn authority(&self) -> String {
-        let pem = fs::read_to_string(self.data.join("keys/authority.pem")).expect("an authority");
-        let lines: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        key_digest(&STANDARD.decode(lines).expect("PEM"))
-    }
-
     /// Opens the browser of a person, who comes with a link and makes a passkey.
     fn browser(&self, link: &str) -> Browser {
-        let mut browser = Browser::start_for(&self.origin, Some(&self.authority()));
+        let mut browser = Browser::start_for(&self.origin, Some(&authority_of(&self.data)));
         browser.add_authenticator();
         browser.size(1440, 900);
         browser.go(&format!("{}/setup?token={link}", self.origin));

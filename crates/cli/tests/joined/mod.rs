@@ -7,6 +7,7 @@
 )]
 
 mod browsers;
+mod newcomer;
 mod votes;
 
 use std::{
@@ -17,8 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
-use stockade_testkit::{Repo, TestEnv, env::under_test, run::Running};
+use stockade_testkit::{Repo, TestEnv, browser::key_digest, env::under_test, run::Running};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,6 +42,13 @@ struct Joined {
 fn port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// Returns what a browser has to know of the server's certificates, which are other ones after each start.
+fn authority_of(data: &Path) -> String {
+    let pem = fs::read_to_string(data.join("keys/authority.pem")).expect("an authority");
+    let lines: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    key_digest(&STANDARD.decode(lines).expect("PEM"))
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -109,7 +118,7 @@ impl Joined {
         let token = token.lines().last().expect("a token").to_owned();
         // The server may be starting still.
         until("the machine is enrolled", || {
-            let enrol = self.env.stockade().args(["enrol", "-"]);
+            let enrol = self.env.stockade().args(["enrol", "--no-agent", "-"]);
             enrol.stdin(token.clone()).output().code() == 0
         });
     }
@@ -261,6 +270,23 @@ fn nothing_inside_a_session_reaches_the_agent_or_what_the_machine_has_pinned() {
         let output = joined.env.session(joined.repo.path()).line(line).success();
         assert_eq!(output.stdout.trim(), "done", "{path}");
         assert_eq!(fs::read(state.join(file)).ok(), Some(before), "{path}");
+    }
+    // Nor does the server answer there, on either of its ports.
+    let settings = fs::read_to_string(joined.data.join("server.json")).expect("settings");
+    let ports: Vec<&str> = settings
+        .match_indices("127.0.0.1:")
+        .filter_map(|(at, found)| settings.get(at + found.len()..))
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next())
+        .collect();
+    assert_eq!(ports.len(), 2, "{settings}");
+    for port in ports {
+        let line = format!("curl -sk -m 5 -o /dev/null https://localhost:{port}/healthz; echo $?");
+        let inside = joined.env.session(joined.repo.path()).line(&line).success();
+        assert_ne!(inside.stdout.trim(), "0", "{port}");
+        // The control: outside, something speaks TLS there; machines have to show a certificate.
+        let line =
+            format!("curl -sk -m 5 -o /dev/null https://localhost:{port}/healthz; test $? -ne 7");
+        joined.env.shell(joined.repo.path(), &line).assert_success();
     }
     // No process inside sees the agent, so none can end or trace it.
     let agent = joined.agent.as_ref().expect("it runs").pid();

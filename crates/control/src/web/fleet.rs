@@ -5,6 +5,7 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use serde::Serialize;
 use stockade_api::{NodeId, node::Install};
+use stockade_trust::UserId;
 use stockade_types::UnixMillis;
 
 use super::{
@@ -15,7 +16,10 @@ use super::{
     problem::Problem,
     serving::{Answer, View},
 };
-use crate::state::{AckRow, NodeRow};
+use crate::{
+    enrolling,
+    state::{AckRow, EnrolTokenRow, NodeRow, UserRow},
+};
 
 /// All machines.
 #[derive(Debug, Serialize)]
@@ -23,6 +27,9 @@ pub(crate) struct Fleet {
     machines: Vec<Machine>,
     /// The serial of the policy in force.
     serial: Option<u64>,
+    /// Who can be the owner of a machine, if the caller may enrol one.
+    #[serde(skip)]
+    people: Vec<UserRow>,
 }
 
 /// A machine.
@@ -92,8 +99,15 @@ pub(crate) async fn machines(call: &Call) -> Result<Vec<Machine>, Problem> {
 
 /// `GET /fleet`
 pub(crate) async fn show(call: Arc<Call>) -> Result<Fleet, Problem> {
-    let bundles = call.web.server.state.bundles(1).await?;
+    let state = &call.web.server.state;
+    let bundles = state.bundles(1).await?;
+    let people = if may(&call, Action::ManageFleet) {
+        state.users().await?
+    } else {
+        Vec::new()
+    };
     Ok(Fleet {
+        people,
         machines: machines(&call).await?,
         serial: bundles.first().map(|bundle| bundle.serial),
     })
@@ -105,8 +119,8 @@ impl View for Fleet {
             @if call.query("done") == "retired" { (note(Mood::Good, "The machine is cut off. Its sessions stay here.")) }
             @if self.machines.is_empty() {
                 (empty("No machine is enrolled.", html! {
-                    "On this server, run " code { "stockade serve enrol-token --data DIR" }
-                    ", and on the machine " code { "stockade enrol TOKEN" } " with what it prints."
+                    "A machine enrols with a token, by " code { "stockade enrol TOKEN" }
+                    ". Make one below, or on this server by " code { "stockade serve enrol-token --data DIR" } "."
                 }))
             } @else {
                 .table { table {
@@ -128,11 +142,71 @@ impl View for Fleet {
                     } }
                 } }
             }
+            @if may(call, Action::ManageFleet) { (enrol_form(call, &self.people)) }
         };
         Page::new("Fleet", body)
             .lead("Which machines are protected, how strongly, and which policy they have.")
             .live("fleet")
     }
+}
+
+fn enrol_form(call: &Call, people: &[UserRow]) -> Markup {
+    let own = call.caller.as_ref().map(|caller| &caller.user);
+    html! {
+        h2 #enrol { "Enrol a machine" }
+        form.fields method="post" action="/fleet/enrol" {
+            (token(call))
+            div {
+                label for="enrol-owner" {
+                    "Whose machine it is"
+                    span.hint { "This person has no vote on its questions. Without an owner nobody has." }
+                }
+                select #enrol-owner name="owner" {
+                    option value="" { "nobody's" }
+                    @for person in people.iter().filter(|person| person.is_active) {
+                        option value=(person.id.0) selected[Some(&person.id) == own] { (foreign(&person.name)) }
+                    }
+                }
+            }
+            .buttons { button.main { "Make a token" } }
+        }
+    }
+}
+
+/// How long a token of a page works.
+const TOKEN_MS: u64 = 60 * 60 * 1_000;
+
+/// `POST /fleet/enrol`
+pub(crate) async fn enrol(call: Arc<Call>) -> Result<Answer, Problem> {
+    fresh(&call)?;
+    let server = &call.web.server;
+    let owner = match call.form.get("owner") {
+        "" => None,
+        id => Some(UserId(id.to_owned())),
+    };
+    let users = server.state.users().await?;
+    let is_there = |id: &UserId| users.iter().any(|user| user.id == *id && user.is_active);
+    if owner.as_ref().is_some_and(|id| !is_there(id)) {
+        return Err(Problem::wrong(
+            "there is no such person",
+            "choose one of the list",
+        ));
+    }
+    let row = EnrolTokenRow {
+        owner,
+        created_by: call.caller()?.user.0.clone(),
+        expires: UnixMillis(call.now.0.saturating_add(TOKEN_MS)),
+    };
+    let url = server.settings.node_url(server.running.node.port());
+    let made = enrolling::issue(&server.state, server.authority.digest(), url, &row).await?;
+    let body = html! {
+        (note(Mood::Good, "The token is made. It is shown this once."))
+        p { "On the machine, as the user whose sessions are to be seen here:" }
+        pre #command { "stockade enrol " (made) }
+        p { "It works once, until " (time(row.expires, call.now)) ". The machine is then on the page "
+            a href="/fleet" { "Fleet" } "." }
+    };
+    Ok(Answer::Page(Page::new("Enrol a machine", body)))
 }
 
 fn connection(machine: &Machine) -> Markup {

@@ -319,6 +319,12 @@ fn changes() -> Vec<Route> {
             handler(people::remove),
         ),
         post(
+            "/fleet/enrol",
+            role(Action::ManageFleet),
+            "make a token by which a machine enrols",
+            handler(fleet::enrol),
+        ),
+        post(
             "/fleet/{node}/retire",
             role(Action::ManageFleet),
             "retire a machine",

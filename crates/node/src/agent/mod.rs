@@ -15,6 +15,11 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use stockade_api::node::Facts;
 use stockade_types::{SessionId, UnixMillis, chain};
 use tokio::{
@@ -42,6 +47,12 @@ pub use status::{Link, Status, status};
 /// How often the sessions of the user are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How long an agent may take to end.
+const STOP_PATIENCE: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
 /// Why the agent does not run, or not any more.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -49,8 +60,11 @@ pub enum AgentError {
     #[error("this machine belongs to no organisation; enrol it by `stockade enrol TOKEN`")]
     NotEnrolled,
     /// Another agent runs.
-    #[error("an agent of this machine runs already")]
+    #[error("an agent of this machine runs; `stockade node stop` ends it")]
     Running,
+    /// The agent that runs could not be ended.
+    #[error("the agent has not ended: {0}")]
+    NotEnded(String),
     /// The server does not know the machine any more.
     #[error(
         "this machine does not belong to `{0}` any more: an administrator has retired it; `stockade node leave` removes what is left here"
@@ -280,6 +294,40 @@ impl Agent {
     fn refused(&self, what: &'static str, why: impl Into<String>) {
         let why = why.into();
         (self.tell)(&Note::Refused { what, why });
+    }
+}
+
+/// Ends the agent that runs. Returns whether there was one. Blocks until it has ended.
+///
+/// # Errors
+/// When it cannot be found, or does not end.
+pub fn stop(state: &Path) -> Result<bool, AgentError> {
+    let lock = Places::new(state).lock();
+    let Some(process) = files::locked_by(&lock)? else {
+        return Ok(false);
+    };
+    let ended = |error: Errno| AgentError::NotEnded(error.to_string());
+    let agent = match pidfd_open(process, PidfdFlags::empty()) {
+        Ok(agent) => agent,
+        Err(Errno::SRCH) => return Ok(true),
+        Err(error) => return Err(ended(error)),
+    };
+    // Held open, the id is its own; with the lock it is still the agent's.
+    if files::locked_by(&lock)? != Some(process) {
+        return Ok(true);
+    }
+    match pidfd_send_signal(&agent, Signal::TERM) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => return Err(ended(error)),
+    }
+    let mut over = [PollFd::new(&agent, PollFlags::IN)];
+    match poll(&mut over, Some(&STOP_PATIENCE)) {
+        Ok(0) => Err(AgentError::NotEnded(format!(
+            "process {} has had 10 seconds",
+            process.as_raw_nonzero()
+        ))),
+        Ok(_) => Ok(true),
+        Err(error) => Err(ended(error)),
     }
 }
 

@@ -8,6 +8,8 @@ use stockade_node::{Facts, Link, Note, Options, Status};
 use stockade_runner::doctor::{State, examine, works};
 use stockade_types::Tier;
 
+pub(super) mod background;
+
 use crate::{
     exit::Exit,
     human::{bytes, safe},
@@ -18,7 +20,7 @@ use crate::{
 /// The agent of this machine, which belongs to an organisation.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  stockade node run\n  stockade node status --json\n  stockade node leave"
+    after_help = "Examples:\n  stockade node run\n  stockade node status --json\n  stockade node stop\n  stockade node leave"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -32,7 +34,15 @@ enum Command {
     /// Sends the journals of this user's sessions from the enrolment on, keeps the server's receipts
     /// beside them, and ends sessions when the server orders it. Without a connection everything goes on,
     /// and what was recorded meanwhile is sent later.
-    Run,
+    Run {
+        /// Outlive the terminal
+        #[arg(long, hide = true)]
+        detached: bool,
+    },
+    /// End the agent of this machine
+    ///
+    /// What sessions record from then on is sent when one runs again.
+    Stop,
     /// Say whether this machine is connected, and what the server does not hold yet
     ///
     /// Exit codes: 0 connected, 1 not, 3 not enrolled
@@ -58,13 +68,28 @@ enum Command {
 )]
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     match args.command {
-        Command::Run => agent(out),
+        Command::Run { detached } => agent(detached, out),
+        Command::Stop => stop(out),
         Command::Status { json } => status(json, out),
         Command::Leave => leave(out),
     }
 }
 
-fn agent(out: &mut Output) -> anyhow::Result<Exit> {
+fn stop(out: &mut Output) -> anyhow::Result<Exit> {
+    let state = StateDir::open()?;
+    let was = stockade_node::stop(state.path())?;
+    out.note(if was {
+        "stockade: the agent has ended; what is recorded from now on is sent when one runs again"
+    } else {
+        "stockade: no agent runs"
+    });
+    Ok(Exit::Yes)
+}
+
+fn agent(is_detached: bool, out: &mut Output) -> anyhow::Result<Exit> {
+    if is_detached {
+        rustix::process::setsid().context("cannot leave the terminal")?;
+    }
     let state = StateDir::open()?;
     let options = Options {
         state: state.path().to_owned(),

@@ -1,6 +1,9 @@
 //! `stockade serve`: the server of an organisation.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use stockade_control::{ControlError, Options, Settings, admin};
 use stockade_types::chain;
@@ -12,7 +15,8 @@ use crate::{exit::Exit, human::safe, output::Output};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  stockade serve init --data /srv/stockade --host stockade.example.org\n  \
+    after_help = "Examples:\n  stockade serve init --data ~/stockade-server --start\n  \
+    stockade serve init --data /srv/stockade --host stockade.example.org\n  \
     stockade serve --data /srv/stockade --listen 0.0.0.0:7444 --node-listen 0.0.0.0:7443\n  \
     stockade serve enrol-token --data /srv/stockade --owner lee"
 )]
@@ -67,6 +71,9 @@ struct Init {
     /// Where machines are served
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
     node_listen: SocketAddr,
+    /// Serve at once, as `stockade serve --data DIR` does
+    #[arg(long)]
+    start: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,7 +133,18 @@ struct Restore {
 /// When the server cannot do what is asked.
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     match args.command {
-        None => serve(args, out),
+        None => {
+            let Some(data) = args.data else {
+                return Ok(Exit::Usage);
+            };
+            let options = Options {
+                listen: args.listen,
+                node_listen: args.node_listen,
+                certificate: args.certificate.zip(args.key),
+                report: None,
+            };
+            serve(&data, options, out)
+        }
         Some(Command::Init(init)) => {
             let settings = Settings {
                 org: init.org,
@@ -135,11 +153,19 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
                 node_listen: init.node_listen,
             };
             let link = admin::init(&init.data, &settings)?;
-            out.note(
-                "start the server, then open the link in a browser; it works once, for 15 minutes. \
-                 If it is too late, `serve init` makes another one",
-            );
+            let first = if init.start {
+                ""
+            } else {
+                "start the server, then "
+            };
+            out.note(format_args!(
+                "{first}open the link in a browser; it works once, for 15 minutes. If it is too late, \
+                 `serve init` makes another one"
+            ));
             out.line(link)?;
+            if init.start {
+                return serve(&init.data, Options::default(), out);
+            }
             Ok(Exit::Yes)
         }
         Some(Command::Token(token)) => {
@@ -177,21 +203,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     }
 }
 
-fn serve(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
-    let Some(data) = args.data else {
-        return Ok(Exit::Usage);
-    };
+fn serve(data: &Path, options: Options, out: &mut Output) -> anyhow::Result<Exit> {
     let report = |error: &ControlError| {
         // The command prints in one place, and that is borrowed by whoever waits here.
         Output::detect().note(format_args!("stockade: {}", safe(&chain(error))));
     };
     let options = Options {
-        listen: args.listen,
-        node_listen: args.node_listen,
-        certificate: args.certificate.zip(args.key),
         report: Some(Box::new(report)),
+        ..options
     };
-    admin::run(&data, options, |server| {
+    admin::run(data, options, |server| {
         let origin = server.settings.origin(server.running.web.port());
         out.note(format_args!(
             "pages on {} ({origin}), machines on {}; ctrl-c ends it",
