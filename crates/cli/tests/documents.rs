@@ -1,5 +1,9 @@
 //! The examples in documents are correct: policies load and their tests pass, commands exist.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken fixture must end the test"
+)]
 
 use std::{fs, path::PathBuf};
 
@@ -94,4 +98,40 @@ fn a_hook_cannot_be_planted() {
         Outcome::Refused(&refused),
     )
     .check(&under_test());
+}
+
+/// Returns the words after `begin` on the lines of a document that begin with it.
+fn words_after(text: &str, begin: &str) -> Vec<Vec<String>> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(begin))
+        .map(|rest| rest.split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn units_and_images_start_commands_that_exist() {
+    let env = TestEnv::new(under_test());
+    let accepted = |words: &[String]| {
+        let run = env.stockade().args(words).args(["--help"]);
+        run.output().code() == 0
+    };
+    for unit in ["stockade-serve.service", "stockade-node.service"] {
+        let text = document(&format!("packaging/{unit}"));
+        let commands = words_after(&text, "ExecStart=");
+        let [words] = commands.as_slice() else {
+            panic!("{unit}: {commands:?}");
+        };
+        let (program, words) = words.split_first().expect("a program");
+        assert!(program.ends_with("/bin/stockade"), "{unit}: {program}");
+        assert!(accepted(words), "{unit}: {words:?}");
+    }
+    let image = document("packaging/Containerfile");
+    let (_, words) = image.split_once("CMD ").expect("a command");
+    let words: Vec<String> = serde_json::from_str(words.trim()).expect("a list");
+    assert!(accepted(&words), "{words:?}");
+    // The control.
+    assert!(!accepted(&[
+        "serve".to_owned(),
+        "--no-such-option".to_owned()
+    ]));
 }
