@@ -11,6 +11,10 @@
 //! | `POST /node/v1/acks` | [`Ack`] → nothing |
 //! | `POST /node/v1/leave` | – → nothing |
 //! | `GET /node/v1/stream` | – → lines of [`Down`] |
+//!
+//! Machine and server can be of different versions. What either says about itself may have fields that the
+//! other one does not know, and a machine goes on without messages that it does not know. What somebody
+//! decides on (questions, and every statement that is signed) has none: it is refused as a whole.
 
 use serde::{Deserialize, Serialize};
 use stockade_policy::Review;
@@ -32,7 +36,6 @@ pub enum Install {
 
 /// What a machine says about itself; nothing of it is checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Facts {
     /// Version of Stockade.
     pub version: String,
@@ -106,7 +109,6 @@ pub struct CertificateAnswer {
 
 /// A session of which the machine has a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SessionHere {
     /// Which.
     pub session: SessionId,
@@ -118,7 +120,6 @@ pub struct SessionHere {
 
 /// The bundle that a machine has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct BundleHere {
     /// The channel.
     pub channel: String,
@@ -130,7 +131,6 @@ pub struct BundleHere {
 
 /// What a machine says first on each connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Hello {
     /// What it says about itself.
     pub facts: Facts,
@@ -169,7 +169,6 @@ pub struct HelloAnswer {
 
 /// What became of a bundle on a machine, or in one of its sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Ack {
     /// The channel.
     pub channel: String,
@@ -311,4 +310,7 @@ pub enum Down {
     },
     /// The machine does not belong to the organisation any more.
     Retired,
+    /// A server that is newer says something else. A machine goes on without.
+    #[serde(other)]
+    Unknown,
 }

@@ -2,3 +2,4 @@
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
 mod token;
+mod versions;

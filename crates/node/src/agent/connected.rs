@@ -272,6 +272,7 @@ impl Agent {
     fn down(&mut self, connection: &Connection, down: Down) -> Result<(), Lost> {
         match down {
             Down::Heartbeat { .. } => {}
+            Down::Unknown => self.refused("a message", "this version does not know it"),
             Down::Resync { session, expected } => {
                 if let Some(found) = self.scanner.again(&session) {
                     self.shipping.found(&session, found.here, expected);
