@@ -29,3 +29,10 @@ pub const ENROL_TOKEN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub const QUESTIONS_MAX: u32 = 256;
 /// How far in the future a question may expire.
 pub const QUESTION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// How long a running session collects lines before the next piece, at least: each piece costs a sync on
+/// both sides.
+pub const PACE_MS_MIN: u64 = 200;
+/// The longest time that a server can ask for.
+pub const PACE_MS_MAX: u64 = 2_000;
+/// The header of an answer to a piece that says for how long, in milliseconds.
+pub const PACE_HEADER: &str = "stockade-pace-ms";

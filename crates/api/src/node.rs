@@ -5,10 +5,11 @@
 //! | `POST /node/v1/enrol` (without a certificate) | [`EnrolRequest`] → [`EnrolAnswer`] |
 //! | `POST /node/v1/cert` | – → [`CertificateAnswer`] |
 //! | `POST /node/v1/hello` | [`Hello`] → [`HelloAnswer`] |
-//! | `POST /node/v1/journals/{session}?offset=N` | whole lines → `Envelope` of a [`crate::Receipt`]; 409 with `expected`, 422, 429 with `retry_ms` |
+//! | `POST /node/v1/journals/{session}?offset=N` | whole lines → `Envelope` of a [`crate::Receipt`], with [`crate::limits::PACE_HEADER`]; 409 with `expected`, 422, 429 with `retry_ms` |
 //! | `PUT /node/v1/questions/{session}/{approval}` | [`QuestionSent`] → [`QuestionAnswer`] |
 //! | `DELETE /node/v1/questions/{session}/{approval}?why=` | – → nothing: the machine asks no more |
 //! | `POST /node/v1/acks` | [`Ack`] → nothing |
+//! | `POST /node/v1/backlog` | [`Backlog`] → nothing |
 //! | `POST /node/v1/leave` | – → nothing |
 //! | `GET /node/v1/stream` | – → lines of [`Down`] |
 //!
@@ -165,6 +166,16 @@ pub struct HelloAnswer {
     pub directory: Option<Envelope>,
     /// The time of the server.
     pub now: UnixMillis,
+}
+
+/// What a machine has recorded and the server does not hold yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backlog {
+    /// Bytes of journals.
+    pub bytes: u64,
+    /// Since when the oldest of them waits.
+    pub oldest: Option<UnixMillis>,
 }
 
 /// What became of a bundle on a machine, or in one of its sessions.

@@ -30,6 +30,8 @@ pub const TOKEN_MS_MAX: u64 = 90 * DAY_MS;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// What the token of a program begins with: scanners for secrets find it by that.
 const TOKEN_PREFIX: &str = "stkt_";
+/// Tokens for enrolment that are made at once.
+const ENROL_TOKENS_MAX: u32 = 10_000;
 /// Bytes of a name or role.
 const WORD_BYTES_MAX: usize = 64;
 
@@ -144,13 +146,23 @@ pub struct Enrolling {
     pub minutes: u32,
     /// Where machines reach the server; `None` for its host and port.
     pub url: Option<String>,
+    /// How many tokens.
+    pub count: u32,
 }
 
-/// Makes a token by which one machine enrols.
+/// Makes tokens by each of which one machine enrols.
 ///
 /// # Errors
-/// When there is no such person, it would work for longer than a day, or the state cannot be written.
-pub fn enrol_token(path: &Path, enrolling: &Enrolling) -> Result<EnrolToken, ControlError> {
+/// When there is no such person, they would work for longer than a day, they are too many, or the state
+/// cannot be written.
+pub fn enrol_tokens(path: &Path, enrolling: &Enrolling) -> Result<Vec<EnrolToken>, ControlError> {
+    if enrolling.count == 0 || enrolling.count > ENROL_TOKENS_MAX {
+        return Err(ControlError::Value {
+            what: "the count",
+            value: enrolling.count.to_string(),
+            expected: "1 to 10000",
+        });
+    }
     let lasts = u64::from(enrolling.minutes).saturating_mul(60_000);
     if lasts == 0 || lasts > ENROL_TOKEN_MS_MAX {
         return Err(ControlError::Value {
@@ -185,7 +197,8 @@ pub fn enrol_token(path: &Path, enrolling: &Enrolling) -> Result<EnrolToken, Con
             created_by: String::new(),
             expires: UnixMillis(now().0.saturating_add(lasts)),
         };
-        let made = enrolling::issue(&state, authority.digest(), url, &row).await;
+        let at = (authority.digest(), url);
+        let made = enrolling::issue(&state, at, &row, enrolling.count).await;
         state.close().await;
         made
     })

@@ -10,25 +10,26 @@ use crate::{
     state::{EnrolTokenRow, State},
 };
 
-/// Makes a token by which one machine enrols at `url`, where the authority with the digest `authority`
-/// vouches for the server. It is not kept, and cannot be shown again.
+/// Makes `count` tokens by which as many machines enrol, each at the URL of `at`, where the authority with the
+/// digest of `at` vouches for the server. They are not kept, and cannot be shown again.
 ///
 /// # Errors
 /// When the state cannot be written.
 pub(crate) async fn issue(
     state: &State,
-    authority: Digest,
-    url: String,
+    (authority, url): (Digest, String),
     row: &EnrolTokenRow,
-) -> Result<EnrolToken, ControlError> {
-    let secret = random::secret()?;
-    state
-        .add_enrol_token(&random::hash(&secret), row, now())
-        .await?;
-    Ok(EnrolToken {
-        url,
+    count: u32,
+) -> Result<Vec<EnrolToken>, ControlError> {
+    let secrets = (0..count).map(|_| random::secret());
+    let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+    let hashes: Vec<String> = secrets.iter().map(|secret| random::hash(secret)).collect();
+    state.add_enrol_tokens(&hashes, row, now()).await?;
+    let token = |secret| EnrolToken {
+        url: url.clone(),
         ca: authority,
         secret,
         expires: row.expires,
-    })
+    };
+    Ok(secrets.into_iter().map(token).collect())
 }

@@ -5,19 +5,25 @@
 //! is believed only as far as that has bytes.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use stockade_journal::{
     Checker, CheckerState, VerificationVerdict, VerifyingKey,
     layout::{JOURNAL_FILE, session_dir},
 };
-use stockade_types::SessionId;
+use stockade_types::{SessionId, ignored};
 
-use crate::{ControlError, data::make_dir, state::Stored};
+use crate::{
+    ControlError,
+    data::make_dir,
+    state::{SessionKey, Stored},
+};
 
 /// The file with how far a journal was checked.
 const CHECK_FILE: &str = "check.json";
@@ -27,6 +33,40 @@ const REFUSED_FILE: &str = "refused";
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of a stored check: faults are bounded, and so is the beginning of a line.
 const CHECK_BYTES_MAX: u64 = 4 << 20;
+/// After so many bytes of a journal it is noted again how far it was checked: after a start of the server
+/// that much is checked again at most.
+const NOTED_BYTES: u64 = 256 * 1024;
+/// Journals whose check is in memory; one has a kilobyte.
+const KNOWN_MAX: usize = 8_192;
+
+/// What bytes wait for before the server says that it has them.
+pub(crate) trait Disk: Send + Sync {
+    /// Returns once the bytes of a file are on the disk.
+    fn sync(&self, file: &File, path: &Path) -> io::Result<()>;
+}
+
+/// The disk of the machine.
+pub(crate) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn sync(&self, file: &File, _: &Path) -> io::Result<()> {
+        file.sync_data()
+    }
+}
+
+/// What is known of the journals that grow.
+pub(crate) struct Evidence {
+    disk: Box<dyn Disk>,
+    known: Mutex<HashMap<SessionKey, Known>>,
+}
+
+/// How far a journal was checked, all of it on the disk.
+#[derive(Debug)]
+struct Known {
+    checker: Checker,
+    /// Up to where that is noted beside the journal.
+    noted: u64,
+}
 
 /// A piece of a journal, as a machine sent it.
 #[derive(Debug)]
@@ -60,72 +100,179 @@ pub(crate) enum Kept {
     Broken(String),
 }
 
-impl Piece {
-    /// Checks the piece, and keeps it.
+/// What a piece came to before it is on the disk.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// There is nothing to wait for.
+    Done(Kept),
+    /// It is checked, and has to be synced.
+    Unsynced(Box<Unsynced>),
+}
+
+/// A journal with bytes that may not be on the disk.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    key: SessionKey,
+    dir: PathBuf,
+    path: PathBuf,
+    node_dir: PathBuf,
+    file: File,
+    /// Everything up to here is on the disk.
+    from: u64,
+    /// Whether its directories may not be on the disk either.
+    is_new: bool,
+    known: Known,
+}
+
+impl Evidence {
+    pub(crate) fn new(disk: Box<dyn Disk>) -> Self {
+        Self {
+            disk,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Checks a piece, and writes it. The caller sees to it that one piece of a session comes after the
+    /// other, up to [`Evidence::sync`].
     ///
     /// # Errors
     /// When files cannot be read or written, or what was kept is gone.
-    pub(crate) fn keep(&self) -> Result<Kept, ControlError> {
+    pub(crate) fn write(&self, key: &SessionKey, piece: &Piece) -> Result<Written, ControlError> {
+        let known = self.lock().remove(key);
+        piece.write(key, known, self)
+    }
+
+    /// Waits until what was written is on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not take it: then it is not kept, and has to be sent again.
+    pub(crate) fn sync(&self, unsynced: Unsynced) -> Result<Stored, ControlError> {
+        let Unsynced {
+            key,
+            dir,
+            path,
+            node_dir,
+            file,
+            from,
+            is_new,
+            mut known,
+        } = unsynced;
+        if let Err(error) = self.disk.sync(&file, &path) {
+            // What a failed sync has not written counts as written for the next one; so it has to go, and
+            // is written anew when it is sent again.
+            ignored(file.set_len(from), "it is checked again from what is noted");
+            return Err(ControlError::file("sync", path)(error));
+        }
+        if is_new {
+            sync_dirs(&dir, &node_dir)?;
+        }
+        let (fed, stored) = (known.checker.fed(), stored(&known.checker));
+        if known.noted == 0 || stored.closed || fed - known.noted >= NOTED_BYTES {
+            write_check(&dir, &known.checker)?;
+            known.noted = fed;
+        }
+        self.know(key, known);
+        Ok(stored)
+    }
+
+    fn know(&self, key: SessionKey, known: Known) {
+        if stored(&known.checker).closed {
+            return;
+        }
+        let mut all = self.lock();
+        if all.len() >= KNOWN_MAX {
+            // They are checked again from what is noted of them.
+            all.clear();
+        }
+        all.insert(key, known);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Piece {
+    fn write(
+        &self,
+        key: &SessionKey,
+        known: Option<Known>,
+        evidence: &Evidence,
+    ) -> Result<Written, ControlError> {
         let dir = session_dir(&self.node_dir, &self.session);
         let path = dir.join(JOURNAL_FILE);
-        let is_new = !path.exists();
-        if is_new {
+        if self.receipted == 0 {
             make_dir(&dir)?;
         }
         let failed = |act| ControlError::file(act, &path);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("open"))?;
-        if is_new {
-            sync_dirs(&dir, &self.node_dir)?;
-        }
-        let mut checker = self.resume(&dir, &mut file, &path)?;
-        let here = checker.fed();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        // One that was receipted and is gone is not begun anew.
+        options.create(self.receipted == 0).truncate(false);
+        let mut file = options.open(&path).map_err(failed("open"))?;
+        let length = file.metadata().map_err(failed("read"))?.len();
+        let (mut known, synced) = match known.filter(|known| known.checker.fed() == length) {
+            Some(known) => (known, length),
+            None => self.resume(&dir, &mut file, &path, length)?,
+        };
+        let here = known.checker.fed();
         if self.offset > here {
-            return Ok(Kept::Expected(here));
+            if synced == here {
+                evidence.know(key.clone(), known);
+            }
+            return Ok(Written::Done(Kept::Expected(here)));
         }
         let overlap = usize::try_from(here - self.offset).unwrap_or(usize::MAX);
         let overlap = overlap.min(self.bytes.len());
-        let (known, new) = self.bytes.split_at(overlap);
-        if let Some(at) = differs(&file, self.offset, known).map_err(failed("read"))? {
+        let (same, new) = self.bytes.split_at(overlap);
+        if let Some(at) = differs(&file, self.offset, same).map_err(failed("read"))? {
             self.refuse(&dir)?;
-            return Ok(Kept::Rewritten { at });
+            return Ok(Written::Done(Kept::Rewritten { at }));
         }
-        if new.is_empty() {
-            return Ok(Kept::Yes(stored(&checker)));
+        if new.is_empty() && synced == here && self.receipted > 0 {
+            let kept = Kept::Yes(stored(&known.checker));
+            evidence.know(key.clone(), known);
+            return Ok(Written::Done(kept));
         }
-        checker.feed(new);
-        if let Some(why) = fault(&checker) {
+        known.checker.feed(new);
+        if let Some(why) = fault(&known.checker) {
             self.refuse(&dir)?;
-            return Ok(Kept::Broken(why));
+            return Ok(Written::Done(Kept::Broken(why)));
         }
-        file.write_all(new).map_err(failed("write"))?;
-        file.sync_data().map_err(failed("sync"))?;
-        write_check(&dir, &checker)?;
-        Ok(Kept::Yes(stored(&checker)))
+        if let Err(error) = file.write_all_at(new, here) {
+            ignored(file.set_len(here), "what is half there is checked again");
+            return Err(failed("write")(error));
+        }
+        Ok(Written::Unsynced(Box::new(Unsynced {
+            key: key.clone(),
+            node_dir: self.node_dir.clone(),
+            file,
+            from: synced,
+            is_new: self.receipted == 0,
+            known,
+            dir,
+            path,
+        })))
     }
 
     /// Goes on from what was checked before; bytes behind that, of a server that was killed, are checked
-    /// now, and cut off if they are no whole good lines. Nothing that was receipted is ever cut.
-    fn resume(&self, dir: &Path, file: &mut File, path: &Path) -> Result<Checker, ControlError> {
+    /// now, and cut off if they are no whole good lines. Nothing that was receipted is ever cut. Returns
+    /// also how much is on the disk for certain.
+    fn resume(
+        &self,
+        dir: &Path,
+        file: &mut File,
+        path: &Path,
+        length: u64,
+    ) -> Result<(Known, u64), ControlError> {
         let failed = |act| ControlError::file(act, path);
-        let length = file.metadata().map_err(failed("read"))?.len();
         if length < self.receipted {
-            return Err(ControlError::Wrong {
-                path: path.to_owned(),
-                what: format!(
-                    "has {length} bytes, and the server has receipted {}; restore it from a backup",
-                    self.receipted
-                ),
-            });
+            return Err(self.gone(path, &format!("has {length} bytes")));
         }
         let fresh = || Checker::new(self.session.clone(), self.key);
-        let known = read_check(dir).filter(|checker| checker.fed() <= length);
-        let mut checker = known.unwrap_or_else(fresh);
+        let noted = read_check(dir).filter(|checker| checker.fed() <= length);
+        let mut checker = noted.unwrap_or_else(fresh);
+        let noted = checker.fed();
         let mut good = checker.clone();
         if checker.fed() < length {
             file.seek(SeekFrom::Start(checker.fed()))
@@ -148,18 +295,26 @@ impl Piece {
         }
         if good.fed() < length {
             if good.fed() < self.receipted {
-                return Err(ControlError::Wrong {
-                    path: path.to_owned(),
-                    what: format!(
-                        "was changed behind byte {}, and the server has receipted {}; restore it from a backup",
-                        good.fed(),
-                        self.receipted
-                    ),
-                });
+                let what = format!("was changed behind byte {}", good.fed());
+                return Err(self.gone(path, &what));
             }
             file.set_len(good.fed()).map_err(failed("cut"))?;
         }
-        Ok(good)
+        let known = Known {
+            checker: good,
+            noted,
+        };
+        Ok((known, noted.max(self.receipted)))
+    }
+
+    fn gone(&self, path: &Path, what: &str) -> ControlError {
+        ControlError::Wrong {
+            path: path.to_owned(),
+            what: format!(
+                "{what}, and the server has receipted {}; restore it from a backup",
+                self.receipted
+            ),
+        }
     }
 
     /// Keeps the first piece that was refused, beside what is good.
@@ -257,3 +412,6 @@ fn sync_dirs(dir: &Path, node_dir: &Path) -> Result<(), ControlError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use stockade_api::{NodeId, node::Down};
+use bytes::Bytes;
+use stockade_api::{
+    NodeId,
+    node::{Backlog, Down},
+};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::state::SessionKey;
@@ -36,7 +40,10 @@ pub enum Changed {
 struct Line {
     /// Tells one connection of a machine from the next.
     number: u64,
-    down: mpsc::Sender<Down>,
+    /// Lines of [`Down`]: one that goes to all is written once.
+    down: mpsc::Sender<Bytes>,
+    /// What it has not sent, as it says.
+    backlog: Backlog,
 }
 
 #[derive(Debug, Default)]
@@ -76,12 +83,17 @@ impl Hub {
     }
 
     /// Takes the stream of a machine; an earlier one ends. The number goes to [`Hub::disconnect`].
-    pub(crate) fn connect(&self, node: &NodeId) -> (u64, mpsc::Receiver<Down>) {
+    pub(crate) fn connect(&self, node: &NodeId) -> (u64, mpsc::Receiver<Bytes>) {
         let (down, receiver) = mpsc::channel(DOWN);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.last += 1;
         let number = lines.last;
-        lines.by_node.insert(node.clone(), Line { number, down });
+        let line = Line {
+            number,
+            down,
+            backlog: Backlog::default(),
+        };
+        lines.by_node.insert(node.clone(), line);
         drop(lines);
         self.changed(Changed::Node(node.clone()));
         (number, receiver)
@@ -103,7 +115,11 @@ impl Hub {
 
     /// Sends a machine a message. Returns `false` if it is not connected or takes no more; a machine of the
     /// latter sort is disconnected.
-    pub fn send(&self, node: &NodeId, message: Down) -> bool {
+    pub fn send(&self, node: &NodeId, message: &Down) -> bool {
+        line_of(message).is_some_and(|line| self.send_line(node, line))
+    }
+
+    fn send_line(&self, node: &NodeId, message: Bytes) -> bool {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(line) = lines.by_node.get(node) else {
             return false;
@@ -117,9 +133,35 @@ impl Hub {
 
     /// Sends all connected machines a message.
     pub fn send_all(&self, message: &Down) {
+        let Some(line) = line_of(message) else {
+            return;
+        };
         for node in self.connected() {
-            self.send(&node, message.clone());
+            self.send_line(&node, line.clone());
         }
+    }
+
+    /// Takes in what a machine has not sent yet.
+    pub(crate) fn behind(&self, node: &NodeId, backlog: Backlog) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.by_node.get_mut(node) {
+            line.backlog = backlog;
+        }
+    }
+
+    /// Returns how many machines are connected, and what they have not sent yet: all bytes, and the time of
+    /// the oldest.
+    pub(crate) fn backlog(&self) -> (usize, Backlog) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lines.by_node.values().map(|line| &line.backlog);
+        let sum = all.fold(Backlog::default(), |sum, one| Backlog {
+            bytes: sum.bytes.saturating_add(one.bytes),
+            oldest: match (sum.oldest, one.oldest) {
+                (Some(first), Some(second)) => Some(first.min(second)),
+                (one, None) | (None, one) => one,
+            },
+        });
+        (lines.by_node.len(), sum)
     }
 
     /// Ends the stream of a machine, after what waits for it.
@@ -139,4 +181,11 @@ impl Hub {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.by_node.contains_key(node)
     }
+}
+
+/// Writes a message as a line; `None` if it is no JSON, which none is.
+pub(crate) fn line_of(message: &Down) -> Option<Bytes> {
+    let mut line = serde_json::to_vec(message).ok()?;
+    line.push(b'\n');
+    Some(line.into())
 }

@@ -6,7 +6,8 @@
 //! | `data`, `keys`, `authority` | the directory of a server, its keys, and its certificate authority |
 //! | `state` | what it knows beside journals; all SQL |
 //! | `hub` | browsers and machines that are told of changes |
-//! | `evidence`, `summaries` | journals of machines, and what they come to |
+//! | `evidence`, `summaries`, `following` | journals of machines, and what they come to |
+//! | `metrics` | what it counts of itself |
 //! | `cases` | questions, and the votes of people on them |
 //! | `enrolling` | tokens by which machines enrol |
 //! | `people`, `policy`, `orders` | what it says to machines under its signature |
@@ -28,10 +29,12 @@ mod data;
 mod enrolling;
 mod error;
 mod evidence;
+mod following;
 mod hub;
 mod keys;
 mod listen;
 mod machine;
+mod metrics;
 mod orders;
 mod people;
 pub mod policy;

@@ -50,6 +50,6 @@ impl Server {
             .detail("stop");
         self.state.note(&mut writing, &act, now).await?;
         self.state.commit(writing).await?;
-        Ok(self.hub.send(node, Down::Order { envelope }))
+        Ok(self.hub.send(node, &Down::Order { envelope }))
     }
 }

@@ -24,6 +24,20 @@ impl Server {
         Ok(self.directory_row().await?.envelope)
     }
 
+    /// Returns the directory as it was signed last, which is the present one but for a moment: what changes
+    /// people has it signed anew, and then it is said to all machines. So machines that come together do not
+    /// have it made for each.
+    pub(crate) async fn known_directory(&self) -> Result<DirectoryRow, ControlError> {
+        let known = self.known_directory.read().await.clone();
+        let is_fresh = |row: &DirectoryRow| {
+            now().0.saturating_sub(row.issued.0) < DIRECTORY_RENEWED_MS
+        };
+        match known.filter(is_fresh) {
+            Some(row) => Ok(row),
+            None => self.directory_row().await,
+        }
+    }
+
     /// Returns the directory as it is now. If the people have changed since it was signed last, or that was
     /// long ago, it is signed anew and said to all machines.
     pub(crate) async fn directory_row(&self) -> Result<DirectoryRow, ControlError> {
@@ -36,6 +50,7 @@ impl Server {
         if let Some(row) = newest {
             let is_fresh = now.0.saturating_sub(row.issued.0) < DIRECTORY_RENEWED_MS;
             if row.digest == digest && is_fresh {
+                *self.known_directory.write().await = Some(row.clone());
                 return Ok(row);
             }
         }
@@ -47,6 +62,8 @@ impl Server {
         };
         let people = directory.people.len();
         self.state.add_directory(&mut writing, &row, people).await?;
+        // As long as nobody else writes, so that an older one never comes after it.
+        *self.known_directory.write().await = None;
         self.state.commit(writing).await?;
         self.hub.send_all(&Down::Directory {
             envelope: row.envelope.clone(),
@@ -61,7 +78,7 @@ impl Server {
     /// When the state cannot be written. `Ok(false)` if it does not belong to it anyway.
     pub async fn retire(&self, node: &NodeId, by: &str) -> Result<bool, ControlError> {
         let is_done = self.state.retire(node, by, now()).await?;
-        self.hub.send(node, Down::Retired);
+        self.hub.send(node, &Down::Retired);
         self.hub.hang_up(node);
         self.hub.changed(Changed::Node(node.clone()));
         Ok(is_done)

@@ -9,7 +9,7 @@ use std::{
 
 use stockade_api::node::Down;
 use stockade_types::ignored;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::{
     ControlError, Server,
@@ -17,10 +17,13 @@ use crate::{
     authority::{Authority, ServerCertificate},
     clock::now,
     data::{DataDir, Running},
+    evidence::{Evidence, RealDisk},
+    following::Following,
     hub::Hub,
     keys::SigningKeys,
     listen::{self, Listening},
     machine,
+    metrics::Metrics,
     record::Record,
     server::Report,
     state::State,
@@ -33,8 +36,6 @@ use crate::{
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Within which time machines connect again after the server has ended.
 const RESTART_SPREAD_MS: u64 = 10_000;
-/// Pieces of journals that are in memory at once, of at most 4 MiB each and as much again unpacked.
-const PIECES_MAX: usize = 32;
 /// How often questions are looked at that nobody answers.
 const EXPIRY: Duration = Duration::from_secs(1);
 /// Enrolments that were refused and are noted in a minute.
@@ -87,8 +88,12 @@ pub async fn serve(
         keys,
         authority,
         running,
-        gate: Semaphore::new(cores),
-        pieces: Semaphore::new(PIECES_MAX),
+        gate: Arc::new(Semaphore::new(cores)),
+        intake: Arc::new(machine::Intake::new(cores)),
+        evidence: Evidence::new(Box::new(RealDisk)),
+        following: Following::default(),
+        known_directory: RwLock::default(),
+        metrics: Metrics::default(),
         turns: Turns::default(),
         summaries: Summaries::default(),
         refusals: Allowance::new(REFUSALS_PER_MINUTE),
@@ -126,6 +131,7 @@ impl Server {
                 ignored(own.renew(), "the old one is valid for as long again");
             }
         });
+        let summaries = tokio::spawn(Arc::clone(&self).keep_summaries());
         let record = self.record(Record::create(&self.data)?).await?;
         let recording = tokio::spawn(Arc::clone(&self).keep_record(record));
         ready(&self);
@@ -142,6 +148,7 @@ impl Server {
         }
         renewal.abort();
         expiry.abort();
+        summaries.abort();
         tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
         self.end();
         let ended = match recording.await {

@@ -6,7 +6,7 @@ use stockade_api::NodeId;
 use stockade_trust::RelyingParty;
 use stockade_types::ignored;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{RwLock, Semaphore, watch},
     task::{JoinError, spawn_blocking},
 };
 
@@ -14,9 +14,13 @@ use crate::{
     ControlError,
     authority::Authority,
     data::{DataDir, Lease, Running, Settings},
+    evidence::Evidence,
+    following::Following,
     hub::Hub,
     keys::SigningKeys,
-    state::State,
+    machine::Intake,
+    metrics::Metrics,
+    state::{DirectoryRow, State},
     summaries::Summaries,
     turns::{Allowance, Turns},
 };
@@ -43,12 +47,20 @@ pub struct Server {
     /// Where it listens.
     pub running: Running,
     /// How many blocking jobs may run at once: hashing and the disk never run on the reactor.
-    pub(crate) gate: Semaphore,
-    /// How many pieces of journals are in memory at once.
-    pub(crate) pieces: Semaphore,
+    pub(crate) gate: Arc<Semaphore>,
+    /// Which pieces of journals are taken.
+    pub(crate) intake: Arc<Intake>,
+    /// The journals themselves.
+    pub(crate) evidence: Evidence,
     /// Whose turn it is to write a journal.
     pub(crate) turns: Turns,
     pub(crate) summaries: Summaries,
+    /// Which sessions have grown.
+    pub(crate) following: Following,
+    /// The directory of people as it was signed last.
+    pub(crate) known_directory: RwLock<Option<DirectoryRow>>,
+    /// What it counts.
+    pub(crate) metrics: Metrics,
     /// How often it is noted that an enrolment was refused: anybody can try one.
     pub(crate) refusals: Allowance,
     pub(crate) report: Option<Report>,

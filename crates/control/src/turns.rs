@@ -1,26 +1,29 @@
 //! Whose turn it is: what concerns one session comes one after the other. And how often something is noted
 //! that strangers can cause.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use stockade_types::UnixMillis;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::state::SessionKey;
 
 /// Sessions share this many locks; two that share one wait for each other, and nothing else happens.
-const LOCKS: usize = 64;
+const LOCKS: usize = 1_024;
 const LOCKS_U64: u64 = LOCKS as u64;
 
 /// The locks.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    locks: Vec<Mutex<()>>,
+    locks: Vec<Arc<Mutex<()>>>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        let locks = std::iter::repeat_with(Mutex::default).take(LOCKS);
+        let locks = std::iter::repeat_with(Arc::default).take(LOCKS);
         Self {
             locks: locks.collect(),
         }
@@ -29,12 +32,12 @@ impl Default for Turns {
 
 impl Turns {
     /// Waits for the turn of a session.
-    pub(crate) async fn of(&self, key: &SessionKey) -> Option<MutexGuard<'_, ()>> {
+    pub(crate) async fn of(&self, key: &SessionKey) -> Option<OwnedMutexGuard<()>> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         let hash = usize::try_from(hasher.finish() % LOCKS_U64).unwrap_or_default();
-        let lock = self.locks.get(hash)?;
-        Some(lock.lock().await)
+        let lock = Arc::clone(self.locks.get(hash)?);
+        Some(lock.lock_owned().await)
     }
 }
 

@@ -113,7 +113,7 @@ async fn an_expired_token_enrols_nobody() {
     let hash = stockade_control::hash(&secret);
     lab.server
         .state
-        .add_enrol_token(&hash, &row, now)
+        .add_enrol_tokens(&[hash], &row, now)
         .await
         .unwrap();
     let mut token = lab.token(None).await;

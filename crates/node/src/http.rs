@@ -217,18 +217,26 @@ impl Connection {
         self.send(request.body(Whole(Some(body.into())))).await
     }
 
-    /// Sends a piece of a journal, compressed.
+    /// Sends a piece of a journal, compressed. Returns also how long the server wants running sessions to
+    /// collect lines before the next one, in milliseconds.
     pub(crate) async fn piece<A: DeserializeOwned>(
         &self,
         path: &str,
         packed: Vec<u8>,
-    ) -> Result<A, HttpError> {
+    ) -> Result<(A, Option<u64>), HttpError> {
         let request = self
             .request(Method::POST, path)
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header(CONTENT_ENCODING, "zstd");
-        let answer = self.send(request.body(Whole(Some(packed.into())))).await?;
-        serde_json::from_slice(&answer).map_err(|error| HttpError::Answer(error.to_string()))
+        let response = self
+            .answer(request.body(Whole(Some(packed.into()))))
+            .await?;
+        let pace = response.headers().get(limits::PACE_HEADER);
+        let pace = pace.and_then(|pace| pace.to_str().ok()?.parse().ok());
+        let answer = self.whole(response).await?;
+        let answer = serde_json::from_slice(&answer);
+        let answer = answer.map_err(|error| HttpError::Answer(error.to_string()))?;
+        Ok((answer, pace))
     }
 
     /// Sends a request without a body.
@@ -257,6 +265,10 @@ impl Connection {
 
     async fn send(&self, request: hyper::http::Result<Request<Whole>>) -> Result<Bytes, HttpError> {
         let response = self.answer(request).await?;
+        self.whole(response).await
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, HttpError> {
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
         }

@@ -15,6 +15,7 @@
 //! | `trust` | what sessions believe: who may sign what, the people, the policy |
 //! | `receipts` | what the server holds, by its signature |
 //! | `http`, `tls` | the connection |
+//! | `member` | a machine without its agent, for tests that play many |
 //! | `backoff`, `clock`, `runtime` | when to connect again, the time, and the one thread |
 //! | `files` | files that are replaced as a whole |
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod enrol;
 mod files;
 mod http;
 mod identity;
+mod member;
 mod receipts;
 mod runtime;
 mod scan;
@@ -41,6 +43,7 @@ pub use enrol::{Enrol, EnrolError, enrol};
 pub use files::FileError;
 pub use http::HttpError;
 pub use identity::{Enrolment, NODE_DIR, TRUST_DIR};
+pub use member::{Connected, DownStream, Member};
 pub use receipts::{HeldByServer, RECEIPT_FILE, ReceiptError, held_by_server};
 pub use trust::TrustError;
 // Who enrols a machine gives these.

@@ -6,7 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use stockade_types::SessionId;
+use stockade_api::{
+    limits::{PACE_MS_MAX, PACE_MS_MIN},
+    node::Backlog,
+};
+use stockade_types::{SessionId, UnixMillis};
 
 /// Most bytes of a batch, unpacked; the server takes no more at once.
 pub const BATCH_BYTES_MAX: u64 = 4 << 20;
@@ -14,9 +18,6 @@ pub const BATCH_BYTES_MAX: u64 = 4 << 20;
 const FLYING_MAX: usize = 2;
 /// Of these, batches of sessions that have ended: a backlog never keeps a running session waiting.
 const FLYING_ENDED_MAX: usize = 1;
-/// How long a running session collects lines before the next batch, in milliseconds: each batch costs a
-/// sync on both sides.
-const PACE_MS: u64 = 200;
 /// Bytes that are enough for a batch before that time.
 const PACE_BYTES: u64 = 256 << 10;
 /// How long after a batch whose answer is not known the same one is sent again, in milliseconds.
@@ -27,11 +28,23 @@ const BUSY_MS_MAX: u64 = 60_000;
 pub const JOURNALS_MAX: usize = 4_096;
 
 /// The journals that the server does not hold yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shipping {
     journals: BTreeMap<SessionId, Journal>,
     /// Until when the server wants no batch, in milliseconds.
     busy_until: u64,
+    /// How long a running session collects lines before the next batch, in milliseconds.
+    pace_ms: u64,
+}
+
+impl Default for Shipping {
+    fn default() -> Self {
+        Self {
+            journals: BTreeMap::new(),
+            busy_until: 0,
+            pace_ms: PACE_MS_MIN,
+        }
+    }
 }
 
 /// One journal of this machine.
@@ -51,6 +64,8 @@ struct Journal {
     sent: u64,
     /// When its next batch may be sent at the earliest, in milliseconds.
     not_before: u64,
+    /// Since when the server lacks a byte of it, as last looked at, in milliseconds.
+    behind_since: Option<u64>,
     is_flying: bool,
     /// The size at which no line was whole after what the server holds.
     torn: Option<u64>,
@@ -146,6 +161,7 @@ impl Shipping {
             receipted: held,
             sent: 0,
             not_before: 0,
+            behind_since: None,
             is_flying: false,
             torn: None,
             stopped: None,
@@ -164,6 +180,26 @@ impl Shipping {
             journal.stopped = None;
             journal.compare();
             self.forget_if_done(session);
+        }
+    }
+
+    /// Takes in how long the server wants running sessions to collect lines, in milliseconds: a server with
+    /// many machines wants fewer and larger batches. It counts within bounds.
+    pub fn pace(&mut self, ms: u64) {
+        self.pace_ms = ms.clamp(PACE_MS_MIN, PACE_MS_MAX);
+    }
+
+    /// Returns what the server does not hold yet at `now`, in milliseconds. Since when is known as exactly as
+    /// this is asked often.
+    pub fn backlog(&mut self, now: u64) -> Backlog {
+        for journal in self.journals.values_mut() {
+            let is_behind = journal.held < journal.bytes && journal.torn != Some(journal.bytes);
+            journal.behind_since = is_behind.then(|| journal.behind_since.unwrap_or(now));
+        }
+        let oldest = self.journals.values().filter_map(|one| one.behind_since);
+        Backlog {
+            oldest: oldest.min().map(UnixMillis),
+            bytes: self.unshipped_bytes(),
         }
     }
 
@@ -188,7 +224,7 @@ impl Shipping {
         let candidates = self.journals.iter();
         let candidates = candidates
             .filter(|(_, one)| one.has_more() && (one.is_live || ended < FLYING_ENDED_MAX))
-            .map(|(session, one)| (one.due_at().max(self.busy_until), one, session));
+            .map(|(session, one)| (one.due_at(self.pace_ms).max(self.busy_until), one, session));
         // Of those that may be sent: running ones first, among them the one that has waited longest;
         // then the oldest.
         let best = candidates.min_by_key(|(at, one, session)| {
@@ -229,10 +265,14 @@ impl Shipping {
         };
         journal.is_flying = false;
         match answered {
-            Answered::Held(bytes) => (journal.held, journal.receipted) = (bytes, bytes),
+            Answered::Held(bytes) => {
+                (journal.held, journal.receipted) = (bytes, bytes);
+                // What is left came later than what was sent.
+                journal.behind_since = None;
+            }
             Answered::Expected(bytes) => {
                 journal.held = bytes;
-                journal.not_before = now.saturating_add(PACE_MS);
+                journal.not_before = now.saturating_add(PACE_MS_MIN);
             }
             Answered::Unknown => journal.not_before = now.saturating_add(AGAIN_MS),
             Answered::Refused(why) => journal.stopped = Some(Stopped::Refused(why)),
@@ -283,10 +323,10 @@ impl Journal {
     }
 
     /// Returns when the next batch may be sent.
-    fn due_at(&self) -> u64 {
+    fn due_at(&self, pace_ms: u64) -> u64 {
         let is_small = self.bytes.saturating_sub(self.held) < PACE_BYTES;
         let paced = if self.is_live && is_small {
-            self.sent.saturating_add(PACE_MS)
+            self.sent.saturating_add(pace_ms)
         } else {
             0
         };

@@ -408,7 +408,7 @@ fn joined(front: &str, text: &RawText) -> RawText {
     RawText::from_bytes([front.as_bytes(), text.as_bytes()].concat())
 }
 
-fn subject(pid: u32, argv: &[&str], ancestry: &[&str]) -> Subject {
+pub(crate) fn subject(pid: u32, argv: &[&str], ancestry: &[&str]) -> Subject {
     Subject {
         id: Some(ProcessId { pid, start: 1 }),
         exe: format!("/usr/bin/{}", argv.first().expect("a program"))
@@ -420,7 +420,7 @@ fn subject(pid: u32, argv: &[&str], ancestry: &[&str]) -> Subject {
     }
 }
 
-fn started(process: Subject) -> Event {
+pub(crate) fn started(process: Subject) -> Event {
     Event::ProcessStarted {
         process,
         digest: None,
@@ -428,7 +428,7 @@ fn started(process: Subject) -> Event {
     }
 }
 
-fn changed(path: &RawText, by: &Subject) -> Event {
+pub(crate) fn changed(path: &RawText, by: &Subject) -> Event {
     Event::FileChanged {
         path: path.clone(),
         access: Access::Write,

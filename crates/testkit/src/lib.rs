@@ -19,6 +19,7 @@ pub mod display;
 pub mod env;
 pub mod escape;
 pub mod events;
+pub mod fleet;
 pub mod http;
 pub mod invented;
 pub mod kernel;

@@ -312,7 +312,7 @@ impl Server {
                 stages: standing.stages,
             },
         };
-        self.hub.send(&row.key.node, message);
+        self.hub.send(&row.key.node, &message);
         self.hub.changed(Changed::Question(row.id));
         Ok(())
     }

@@ -21,6 +21,13 @@ pub(crate) struct Refused {
     cause: Option<Arc<ControlError>>,
 }
 
+impl Refused {
+    /// Returns the kind of the refusal.
+    pub(crate) fn kind(&self) -> &str {
+        &self.problem.kind
+    }
+}
+
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self {

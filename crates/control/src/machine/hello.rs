@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use stockade_api::{
     Problem,
     limits::{REASON_BYTES_MAX, SESSIONS_MAX, WORD_BYTES_MAX},
-    node::{Ack, Hello, HelloAnswer, Position},
+    node::{Ack, Backlog, Hello, HelloAnswer, Position},
 };
 use stockade_types::SessionId;
 
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Changed, Server,
     clock::now,
-    state::{NodeRow, SessionKey},
+    state::{NodeRow, SessionKey, Write},
 };
 
 /// `POST /node/v1/hello`.
@@ -31,17 +31,27 @@ pub(super) async fn hello(
         return Err(Refused::from(Problem::new(400, "hello", title)));
     }
     let now = now();
-    server.state.heard(&node.id, &hello, now).await?;
     let live = hello.sessions.iter().filter(|here| here.live);
     let live: Vec<SessionId> = live.map(|here| here.session.clone()).collect();
-    server.state.keep_live(&node.id, &live).await?;
+    let said = vec![
+        Write::Heard {
+            node: node.id.clone(),
+            hello: Box::new(hello.clone()),
+            now,
+        },
+        Write::Live {
+            node: node.id.clone(),
+            live,
+        },
+    ];
+    server.state.put(said).await?;
     let wanted = wanted(&server, &node, &hello).await?;
     let bundle = server.state.newest_bundle_row().await?;
     let has_bundle = |serial: u64| {
         let here = hello.bundle.as_ref();
         here.is_some_and(|here| here.serial >= serial)
     };
-    let directory = server.directory_row().await?;
+    let directory = server.known_directory().await?;
     server.hub.changed(Changed::Node(node.id));
     Ok(Json(HelloAnswer {
         wanted,
@@ -62,23 +72,15 @@ async fn wanted(server: &Server, node: &NodeRow, hello: &Hello) -> Result<Vec<Po
             node: node.id.clone(),
             session: here.session.clone(),
         };
-        let row = server.state.session(&key).await?;
-        let offset = row.as_ref().map_or(0, |row| row.stored.offset);
-        let is_whole = row.as_ref().is_none_or(|row| row.fault.is_none());
+        let tip = server.state.tip(&key).await?;
+        let offset = tip.as_ref().map_or(0, |tip| tip.stored.offset);
+        let is_whole = tip.is_none_or(|tip| tip.fault.is_none());
         if offset > here.offset && is_whole {
             let detail = format!(
                 "its journal has {} bytes; the server has {offset} of it",
                 here.offset
             );
-            let session = Some(&here.session);
-            server
-                .state
-                .accuse(&node.id, session, "journal-cut", &detail, now())
-                .await?;
-            if let Some(mut row) = row {
-                row.fault = Some(detail);
-                server.state.keep_session(&row).await?;
-            }
+            server.broken(&key, "journal-cut", &detail, now()).await?;
         } else if is_whole && offset < here.offset {
             wanted.push(Position {
                 session: here.session.clone(),
@@ -100,7 +102,22 @@ pub(super) async fn acknowledge(
         let title = "`channel` has more than 256 bytes, or `error` more than 4096";
         return Err(Refused::from(Problem::new(400, "ack", title)));
     }
-    server.state.acknowledge(&node.id, &ack, now()).await?;
+    let write = Write::Acknowledged {
+        node: node.id.clone(),
+        ack: Box::new(ack),
+        now: now(),
+    };
+    server.state.put(vec![write]).await?;
     server.hub.changed(Changed::Node(node.id));
     Ok(Json(()))
+}
+
+/// `POST /node/v1/backlog`. It is kept in memory alone.
+pub(super) async fn behind(
+    State(server): State<Arc<Server>>,
+    Machine(node): Machine,
+    Read(backlog): Read<Backlog>,
+) -> Json<()> {
+    server.hub.behind(&node.id, backlog);
+    Json(())
 }

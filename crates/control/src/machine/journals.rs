@@ -1,31 +1,41 @@
 //! How journals are replicated: by offset, with a receipt for what is checked and on the disk.
 
-use std::{io::Read as _, sync::Arc};
+use std::{
+    io::Read as _,
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Json,
     body::{Body, to_bytes},
     extract::{Path, Query, Request, State},
-    http::{HeaderValue, header::CONTENT_ENCODING},
+    http::{
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CONTENT_ENCODING, CONTENT_LENGTH},
+    },
+    response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
 use stockade_api::{
     Problem, Receipt,
-    limits::{PIECE_BYTES_MAX, PIECE_SENT_BYTES_MAX},
+    limits::{PACE_HEADER, PIECE_BYTES_MAX, PIECE_SENT_BYTES_MAX},
 };
 use stockade_trust::Envelope;
 use stockade_types::{SessionId, UnixMillis};
+use tokio::{task::spawn_blocking, time::timeout};
 
-use super::answer::{Machine, Refused};
+use super::{
+    answer::{Machine, Refused},
+    intake::{BODY_PATIENCE, Place},
+};
 use crate::{
     Changed, ControlError, Server,
     clock::now,
-    evidence::{Kept, Piece},
-    state::{NodeRow, SessionKey, SessionRow, Stored, to_json},
+    evidence::{Kept, Piece, Written},
+    state::{NodeRow, SessionKey, Stored, Tip, Write},
 };
 
-/// When a machine tries again whose piece there was no room for.
-const RETRY_MS: u64 = 500;
 /// The largest window of zstd, as a power of two: 8 MiB. A frame can demand any amount of memory otherwise.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -42,20 +52,14 @@ pub(super) async fn take(
     Path(session): Path<String>,
     Query(At { offset }): Query<At>,
     request: Request,
-) -> Result<Json<Envelope>, Refused> {
+) -> Result<Response, Refused> {
+    let begun = Instant::now();
     // Before a byte of the body is read: what waits for the disk is bounded.
-    let Ok(_place) = server.pieces.try_acquire() else {
-        let mut problem = Problem::new(429, "busy", "the server has no room for journals now");
-        problem.retry_ms = Some(RETRY_MS);
-        return Err(problem.into());
-    };
+    let place = server.intake.admit(&node.id, length(request.headers()));
+    let place = place.inspect_err(|_| server.metrics.refused("busy"))?;
     let session: SessionId = session
         .parse()
         .map_err(|error| Refused::from(Problem::new(400, "session", format!("{error}"))))?;
-    let key = SessionKey {
-        node: node.id.clone(),
-        session,
-    };
     let is_packed = match request
         .headers()
         .get(CONTENT_ENCODING)
@@ -68,27 +72,81 @@ pub(super) async fn take(
             return Err(Problem::new(415, "encoding", title).into());
         }
     };
-    let sent = body(request.into_body()).await?;
-    // Two pieces of one session come after each other.
-    let _turn = server.turns.of(&key).await;
-    let row = server.state.session(&key).await?;
-    if let Some(fault) = row.as_ref().and_then(|row| row.fault.clone()) {
-        return Err(broken(&fault));
-    }
-    let piece = Piece {
-        node_dir: server.node_dir(&node.id),
-        session: key.session.clone(),
-        key: node.journal_key.parse().map_err(|_| ControlError::Stored {
-            what: "the key of a journal",
-            why: node.journal_key.clone(),
-        })?,
+    let bytes = body(request.into_body()).await?;
+    let sent = Sent {
+        key: SessionKey {
+            node: node.id.clone(),
+            session,
+        },
         offset,
-        bytes: Vec::new(),
-        receipted: row.as_ref().map_or(0, |row| row.stored.offset),
+        bytes,
+        is_packed,
     };
-    let kept = server
-        .blocking(move || -> Result<Kept, Refused> {
-            let bytes = if is_packed { unpacked(&sent)? } else { sent };
+    let pace = HeaderValue::from(server.intake.pace_ms());
+    // A task of its own: a machine that breaks off does not end the work on its piece half way, with
+    // another one of the same session beside it.
+    let taken = tokio::spawn(sent.taken(Arc::clone(&server), node, place)).await;
+    let receipt = taken.map_err(|error| ControlError::Work(error.to_string()))?;
+    let receipt = receipt.inspect_err(|refused| server.metrics.refused(refused.kind()))?;
+    server.metrics.acknowledged(begun.elapsed());
+    let pace = [(HeaderName::from_static(PACE_HEADER), pace)];
+    Ok((pace, Json(receipt)).into_response())
+}
+
+/// A piece as it came.
+struct Sent {
+    key: SessionKey,
+    offset: u64,
+    bytes: Vec<u8>,
+    is_packed: bool,
+}
+
+impl Sent {
+    /// Keeps the piece, and answers.
+    async fn taken(
+        self,
+        server: Arc<Server>,
+        node: NodeRow,
+        _place: Place,
+    ) -> Result<Envelope, Refused> {
+        // Two pieces of one session come after each other.
+        let _turn = server.turns.of(&self.key).await;
+        let tip = server.state.tip(&self.key).await?;
+        if let Some(fault) = tip.as_ref().and_then(|tip| tip.fault.clone()) {
+            return Err(broken(&fault));
+        }
+        let key = self.key.clone();
+        let kept = self.kept(&server, &node, tip.as_ref()).await?;
+        server.settle(key, tip, kept).await
+    }
+
+    /// Checks the piece, writes it, and waits for the disk. Only the former counts against the gate: any
+    /// number of pieces wait for the disk together.
+    async fn kept(
+        self,
+        server: &Arc<Server>,
+        node: &NodeRow,
+        tip: Option<&Tip>,
+    ) -> Result<Kept, Refused> {
+        let mut piece = Piece {
+            node_dir: server.node_dir(&node.id),
+            session: self.key.session.clone(),
+            key: node.journal_key.parse().map_err(|_| ControlError::Stored {
+                what: "the key of a journal",
+                why: node.journal_key.clone(),
+            })?,
+            offset: self.offset,
+            bytes: Vec::new(),
+            receipted: tip.map_or(0, |tip| tip.stored.offset),
+        };
+        let gate = Arc::clone(&server.gate).acquire_owned().await;
+        let server = Arc::clone(server);
+        let done = spawn_blocking(move || -> Result<Kept, Refused> {
+            let bytes = if self.is_packed {
+                unpacked(&self.bytes)?
+            } else {
+                self.bytes
+            };
             if bytes.len() > PIECE_BYTES_MAX {
                 return Err(too_long());
             }
@@ -96,54 +154,71 @@ pub(super) async fn take(
                 let title = "the piece does not end with a whole line";
                 return Err(Problem::new(400, "piece", title).into());
             }
-            Ok(Piece { bytes, ..piece }.keep()?)
-        })
-        .await??;
-    settle(&server, &node, key, row, kept).await
-}
-
-/// Notes what became of a piece, and answers.
-async fn settle(
-    server: &Server,
-    node: &NodeRow,
-    key: SessionKey,
-    row: Option<SessionRow>,
-    kept: Kept,
-) -> Result<Json<Envelope>, Refused> {
-    let now = now();
-    let why = match kept {
-        Kept::Yes(stored) => {
-            let receipt = server.keep(key, row, stored, now).await?;
-            return Ok(Json(receipt));
-        }
-        Kept::Expected(expected) => {
-            let mut problem = Problem::new(409, "gap", "the piece begins behind what is here");
-            problem.expected = Some(expected);
-            return Err(problem.into());
-        }
-        Kept::Rewritten { at } => {
-            format!("byte {at} is not what the server has received before")
-        }
-        Kept::Broken(why) => why,
-    };
-    let accused = server
-        .state
-        .accuse(&node.id, Some(&key.session), "record-broken", &why, now);
-    accused.await?;
-    let mut row = row.unwrap_or_else(|| SessionRow::new(key.clone(), now));
-    row.fault = Some(why.clone());
-    row.updated = now;
-    server.state.keep_session(&row).await?;
-    server.hub.changed(Changed::Session(key));
-    Err(broken(&why))
+            piece.bytes = bytes;
+            let written = server.evidence.write(&self.key, &piece)?;
+            drop((gate, piece));
+            Ok(match written {
+                Written::Done(kept) => kept,
+                Written::Unsynced(unsynced) => Kept::Yes(server.evidence.sync(*unsynced)?),
+            })
+        });
+        let done = done.await;
+        done.map_err(|error| ControlError::Work(error.to_string()))?
+    }
 }
 
 impl Server {
+    /// Notes what became of a piece, and answers.
+    async fn settle(
+        &self,
+        key: SessionKey,
+        tip: Option<Tip>,
+        kept: Kept,
+    ) -> Result<Envelope, Refused> {
+        let now = now();
+        let why = match kept {
+            Kept::Yes(stored) => return Ok(self.keep(key, tip, stored, now).await?),
+            Kept::Expected(expected) => {
+                let mut problem = Problem::new(409, "gap", "the piece begins behind what is here");
+                problem.expected = Some(expected);
+                return Err(problem.into());
+            }
+            Kept::Rewritten { at } => {
+                format!("byte {at} is not what the server has received before")
+            }
+            Kept::Broken(why) => why,
+        };
+        self.broken(&key, "record-broken", &why, now).await?;
+        Err(broken(&why))
+    }
+
+    /// Notes that the journal of a session is not whole: nothing of it is taken any more.
+    pub(super) async fn broken(
+        &self,
+        key: &SessionKey,
+        kind: &str,
+        why: &str,
+        now: UnixMillis,
+    ) -> Result<(), ControlError> {
+        let accused = self
+            .state
+            .accuse(&key.node, Some(&key.session), kind, why, now);
+        accused.await?;
+        let fault = Write::Fault {
+            key: key.clone(),
+            fault: why.to_owned(),
+            now,
+        };
+        self.state.put(vec![fault]).await?;
+        self.hub.changed(Changed::Session(key.clone()));
+        Ok(())
+    }
+
     /// Notes how much of a journal is on the disk, and signs that.
     async fn keep(
         &self,
         key: SessionKey,
-        row: Option<SessionRow>,
+        tip: Option<Tip>,
         stored: Stored,
         now: UnixMillis,
     ) -> Result<Envelope, ControlError> {
@@ -157,34 +232,42 @@ impl Server {
             closed: stored.closed,
             at: now,
         };
-        let is_known = row.as_ref().is_some_and(|row| row.stored == stored);
-        if !is_known {
-            let (summaries, dir, own) = (
-                self.summaries.clone(),
-                self.node_dir(&key.node),
-                key.clone(),
-            );
-            let summary = self.blocking(move || summaries.update(&dir, &own)).await?;
-            let mut row = row.unwrap_or_else(|| SessionRow::new(key.clone(), now));
-            row.is_live = !stored.closed;
-            row.ended = stored.closed.then_some(now);
-            if let Some(summary) = summary {
-                let began = summary.started_unix_ns;
-                row.started = began.map(|ns| UnixMillis(ns / 1_000_000)).or(row.started);
-                row.summary = to_json("a summary", &summary)?;
+        if tip.as_ref().is_none_or(|tip| tip.stored != stored) {
+            let before = tip.map_or((0, 0), |tip| (tip.stored.offset, tip.stored.events));
+            let bytes = stored.offset.saturating_sub(before.0);
+            let events = stored.events.saturating_sub(before.1);
+            let is_over = stored.closed;
+            let mut writes = vec![Write::Stored {
+                key: key.clone(),
+                stored,
+                now,
+            }];
+            // At the end no further piece comes; before it, what a session has come to can wait.
+            if is_over {
+                writes.extend(self.summary(&key).await?);
             }
-            row.stored = stored;
-            row.updated = now;
-            self.state.keep_session(&row).await?;
+            self.state.put(writes).await?;
+            self.metrics.taken(events, bytes);
+            if !is_over {
+                self.following.grown(&key);
+            }
             self.hub.changed(Changed::Session(key));
         }
         Ok(Envelope::seal(&receipt, &[&self.keys.server])?)
     }
 }
 
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 async fn body(body: Body) -> Result<Vec<u8>, Refused> {
-    let bytes = to_bytes(body, PIECE_SENT_BYTES_MAX).await;
-    bytes.map(Vec::from).map_err(|_| too_long())
+    let bytes = timeout(BODY_PATIENCE, to_bytes(body, PIECE_SENT_BYTES_MAX)).await;
+    let late = |_| Problem::new(408, "late", "the piece did not come within 10 seconds");
+    bytes
+        .map_err(late)?
+        .map(Vec::from)
+        .map_err(|_| too_long())
 }
 
 /// Unpacks a piece; not one byte more than a piece may have.

@@ -3,6 +3,7 @@
 mod answer;
 mod enrol;
 mod hello;
+mod intake;
 mod journals;
 mod questions;
 mod stream;
@@ -19,6 +20,8 @@ use stockade_api::{Problem, limits::REQUEST_BYTES_MAX};
 
 use crate::{Server, machine::answer::Refused};
 
+pub(crate) use intake::Intake;
+
 /// Returns everything that machines ask for.
 pub(crate) fn router(server: Arc<Server>) -> Router {
     Router::new()
@@ -27,6 +30,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/node/v1/leave", post(enrol::leave))
         .route("/node/v1/hello", post(hello::hello))
         .route("/node/v1/acks", post(hello::acknowledge))
+        .route("/node/v1/backlog", post(hello::behind))
         .route("/node/v1/journals/{session}", post(journals::take))
         .route(
             "/node/v1/questions/{session}/{approval}",

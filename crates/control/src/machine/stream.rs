@@ -18,7 +18,7 @@ use stockade_api::{limits::HEARTBEAT_MS, node::Down};
 use tokio::{sync::mpsc, time::interval};
 
 use super::answer::{Machine, Refused};
-use crate::{ControlError, Server, clock::now, state::NodeRow};
+use crate::{ControlError, Server, clock::now, hub::line_of, state::NodeRow};
 
 /// Lines that wait for the connection; beyond that the machine's queue of the hub fills.
 const LINES: usize = 4;
@@ -46,39 +46,33 @@ pub(super) async fn stream(
 }
 
 /// Writes messages until the machine is gone or is hung up on.
-async fn write(lines: &mpsc::Sender<Bytes>, missed: Vec<Down>, mut down: mpsc::Receiver<Down>) {
+async fn write(lines: &mpsc::Sender<Bytes>, missed: Vec<Down>, mut down: mpsc::Receiver<Bytes>) {
     let mut heartbeat = interval(Duration::from_millis(HEARTBEAT_MS));
-    for message in missed {
-        if put(lines, &message).await.is_none() {
+    for line in missed.iter().filter_map(line_of) {
+        if lines.send(line).await.is_err() {
             return;
         }
     }
     loop {
-        let message = tokio::select! {
-            message = down.recv() => match message {
-                Some(message) => message,
-                None => return,
-            },
-            _ = heartbeat.tick() => Down::Heartbeat { at: now() },
+        let line = tokio::select! {
+            line = down.recv() => line,
+            _ = heartbeat.tick() => line_of(&Down::Heartbeat { at: now() }),
             () = lines.closed() => return,
         };
-        if put(lines, &message).await.is_none() {
+        let Some(line) = line else {
+            return;
+        };
+        if lines.send(line).await.is_err() {
             return;
         }
     }
-}
-
-async fn put(lines: &mpsc::Sender<Bytes>, message: &Down) -> Option<()> {
-    let mut line = serde_json::to_vec(message).ok()?;
-    line.push(b'\n');
-    lines.send(line.into()).await.ok()
 }
 
 impl Server {
     /// Returns what a machine that connects has to be told at once.
     async fn missed(&self, node: &NodeRow) -> Result<Vec<Down>, ControlError> {
         let mut missed = Vec::new();
-        let directory = self.directory_row().await?;
+        let directory = self.known_directory().await?;
         if directory.serial > node.directory_serial {
             missed.push(Down::Directory {
                 envelope: directory.envelope,

@@ -96,35 +96,40 @@ pub enum Enrolled {
 }
 
 impl State {
-    /// Makes a token for enrolment, of which `hash` is kept.
+    /// Makes tokens for enrolment, of which the hashes are kept.
     ///
     /// # Errors
     /// When the state cannot be written.
-    pub async fn add_enrol_token(
+    pub async fn add_enrol_tokens(
         &self,
-        hash: &str,
+        hashes: &[String],
         row: &EnrolTokenRow,
         now: UnixMillis,
     ) -> Result<(), ControlError> {
         let mut writing = self.write().await?;
-        let sql = "INSERT INTO enrol_tokens \
-                   (org_id, hash, owner, created_by, created, expires, used, node_id) \
-                   VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL)";
-        sqlx::query(sql)
-            .bind(self.org())
-            .bind(hash)
-            .bind(row.owner.as_ref().map(|owner| owner.0.clone()))
-            .bind(&row.created_by)
-            .bind(signed(now.0))
-            .bind(signed(row.expires.0))
-            .execute(&mut *writing)
-            .await
-            .map_err(ControlError::state("make a token for enrolment"))?;
+        for hash in hashes {
+            let sql = "INSERT INTO enrol_tokens \
+                       (org_id, hash, owner, created_by, created, expires, used, node_id) \
+                       VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL)";
+            sqlx::query(sql)
+                .bind(self.org())
+                .bind(hash)
+                .bind(row.owner.as_ref().map(|owner| owner.0.clone()))
+                .bind(&row.created_by)
+                .bind(signed(now.0))
+                .bind(signed(row.expires.0))
+                .execute(&mut *writing)
+                .await
+                .map_err(ControlError::state("make a token for enrolment"))?;
+        }
         let owner = row.owner.as_ref().map_or("", |owner| &owner.0);
         let act = Act::new(Action::TokenIssued)
             .by(&row.created_by)
             .about(owner)
-            .detail("for one enrolment");
+            .detail(match hashes.len() {
+                1 => "for one enrolment".to_owned(),
+                count => format!("for {count} enrolments, one each"),
+            });
         self.note(&mut writing, &act, now).await?;
         self.commit(writing).await
     }
@@ -292,11 +297,9 @@ impl State {
     }
 
     /// Keeps what a machine says of itself.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub async fn heard(
+    pub(super) async fn heard(
         &self,
+        writing: &mut super::Writing,
         id: &NodeId,
         hello: &stockade_api::node::Hello,
         now: UnixMillis,
@@ -317,28 +320,10 @@ impl State {
             .bind(skew)
             .bind(self.org())
             .bind(id.as_str())
-            .execute(&self.pool);
+            .execute(&mut **writing);
         let done = done.await;
         done.map(|_| ())
             .map_err(ControlError::state("keep what a machine says"))
-    }
-
-    /// Notes which machines were here; one statement for all.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub async fn seen(&self, ids: &[NodeId], now: UnixMillis) -> Result<(), ControlError> {
-        let mut writing = self.write().await?;
-        for id in ids {
-            let sql = "UPDATE nodes SET last_seen = $1 WHERE org_id = $2 AND id = $3";
-            let done = sqlx::query(sql)
-                .bind(signed(now.0))
-                .bind(self.org())
-                .bind(id.as_str());
-            let done = done.execute(&mut *writing).await;
-            done.map_err(ControlError::state("note machines"))?;
-        }
-        self.commit(writing).await
     }
 
     /// Lets a machine belong to the organisation no more.
@@ -373,11 +358,9 @@ impl State {
     }
 
     /// Keeps what became of a bundle.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub async fn acknowledge(
+    pub(super) async fn acknowledge(
         &self,
+        writing: &mut super::Writing,
         id: &NodeId,
         ack: &Ack,
         now: UnixMillis,
@@ -396,7 +379,7 @@ impl State {
             .bind(to_json("a state", &ack.state)?)
             .bind(&ack.error)
             .bind(signed(now.0))
-            .execute(&self.pool);
+            .execute(&mut **writing);
         let done = done.await;
         done.map(|_| ())
             .map_err(ControlError::state("keep what became of a bundle"))

@@ -6,32 +6,42 @@
 
 mod accounts;
 mod fleet;
+mod grouped;
 mod people;
 mod policy;
 mod questions;
 mod sessions;
 mod views;
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{
+    fs::File,
+    ops::{Deref, DerefMut},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{
-    Row as _, Sqlite, SqlitePool, Transaction,
+    Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
 
 use stockade_types::UnixMillis;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{ControlError, act::Act};
 
 pub use accounts::{PasskeyRow, TokenRow, WebSessionRow};
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
+pub(crate) use grouped::Write;
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};
 pub use questions::{QuestionRow, QuestionState};
+pub(crate) use sessions::Tip;
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 
@@ -47,6 +57,11 @@ const CONNECTIONS: u32 = 8;
 pub struct State {
     pool: SqlitePool,
     org: String,
+    /// Who writes; the others wait in the order in which they came. SQLite itself has them try again and
+    /// again, and whoever is unlucky waits long.
+    writer: Arc<Mutex<()>>,
+    /// What is written together.
+    waiting: grouped::Waiting,
 }
 
 /// What happened, and is not in the record of the server yet.
@@ -58,7 +73,25 @@ pub(crate) struct Noted {
 }
 
 /// A transaction.
-pub(crate) type Writing = Transaction<'static, Sqlite>;
+pub(crate) struct Writing {
+    transaction: Transaction<'static, Sqlite>,
+    /// Released after the transaction; `None` for one that only reads.
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Deref for Writing {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Writing {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+}
 
 impl State {
     /// Opens the state in `path`, making or migrating it.
@@ -83,6 +116,8 @@ impl State {
         let state = Self {
             pool,
             org: org.to_owned(),
+            writer: Arc::default(),
+            waiting: grouped::Waiting::default(),
         };
         state.migrate().await?;
         Ok(state)
@@ -110,7 +145,7 @@ impl State {
                 .await
                 .map_err(failed())?;
         }
-        writing.commit().await.map_err(failed())
+        writing.transaction.commit().await.map_err(failed())
     }
 
     /// Returns the organisation.
@@ -121,21 +156,26 @@ impl State {
     /// Begins a transaction in which nobody else writes, so that nothing changes between a read and what
     /// follows from it.
     pub(crate) async fn write(&self) -> Result<Writing, ControlError> {
-        self.pool
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(ControlError::state("begin to write"))
+        let turn = Arc::clone(&self.writer).lock_owned().await;
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        Ok(Writing {
+            transaction: begun.map_err(ControlError::state("begin to write"))?,
+            _turn: Some(turn),
+        })
     }
 
     /// Begins a transaction that sees one state.
     pub(crate) async fn read(&self) -> Result<Writing, ControlError> {
         let begun = self.pool.begin().await;
-        begun.map_err(ControlError::state("begin to read"))
+        Ok(Writing {
+            transaction: begun.map_err(ControlError::state("begin to read"))?,
+            _turn: None,
+        })
     }
 
     /// Ends a transaction: what it wrote is on the disk.
     pub(crate) async fn commit(&self, writing: Writing) -> Result<(), ControlError> {
-        let done = writing.commit().await;
+        let done = writing.transaction.commit().await;
         done.map_err(ControlError::state("keep a change"))
     }
 

@@ -4,7 +4,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use stockade_api::NodeId;
 use stockade_types::{Digest, SessionId, UnixMillis};
 
-use super::{State, millis, parsed, signed, unsigned};
+use super::{State, Writing, millis, parsed, signed, unsigned};
 use crate::ControlError;
 
 /// Names a session: its id alone is unique on one machine only.
@@ -29,6 +29,14 @@ pub struct Stored {
     pub closed: bool,
 }
 
+/// How far the journal of a session is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tip {
+    pub(crate) stored: Stored,
+    /// What is wrong with it.
+    pub(crate) fault: Option<String>,
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
@@ -48,27 +56,6 @@ pub struct SessionRow {
     pub fault: Option<String>,
     /// When its journal last grew here.
     pub updated: UnixMillis,
-}
-
-impl SessionRow {
-    /// Begins with a session of which nothing is here.
-    pub(crate) fn new(key: SessionKey, now: UnixMillis) -> Self {
-        Self {
-            key,
-            is_live: true,
-            started: Some(now),
-            ended: None,
-            summary: String::new(),
-            stored: Stored {
-                offset: 0,
-                events: 0,
-                chain: Digest::from_bytes([0; 32]),
-                closed: false,
-            },
-            fault: None,
-            updated: now,
-        }
-    }
 }
 
 const COLUMNS: &str = "node_id, session_id, live, started, ended, summary, stored_offset, events, chain, \
@@ -108,49 +95,143 @@ impl State {
         rows.iter().map(session).collect()
     }
 
+    /// Returns how far the journal of a session is here.
+    pub(crate) async fn tip(&self, key: &SessionKey) -> Result<Option<Tip>, ControlError> {
+        let failed = || ControlError::state("read a session");
+        let sql = "SELECT stored_offset, events, chain, closed, fault FROM sessions \
+                   WHERE org_id = $1 AND node_id = $2 AND session_id = $3";
+        let row = sqlx::query(sql)
+            .bind(self.org())
+            .bind(key.node.as_str())
+            .bind(key.session.as_str())
+            .fetch_optional(&self.pool);
+        let Some(row) = row.await.map_err(failed())? else {
+            return Ok(None);
+        };
+        let number = |index: usize| row.try_get::<i64, _>(index).map_err(failed());
+        let chain: String = row.try_get(2).map_err(failed())?;
+        Ok(Some(Tip {
+            stored: Stored {
+                offset: unsigned(number(0)?),
+                events: unsigned(number(1)?),
+                chain: parsed("a chain value", &chain)?,
+                closed: number(3)? != 0,
+            },
+            fault: row.try_get(4).map_err(failed())?,
+        }))
+    }
+
+    /// Returns sessions whose journals have not ended, those that grew last first.
+    pub(crate) async fn open_sessions(
+        &self,
+        count_max: u32,
+    ) -> Result<Vec<SessionKey>, ControlError> {
+        let failed = || ControlError::state("read sessions");
+        let sql = "SELECT node_id, session_id FROM sessions \
+                   WHERE org_id = $1 AND closed = 0 ORDER BY updated DESC LIMIT $2";
+        let rows = sqlx::query(sql).bind(self.org()).bind(i64::from(count_max));
+        let rows = rows.fetch_all(&self.pool).await.map_err(failed())?;
+        let key = |row: &SqliteRow| {
+            let text = |index: usize| row.try_get::<String, _>(index).map_err(failed());
+            Ok(SessionKey {
+                node: parsed("a machine", &text(0)?)?,
+                session: parsed("a session", &text(1)?)?,
+            })
+        };
+        rows.iter().map(key).collect()
+    }
+
     /// Keeps how much of a journal is here. The bytes are on the disk already.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub async fn keep_session(&self, row: &SessionRow) -> Result<(), ControlError> {
+    pub(super) async fn keep_stored(
+        &self,
+        writing: &mut Writing,
+        key: &SessionKey,
+        stored: &Stored,
+        now: UnixMillis,
+    ) -> Result<(), ControlError> {
         let sql = "INSERT INTO sessions (org_id, node_id, session_id, live, started, ended, summary, \
                    stored_offset, events, chain, closed, fault, updated) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+                   VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, NULL, $5) \
                    ON CONFLICT (org_id, node_id, session_id) DO UPDATE SET live = excluded.live, \
-                   started = excluded.started, ended = excluded.ended, summary = excluded.summary, \
-                   stored_offset = excluded.stored_offset, events = excluded.events, \
-                   chain = excluded.chain, closed = excluded.closed, fault = excluded.fault, \
+                   ended = excluded.ended, stored_offset = excluded.stored_offset, \
+                   events = excluded.events, chain = excluded.chain, closed = excluded.closed, \
                    updated = excluded.updated";
         let done = sqlx::query(sql)
             .bind(self.org())
-            .bind(row.key.node.as_str())
-            .bind(row.key.session.as_str())
-            .bind(i64::from(row.is_live))
-            .bind(row.started.map(|time| signed(time.0)))
-            .bind(row.ended.map(|time| signed(time.0)))
-            .bind(&row.summary)
-            .bind(signed(row.stored.offset))
-            .bind(signed(row.stored.events))
-            .bind(row.stored.chain.to_string())
-            .bind(i64::from(row.stored.closed))
-            .bind(&row.fault)
-            .bind(signed(row.updated.0))
-            .execute(&self.pool);
+            .bind(key.node.as_str())
+            .bind(key.session.as_str())
+            .bind(i64::from(!stored.closed))
+            .bind(signed(now.0))
+            .bind(stored.closed.then_some(signed(now.0)))
+            .bind(signed(stored.offset))
+            .bind(signed(stored.events))
+            .bind(stored.chain.to_string())
+            .bind(i64::from(stored.closed))
+            .execute(&mut **writing);
         let done = done.await;
         done.map(|_| ())
             .map_err(ControlError::state("keep a session"))
     }
 
+    /// Keeps what is wrong with a journal: nothing of it is taken any more.
+    pub(super) async fn keep_fault(
+        &self,
+        writing: &mut Writing,
+        key: &SessionKey,
+        fault: &str,
+        now: UnixMillis,
+    ) -> Result<(), ControlError> {
+        let sql = "INSERT INTO sessions (org_id, node_id, session_id, live, started, ended, summary, \
+                   stored_offset, events, chain, closed, fault, updated) \
+                   VALUES ($1, $2, $3, 1, $4, NULL, '', 0, 0, $5, 0, $6, $4) \
+                   ON CONFLICT (org_id, node_id, session_id) DO UPDATE SET fault = excluded.fault, \
+                   updated = excluded.updated";
+        let done = sqlx::query(sql)
+            .bind(self.org())
+            .bind(key.node.as_str())
+            .bind(key.session.as_str())
+            .bind(signed(now.0))
+            .bind(Digest::from_bytes([0; 32]).to_string())
+            .bind(fault)
+            .execute(&mut **writing);
+        let done = done.await;
+        done.map(|_| ())
+            .map_err(ControlError::state("keep what is wrong with a journal"))
+    }
+
+    /// Keeps what the journal of a session has come to.
+    pub(super) async fn keep_summary(
+        &self,
+        writing: &mut Writing,
+        key: &SessionKey,
+        started: Option<UnixMillis>,
+        summary: &str,
+    ) -> Result<(), ControlError> {
+        let sql = "UPDATE sessions SET summary = $1, started = COALESCE($2, started) \
+                   WHERE org_id = $3 AND node_id = $4 AND session_id = $5";
+        let done = sqlx::query(sql)
+            .bind(summary)
+            .bind(started.map(|time| signed(time.0)))
+            .bind(self.org())
+            .bind(key.node.as_str())
+            .bind(key.session.as_str())
+            .execute(&mut **writing);
+        let done = done.await;
+        done.map(|_| ())
+            .map_err(ControlError::state("keep what a session has come to"))
+    }
+
     /// Keeps which sessions of a machine run.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub async fn keep_live(&self, node: &NodeId, live: &[SessionId]) -> Result<(), ControlError> {
+    pub(super) async fn keep_live(
+        &self,
+        writing: &mut Writing,
+        node: &NodeId,
+        live: &[SessionId],
+    ) -> Result<(), ControlError> {
         let failed = || ControlError::state("keep which sessions run");
-        let mut writing = self.write().await?;
         let sql = "UPDATE sessions SET live = 0 WHERE org_id = $1 AND node_id = $2 AND live <> 0";
         let done = sqlx::query(sql).bind(self.org()).bind(node.as_str());
-        done.execute(&mut *writing).await.map_err(failed())?;
+        done.execute(&mut **writing).await.map_err(failed())?;
         for session in live {
             let sql = "UPDATE sessions SET live = 1 \
                        WHERE org_id = $1 AND node_id = $2 AND session_id = $3 AND closed = 0";
@@ -158,9 +239,9 @@ impl State {
                 .bind(self.org())
                 .bind(node.as_str())
                 .bind(session.as_str());
-            done.execute(&mut *writing).await.map_err(failed())?;
+            done.execute(&mut **writing).await.map_err(failed())?;
         }
-        self.commit(writing).await
+        Ok(())
     }
 }
 

@@ -30,11 +30,13 @@ pub(crate) enum Action {
     ManagePeople,
     /// See the record of the server.
     SeeAudit,
+    /// See what the server counts of itself.
+    SeeMetrics,
 }
 
 /// Every action.
 #[cfg(test)]
-const ACTIONS: [Action; 11] = [
+const ACTIONS: [Action; 12] = [
     Action::SeeOverview,
     Action::SeeQuestions,
     Action::Vote,
@@ -46,6 +48,7 @@ const ACTIONS: [Action; 11] = [
     Action::SeePeople,
     Action::ManagePeople,
     Action::SeeAudit,
+    Action::SeeMetrics,
 ];
 
 /// How much of what an action is about a person may do it to.
@@ -60,7 +63,7 @@ pub(crate) enum Reach {
 }
 
 /// Roles that the program knows. Every other name is a role that some policy asks, and gives [`ANSWERS`].
-pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 10] = [
+pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 11] = [
     ("viewer", SEES),
     ("developer", DEVELOPS),
     ("policy-author", READS_POLICY),
@@ -70,12 +73,13 @@ pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 10] = [
     ("auditor", AUDITS),
     ("privacy-officer", GUARDS_PRIVACY),
     ("incident-lead", LEADS),
+    ("monitor", MEASURES),
     ("admin", ADMINISTERS),
 ];
 
 use Action::{
-    ManageFleet, ManagePeople, PublishPolicy, SeeAudit, SeeFleet, SeeOverview, SeePeople,
-    SeePolicy, SeeQuestions, SeeSessions, Vote,
+    ManageFleet, ManagePeople, PublishPolicy, SeeAudit, SeeFleet, SeeMetrics, SeeOverview,
+    SeePeople, SeePolicy, SeeQuestions, SeeSessions, Vote,
 };
 use Reach::{All, Own};
 
@@ -105,7 +109,10 @@ const OPERATES: &[(Action, Reach)] = &[
     (SeeFleet, All),
     (ManageFleet, All),
     (SeePolicy, All),
+    (SeeMetrics, All),
 ];
+/// Programs that watch the server.
+const MEASURES: &[(Action, Reach)] = &[(SeeMetrics, All)];
 const ANALYSES: &[(Action, Reach)] = &[
     (SeeOverview, All),
     (SeeQuestions, All),
@@ -142,6 +149,7 @@ const ADMINISTERS: &[(Action, Reach)] = &[
     (SeePeople, All),
     (ManagePeople, All),
     (SeeAudit, All),
+    (SeeMetrics, All),
 ];
 /// What a role gives that a policy asks, for example `security`.
 const ANSWERS: &[(Action, Reach)] = &[
@@ -192,6 +200,7 @@ impl Action {
             Self::SeePeople => "see people",
             Self::ManagePeople => "invite people or change roles",
             Self::SeeAudit => "see the record of the server",
+            Self::SeeMetrics => "see what the server counts",
         }
     }
 }

@@ -198,11 +198,12 @@ pub(crate) async fn enrol(call: Arc<Call>) -> Result<Answer, Problem> {
         expires: UnixMillis(call.now.0.saturating_add(TOKEN_MS)),
     };
     let url = server.settings.node_url(server.running.node.port());
-    let made = enrolling::issue(&server.state, server.authority.digest(), url, &row).await?;
+    let at = (server.authority.digest(), url);
+    let made = enrolling::issue(&server.state, at, &row, 1).await?;
     let body = html! {
         (note(Mood::Good, "The token is made. It is shown this once."))
         p { "On the machine, as the user whose sessions are to be seen here:" }
-        pre #command { "stockade enrol " (made) }
+        pre #command { @for token in &made { "stockade enrol " (token) } }
         p { "It works once, until " (time(row.expires, call.now)) ". The machine is then on the page "
             a href="/fleet" { "Fleet" } "." }
     };

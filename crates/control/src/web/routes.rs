@@ -71,6 +71,12 @@ fn open() -> Vec<Route> {
             handler(|call| async move { health(&call).await }),
         ),
         get(
+            "/metrics",
+            Needs::Role(Action::SeeMetrics),
+            "what the server counts, for Prometheus",
+            handler(|call| async move { metrics(&call).await }),
+        ),
+        get(
             "/api/openapi.json",
             nothing,
             "this description",
@@ -337,6 +343,14 @@ async fn health(call: &super::call::Call) -> Result<Answer, Problem> {
     let alive = call.web.server.state.is_alive().await;
     alive.map_err(|error| Problem::failed(&error))?;
     Ok(Answer::Json(serde_json::json!({"status": "ok"})))
+}
+
+async fn metrics(call: &super::call::Call) -> Result<Answer, Problem> {
+    let text = call.web.server.metrics().await?;
+    let mut response = Response::new(Body::from(text));
+    let kind = HeaderValue::from_static(crate::metrics::MEDIA_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(Answer::Raw(response))
 }
 
 fn file(name: &str) -> Result<Answer, Problem> {

@@ -17,7 +17,7 @@ use axum::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, broadcast, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{access::Action, call::Call, problem::Problem, serving::Answer};
@@ -25,8 +25,10 @@ use crate::Changed;
 
 /// A comment keeps a connection open that has nothing to say.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Changes within this time are one event.
+/// Changes within this time after an event are one event; the first is sent at once.
 const TOGETHER: Duration = Duration::from_millis(250);
+/// Of questions: a person waits for them.
+const TOGETHER_QUESTIONS: Duration = Duration::from_millis(50);
 /// Events that wait for one browser.
 const WAITING: usize = 4;
 /// A stream ends after this time; the browser connects again, and shows again that it may.
@@ -79,6 +81,7 @@ pub(crate) async fn follow(call: Arc<Call>) -> Result<Answer, Problem> {
         call: Arc::clone(&call),
         topic,
         changes,
+        not_before: Instant::now(),
     };
     tokio::spawn(watched.run(send, place));
     let mut response = Response::new(Body::new(Streamed(receive)));
@@ -92,6 +95,8 @@ struct Watched {
     call: Arc<Call>,
     topic: Topic,
     changes: broadcast::Receiver<Changed>,
+    /// When the next event may be sent.
+    not_before: Instant,
 }
 
 impl Watched {
@@ -132,8 +137,16 @@ impl Watched {
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
-        tokio::time::sleep(TOGETHER).await;
-        while self.changes.try_recv().is_ok() {}
+        tokio::time::sleep_until(self.not_before).await;
+        while !matches!(
+            self.changes.try_recv(),
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)
+        ) {}
+        let together = match self.topic {
+            Topic::Questions => TOGETHER_QUESTIONS,
+            Topic::All | Topic::Sessions | Topic::Fleet => TOGETHER,
+        };
+        self.not_before = Instant::now() + together;
         // Someone who was signed out, or whose token was revoked, follows nothing more.
         self.call.is_still_there().await.then_some(())
     }

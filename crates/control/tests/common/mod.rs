@@ -97,9 +97,10 @@ impl Lab {
             owner: owner.map(str::to_owned),
             minutes: 5,
             url: None,
+            count: 1,
         };
-        let made = tokio::task::spawn_blocking(move || admin::enrol_token(&data, &enrolling));
-        made.await.unwrap().unwrap()
+        let made = tokio::task::spawn_blocking(move || admin::enrol_tokens(&data, &enrolling));
+        made.await.unwrap().unwrap().remove(0)
     }
 
     /// Connects a machine without a certificate.

@@ -6,7 +6,7 @@ use hyper::Method;
 use stockade_api::{
     What,
     limits::SESSIONS_MAX,
-    node::{CertificateAnswer, Down, Hello, HelloAnswer, SessionHere},
+    node::{Backlog, CertificateAnswer, Down, Hello, HelloAnswer, SessionHere},
 };
 use stockade_types::{UnixMillis, chain};
 use tokio::{
@@ -33,6 +33,8 @@ use crate::{
 const DOWN_MAX: usize = 64;
 /// How often the status is written.
 const STATUS: Duration = Duration::from_secs(2);
+/// How often the server is told what it does not hold yet.
+const BACKLOG: Duration = Duration::from_secs(15);
 /// A certificate that could not be renewed is tried again after this, in milliseconds.
 const RENEW_AGAIN_MS: u64 = 60_000;
 
@@ -66,6 +68,7 @@ impl Lost {
 struct Due {
     look: Instant,
     status: Instant,
+    backlog: Instant,
     /// In milliseconds since the epoch.
     renewal: UnixMillis,
 }
@@ -78,6 +81,7 @@ impl Agent {
         backoff: &mut Backoff,
     ) -> Result<Infallible, Lost> {
         self.look();
+        self.backlog_told = Backlog::default();
         self.hello(connection).await?;
         let mut down = self.stream(connection).await?;
         backoff.reset();
@@ -90,6 +94,7 @@ impl Agent {
         let mut due = Due {
             look: start + LOOK,
             status: start,
+            backlog: start + BACKLOG,
             renewal: self.certificate.renewal(),
         };
         let mut pieces = JoinSet::new();
@@ -134,11 +139,30 @@ impl Agent {
         if at >= due.status {
             self.status.write(&self.places, &self.shipping, now())?;
             due.status = at + STATUS;
+            let backlog = self.shipping.backlog(now().0);
+            if at >= due.backlog {
+                self.tell_backlog(connection, backlog);
+                due.backlog = at + BACKLOG;
+            }
         }
         if now() >= due.renewal {
             due.renewal = self.renew(connection).await?;
         }
         Ok(())
+    }
+
+    /// Tells the server what it does not hold yet, if that has changed.
+    fn tell_backlog(&mut self, connection: &Connection, backlog: Backlog) {
+        if backlog == self.backlog_told {
+            return;
+        }
+        self.backlog_told = backlog.clone();
+        let connection = connection.clone();
+        tokio::spawn(async move {
+            let path = "/node/v1/backlog";
+            let told = connection.say(Method::POST, path, &backlog).await;
+            stockade_types::ignored(told, "a server without this call counts it as nothing");
+        });
     }
 
     /// Looks at the sessions.
@@ -242,8 +266,12 @@ impl Agent {
         let Shipped {
             session,
             here,
+            pace,
             outcome,
         } = shipped;
+        if let Some(ms) = pace {
+            self.shipping.pace(ms);
+        }
         self.shipping.seen(&session, here);
         let answered = match outcome {
             Outcome::Answered(answered) => answered,

@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
     process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use stockade_api::node::Facts;
+use stockade_api::node::{Backlog, Facts};
 use stockade_types::{SessionId, UnixMillis, chain};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -31,12 +31,13 @@ use crate::{
     backoff::{Backoff, within},
     clock::now,
     files::{self, FileError},
-    http::{Connection, HttpError, Server},
+    http::HttpError,
     identity::{Certificate, Enrolment, NodeKey, Places},
+    member,
     runtime::block_on,
     scan::Scanner,
     shipping::Shipping,
-    tls::{self, TlsError},
+    tls::TlsError,
     trust::{Trust, TrustError},
 };
 
@@ -157,6 +158,8 @@ pub(crate) struct Agent {
     tell: Tell,
     scanner: Scanner,
     shipping: Shipping,
+    /// What the server was told that it does not hold yet.
+    backlog_told: Backlog,
     orders: orders::Orders,
     questions: Questions,
     trust: Trust,
@@ -242,6 +245,7 @@ impl Agent {
             facts: options.facts,
             tell: options.tell,
             shipping: Shipping::default(),
+            backlog_told: Backlog::default(),
             orders: orders::Orders::default(),
             questions: Questions::new(),
             trust,
@@ -251,13 +255,9 @@ impl Agent {
 
     /// Connects, and stays connected as long as that goes.
     async fn connect(&mut self, backoff: &mut Backoff) -> Lost {
-        let opened = async {
-            let server = Server::parse(&self.enrolment.url)?;
-            let (ca, own) = (&self.enrolment.authority, &self.certificate.pem);
-            let tls = tls::mutual(ca, own, self.key.seed())?;
-            Ok::<_, Lost>(Connection::open(&server, Arc::clone(&tls)).await?)
-        };
-        match opened.await {
+        let opened: Result<_, Lost> =
+            member::connection(&self.enrolment, &self.certificate, &self.key).await;
+        match opened {
             Ok(connection) => match self.connected(&connection, backoff).await {
                 Ok(never) => match never {},
                 Err(lost) => lost,
@@ -369,8 +369,9 @@ pub fn leave(state: &Path) -> Result<Option<String>, AgentError> {
         let key = NodeKey::read(&places)?.ok_or(AgentError::NotEnrolled)?;
         let certificate: Option<Certificate> = files::read_json(&places.certificate())?;
         let certificate = certificate.ok_or(AgentError::NotEnrolled)?;
-        let tls = tls::mutual(&enrolment.authority, &certificate.pem, key.seed())?;
-        let connection = Connection::open(&Server::parse(&enrolment.url)?, tls).await?;
+        let connection: Result<_, AgentError> =
+            member::connection(&enrolment, &certificate, &key).await;
+        let connection = connection?;
         connection
             .ask(hyper::Method::POST, "/node/v1/leave")
             .await?;

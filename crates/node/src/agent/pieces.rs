@@ -40,6 +40,8 @@ pub(super) struct Shipped {
     pub(super) session: SessionId,
     /// Bytes of the journal afterwards; 0 if it cannot be read.
     pub(super) here: u64,
+    /// How long the server wants lines to be collected, in milliseconds.
+    pub(super) pace: Option<u64>,
     pub(super) outcome: Outcome,
 }
 
@@ -57,16 +59,23 @@ pub(super) enum Outcome {
 /// Sends it.
 pub(super) async fn ship(connection: Connection, enrolment: Enrolment, piece: Piece) -> Shipped {
     let (session, dir) = (piece.session.clone(), piece.dir.clone());
-    let outcome = sent(&connection, enrolment, piece).await;
+    let mut pace = None;
+    let outcome = sent(&connection, enrolment, piece, &mut pace).await;
     let here = journal_bytes(&dir).unwrap_or_default();
     Shipped {
         session,
         here,
+        pace,
         outcome,
     }
 }
 
-async fn sent(connection: &Connection, enrolment: Enrolment, piece: Piece) -> Outcome {
+async fn sent(
+    connection: &Connection,
+    enrolment: Enrolment,
+    piece: Piece,
+    pace: &mut Option<u64>,
+) -> Outcome {
     let Piece {
         session,
         dir,
@@ -91,7 +100,10 @@ async fn sent(connection: &Connection, enrolment: Enrolment, piece: Piece) -> Ou
     };
     let path = format!("/node/v1/journals/{session}?offset={from}");
     let envelope: Envelope = match connection.piece(&path, packed).await {
-        Ok(envelope) => envelope,
+        Ok((envelope, wanted)) => {
+            *pace = wanted;
+            envelope
+        }
         Err(error) => return refused(error),
     };
     let kept = spawn_blocking(move || {

@@ -46,7 +46,7 @@ enum Command {
     Init(Init),
     /// Make a token for a program; it is the last line
     Token(Token),
-    /// Make a token by which one machine enrols; it is the last line
+    /// Make tokens by each of which one machine enrols; they are the last lines
     EnrolToken(EnrolToken),
     /// Copy the directory of a server, which may run, to a new directory
     Backup(Backup),
@@ -107,6 +107,9 @@ struct EnrolToken {
     /// Where the machine reaches the server, if not at its host and port
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// How many tokens, each for one machine; one a line
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    count: u32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -182,10 +185,13 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
                 owner: token.owner,
                 minutes: token.minutes,
                 url: token.url,
+                count: token.count,
             };
-            let made = admin::enrol_token(&token.data, &enrolling)?;
-            out.note("on the machine: `stockade enrol` and this token; it works once");
-            out.line(made)?;
+            let made = admin::enrol_tokens(&token.data, &enrolling)?;
+            out.note("on the machine: `stockade enrol` and the token; each works once");
+            for token in made {
+                out.line(token)?;
+            }
             Ok(Exit::Yes)
         }
         Some(Command::Backup(backup)) => {

@@ -1,0 +1,183 @@
+//! What running sessions have come to, beside the taking of their journals: a summary is as large as what a
+//! session did, so it is written when a session has grown for a while, and not with each piece.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use stockade_types::UnixMillis;
+
+use crate::{
+    Changed, ControlError, Server,
+    state::{SessionKey, Write, to_json},
+};
+
+/// How often sessions that have grown are looked for.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long a summary is not written again, at least.
+const PACE: Duration = Duration::from_secs(2);
+/// Bytes of a summary for each second that it is not written again: a large one is written more seldom.
+const BYTES_OF_SECOND: usize = 64 * 1024;
+/// Sessions that wait for their summaries. One that does not is written once it grows again.
+const WAITING_MAX: usize = 8_192;
+/// Nanoseconds of a millisecond.
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Sessions that have grown.
+#[derive(Debug, Default)]
+pub(crate) struct Following {
+    /// With the time before which they are not written again.
+    grown: Mutex<HashMap<SessionKey, Grown>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Grown {
+    not_before: Instant,
+    /// Whether it has grown since it was written.
+    is_new: bool,
+}
+
+impl Following {
+    /// Takes in that the journal of a session has grown.
+    pub(crate) fn grown(&self, key: &SessionKey) {
+        let mut all = self.lock();
+        if let Some(grown) = all.get_mut(key) {
+            grown.is_new = true;
+        } else if all.len() < WAITING_MAX {
+            let grown = Grown {
+                not_before: Instant::now(),
+                is_new: true,
+            };
+            all.insert(key.clone(), grown);
+        }
+    }
+
+    /// Returns a session that is to be written now.
+    fn take(&self, now: Instant) -> Option<SessionKey> {
+        let mut all = self.lock();
+        all.retain(|_, grown| grown.is_new || grown.not_before > now);
+        let due = |(_, grown): &(&SessionKey, &mut Grown)| grown.is_new && grown.not_before <= now;
+        let (key, grown) = all.iter_mut().find(due)?;
+        *grown = Grown {
+            not_before: now + PACE,
+            is_new: false,
+        };
+        Some(key.clone())
+    }
+
+    /// Has a session wait as long as its summary is large.
+    fn written(&self, key: &SessionKey, bytes: usize, now: Instant) {
+        let seconds = u32::try_from(bytes / BYTES_OF_SECOND).unwrap_or(u32::MAX);
+        let pause = PACE.saturating_add(Duration::from_secs(1).saturating_mul(seconds));
+        if let Some(grown) = self.lock().get_mut(key) {
+            grown.not_before = now + pause;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Grown>> {
+        self.grown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Returns what the journal of a session has come to, to be written; `None` if it cannot be read.
+    ///
+    /// # Errors
+    /// When the server ends.
+    pub(crate) async fn summary(&self, key: &SessionKey) -> Result<Option<Write>, ControlError> {
+        let (summaries, dir, own) = (
+            self.summaries.clone(),
+            self.node_dir(&key.node),
+            key.clone(),
+        );
+        let made = self.blocking(move || {
+            let summary = summaries.update(&dir, &own)?;
+            let began = summary.started_unix_ns;
+            Some(to_json("a summary", &summary).map(|text| (began, text)))
+        });
+        let Some(made) = made.await? else {
+            return Ok(None);
+        };
+        let (began, summary) = made?;
+        Ok(Some(Write::Summary {
+            key: key.clone(),
+            started: began.map(|ns| UnixMillis(ns / NS_PER_MS)),
+            summary,
+        }))
+    }
+
+    /// Writes summaries until the server ends; first of those sessions that ran when it ended.
+    pub(crate) async fn keep_summaries(self: Arc<Self>) {
+        match self.state.open_sessions(u32::try_from(WAITING_MAX).unwrap_or(u32::MAX)).await {
+            Ok(open) => open.iter().for_each(|key| self.following.grown(key)),
+            Err(error) => self.failed(&error),
+        }
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            while let Some(key) = self.following.take(now) {
+                if let Err(error) = self.keep_summary(&key, now).await {
+                    self.failed(&error);
+                }
+            }
+        }
+    }
+
+    async fn keep_summary(&self, key: &SessionKey, now: Instant) -> Result<(), ControlError> {
+        let Some(write) = self.summary(key).await? else {
+            return Ok(());
+        };
+        if let Write::Summary { summary, .. } = &write {
+            self.following.written(key, summary.len(), now);
+        }
+        self.state.put(vec![write]).await?;
+        self.hub.changed(Changed::Session(key.clone()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use stockade_api::NodeId;
+    use stockade_types::SessionId;
+
+    use super::{BYTES_OF_SECOND, Following, PACE, SessionKey, WAITING_MAX};
+
+    fn key(number: u64) -> SessionKey {
+        SessionKey {
+            node: NodeId::from_random(1),
+            session: SessionId::from_random(number),
+        }
+    }
+
+    #[test]
+    fn a_session_is_written_when_it_has_grown_and_a_large_one_more_seldom() {
+        let following = Following::default();
+        following.grown(&key(1));
+        let now = Instant::now();
+        assert_eq!(following.take(now), Some(key(1)));
+        following.written(&key(1), 10 * BYTES_OF_SECOND, now);
+        assert_eq!(following.take(now + 100 * PACE), None, "it has not grown");
+        following.grown(&key(1));
+        let now = Instant::now();
+        assert_eq!(following.take(now), Some(key(1)));
+        following.grown(&key(1));
+        following.written(&key(1), 10 * BYTES_OF_SECOND, now);
+        assert_eq!(following.take(now + Duration::from_secs(11)), None);
+        assert_eq!(following.take(now + Duration::from_secs(12)), Some(key(1)));
+    }
+
+    #[test]
+    fn no_more_sessions_wait_than_there_is_room_for() {
+        let following = Following::default();
+        for number in 0..u64::try_from(WAITING_MAX).unwrap() + 10 {
+            following.grown(&key(number));
+        }
+        assert_eq!(following.lock().len(), WAITING_MAX);
+    }
+}
