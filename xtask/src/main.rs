@@ -13,6 +13,7 @@ mod fuzz;
 mod generate;
 mod hour;
 mod join;
+mod load;
 mod out;
 mod process;
 mod properties;
@@ -61,6 +62,8 @@ enum Command {
     /// Makes the exchanges of the network rows of `bench`, bare or in a session.
     #[command(hide = true)]
     BenchClient(bench::client::Args),
+    /// Measures a server with thousands of machines, and kills it at random times.
+    Load(load::Args),
     /// Counts the questions of two scripted hours, as root, and writes docs/questions.md.
     Hour(hour::Args),
     /// Compares what records say of real agents with a labelled script, and writes docs/join.md.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Dist => dist::run().map(|_| Outcome::Passed),
         Command::Bench(args) => bench::run(&args),
         Command::BenchClient(args) => bench::client::run(&args).map(|()| Outcome::Passed),
+        Command::Load(args) => load::run(&args),
         Command::Hour(args) => hour::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Conformance(args) => conformance::run(&args),

@@ -26,7 +26,7 @@ pub(super) fn median(sorted: &[f64]) -> f64 {
 }
 
 /// Writes a value with three digits, which is more than a run repeats.
-pub(super) fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     if value.abs() >= 100.0 {
         format!("{value:.0}")
     } else if value.abs() >= 10.0 {

@@ -13,6 +13,7 @@ pub(crate) mod contender;
 mod cpu;
 mod crowd;
 mod decide;
+mod document;
 mod figures;
 mod ground;
 mod lab;
@@ -36,6 +37,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+pub(crate) use document::{LOAD_HEAD, with_load};
+pub(crate) use figures::figure;
+pub(crate) use report::machine;
 use sha2::{Digest, Sha256};
 
 use self::{
@@ -211,14 +215,16 @@ fn chosen(names: &[String]) -> Result<Vec<&'static RowPlan>> {
 }
 
 fn write(report: &Report, root: &Path, results: &Path) -> Result<()> {
-    fs::write(root.join(DOCUMENT), report.markdown())
+    let path = root.join(DOCUMENT);
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    fs::write(path, document::with_front(&before, &report.markdown()))
         .with_context(|| format!("`{DOCUMENT}` cannot be written"))?;
     fs::write(results, report.json()?)
         .with_context(|| format!("`{}` cannot be written", results.display()))
 }
 
 /// Names the commit that is built, and says whether there is more than that.
-fn commit(root: &Path) -> Result<String> {
+pub(crate) fn commit(root: &Path) -> Result<String> {
     let git = |words: &[&str]| process::stdout(Command::new("git").args(words).current_dir(root));
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
     let changes = git(&[
@@ -238,7 +244,7 @@ fn commit(root: &Path) -> Result<String> {
 }
 
 /// Names a program that somebody else built.
-fn digest(program: &Path) -> Result<String> {
+pub(crate) fn digest(program: &Path) -> Result<String> {
     let bytes =
         fs::read(program).with_context(|| format!("`{}` cannot be read", program.display()))?;
     let digest: String = dist::hex(&Sha256::digest(&bytes))

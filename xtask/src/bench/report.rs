@@ -404,7 +404,8 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.push('\n');
 }
 
-fn machine() -> Result<String> {
+/// Says what is measured on.
+pub(crate) fn machine() -> Result<String> {
     let kernel = rustix::system::uname()
         .release()
         .to_string_lossy()

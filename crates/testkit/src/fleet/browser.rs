@@ -80,6 +80,12 @@ impl Browser {
         self
     }
 
+    pub(super) fn with_session_of(mut self, other: &Self) -> Self {
+        self.as_whom.clone_from(&other.as_whom);
+        self.token.clone_from(&other.token);
+        self
+    }
+
     async fn send(&self, method: Method, path: &str, form: Option<&[(&str, &str)]>) -> Answer {
         let mut request = Request::builder()
             .method(method)

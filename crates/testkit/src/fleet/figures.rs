@@ -52,6 +52,12 @@ impl Times {
         self.lock().push(time);
     }
 
+    /// Adds those of another measurement.
+    pub fn join(&self, other: &Self) {
+        let others = other.lock().clone();
+        self.lock().extend(others);
+    }
+
     /// Returns how many there are.
     pub fn count(&self) -> usize {
         self.lock().len()

@@ -143,6 +143,11 @@ impl Machine {
         self.member(|member| member.enrolment().node.clone())
     }
 
+    /// Returns the time, as it says it.
+    pub fn now(&self) -> stockade_types::UnixMillis {
+        self.member(|member| member.now())
+    }
+
     /// Returns its connection.
     pub fn connected(&self) -> Connected {
         let live = lock(&self.live);

@@ -157,6 +157,11 @@ impl Site {
         browser
     }
 
+    /// Returns a browser with the session of another one, whose connection is gone.
+    pub async fn browser_of(&self, other: &Browser) -> Browser {
+        self.browser().await.with_session_of(other)
+    }
+
     /// Returns the server's copy of a journal.
     pub fn copy(&self, node: &NodeId, session: &SessionId) -> PathBuf {
         let node = self.node_dir(node);
