@@ -14,6 +14,7 @@ mod covers;
 mod credentials;
 mod doctor;
 mod documents;
+mod fleet;
 mod git;
 mod given;
 mod hooks;

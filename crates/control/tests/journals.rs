@@ -1,12 +1,25 @@
 //! How journals are replicated.
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use hyper::{Method, Request, header::CONTENT_ENCODING};
+use bytes::Bytes;
+use hyper::{
+    Method, Request,
+    body::{Body, Frame},
+    header::CONTENT_ENCODING,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use stockade_api::{Problem, limits::PIECE_BYTES_MAX};
 use stockade_types::SessionId;
 
-use crate::common::{Lab, Machine, Written, read};
+use crate::common::{Client, Lab, Machine, Written, read, tls};
 
 /// Returns the server's copy of a journal.
 fn copy(lab: &Lab, machine: &Machine, session: &SessionId) -> PathBuf {
@@ -307,4 +320,100 @@ async fn what_was_written_and_not_receipted_is_checked_again() {
         .unwrap_err();
     assert_eq!(problem.status, 503);
     assert_eq!(fs::read(&path).unwrap(), first);
+}
+
+/// A body that never comes.
+struct Never;
+
+impl Body for Never {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_pieces_do_not_come_keeps_no_other_from_its_place() {
+    let lab = Lab::new().await;
+    let mut machine = lab.machine(None).await;
+    let mut other = lab.machine(None).await;
+    let own = Some((machine.answer.certificate.as_str(), &machine.seed));
+    let io = TokioIo::new(tls(&lab, own).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut hung = Vec::new();
+    for number in 1..=8 {
+        let session = SessionId::from_random(number);
+        let uri = format!("https://localhost/node/v1/journals/{session}?offset=0");
+        let request = Request::builder().method(Method::POST).uri(uri);
+        let request = request.body(Never).unwrap();
+        sender.ready().await.unwrap();
+        hung.push(tokio::spawn(sender.send_request(request)));
+    }
+    // Four wait for their bodies, and the others are sent away at once.
+    let mut statuses = Vec::new();
+    for (index, one) in hung.into_iter().enumerate() {
+        let patience = Duration::from_secs(if index < 4 { 20 } else { 1 });
+        let answered = tokio::time::timeout(patience, one);
+        if index == 0 {
+            // Meanwhile the machine has no place on another connection either, and others have one.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let mut written = Written::new(lab.dir.path(), 9);
+            written.write(1);
+            let busy = machine.send(&written.session, 0, &written.bytes()).await;
+            let busy = busy.unwrap_err();
+            assert_eq!(busy.status, 429);
+            assert!(busy.retry_ms.is_some_and(|ms| (250..10_000).contains(&ms)), "{busy:?}");
+            other.send(&written.session, 0, &written.bytes()).await.unwrap();
+        }
+        let answered = answered.await.unwrap().unwrap().unwrap();
+        statuses.push(answered.status().as_u16());
+    }
+    assert_eq!(statuses, [408, 408, 408, 408, 429, 429, 429, 429]);
+    // The places are free again.
+    let mut written = Written::new(lab.dir.path(), 10);
+    written.write(1);
+    machine.send(&written.session, 0, &written.bytes()).await.unwrap();
+}
+
+/// A machine that breaks off and connects again sends a piece again, and by then more of it, while the server
+/// is still at work on the first one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_breaks_off_gets_no_receipt_for_other_bytes() {
+    let lab = Lab::new().await;
+    let mut machine = lab.machine(None).await;
+    let mut own = Written::new(lab.dir.path(), 1);
+    let (mut held, mut broken_off) = (0, 0);
+    for round in 0..60_u64 {
+        own.write(20);
+        let bytes = own.bytes();
+        let patience = Duration::from_micros(200 + round * 97 % 4_000);
+        let (session, offset) = (own.session.clone(), u64::try_from(held).unwrap());
+        let sent = machine.send(&session, offset, &bytes[held..]);
+        match tokio::time::timeout(patience, sent).await {
+            Ok(receipt) => held = usize::try_from(receipt.unwrap().offset).unwrap(),
+            Err(_) => {
+                broken_off += 1;
+                let own = Some((machine.answer.certificate.as_str(), &machine.seed));
+                machine.client = Client::connect(&lab, own).await.unwrap();
+            }
+        }
+        let receipted = lab.server.state.sessions(1).await.unwrap();
+        let receipted = receipted.first().map_or(0, |row| row.stored.offset);
+        let receipted = usize::try_from(receipted).unwrap();
+        let there = fs::read(copy(&lab, &machine, &session)).unwrap_or_default();
+        assert_eq!(there[..receipted], own.bytes()[..receipted], "round {round}");
+    }
+    assert!(broken_off > 5, "{broken_off}");
+    let bytes = own.bytes();
+    let offset = u64::try_from(held).unwrap();
+    let last = machine.send(&own.session, offset, &bytes[held..]).await;
+    assert_eq!(last.unwrap().offset, length(&bytes));
+    assert_eq!(fs::read(copy(&lab, &machine, &own.session)).unwrap(), bytes);
 }

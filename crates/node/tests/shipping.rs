@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use stockade_api::node::Backlog;
 use stockade_node::{Answered, BATCH_BYTES_MAX, Here, Next, Shipping};
-use stockade_types::SessionId;
+use stockade_types::{SessionId, UnixMillis};
 
 /// One line of a simulated journal: its number makes the bytes of each line unlike all others.
 fn line(session: u8, number: usize) -> Vec<u8> {
@@ -328,6 +329,43 @@ fn a_backlog_keeps_no_running_session_waiting() {
     assert_eq!(shipping.next(1_020), Next::At(1_200), "lines are collected");
     shipping.found(&id(9), here(700_000, true, 100), 0);
     assert_eq!(shipping.next(1_020), send(9, 500), "but not for long");
+}
+
+#[test]
+fn a_server_has_running_sessions_collect_lines_for_longer_within_bounds() {
+    let mut shipping = Shipping::default();
+    shipping.found(&id(1), here(100, true, 0), 0);
+    let mut now = 1_000_000;
+    let mut held = 100;
+    for (asked, waits) in [(0, 200), (700, 700), (u64::MAX, 2_000)] {
+        assert_eq!(shipping.next(now), send(1, held - 100));
+        shipping.pace(asked);
+        shipping.answered(&id(1), Answered::Held(held), now);
+        held += 100;
+        shipping.found(&id(1), here(held, true, 0), 0);
+        assert_eq!(shipping.next(now + 1), Next::At(now + waits), "{asked}");
+        now += waits;
+    }
+}
+
+#[test]
+fn what_the_server_lacks_has_an_age() {
+    let mut shipping = Shipping::default();
+    assert_eq!(shipping.backlog(1_000), Backlog::default());
+    shipping.found(&id(1), here(400, true, 0), 0);
+    shipping.found(&id(2), here(90, false, 0), 40);
+    let first = shipping.backlog(1_000);
+    assert_eq!((first.bytes, first.oldest), (450, Some(UnixMillis(1_000))));
+    assert_eq!(shipping.backlog(5_000), first, "it waits for as long as it waits");
+    assert!(matches!(shipping.next(5_000), Next::Send { .. }));
+    assert!(matches!(shipping.next(5_000), Next::Send { .. }));
+    shipping.answered(&id(1), Answered::Held(400), 5_100);
+    shipping.found(&id(1), here(410, true, 0), 0);
+    shipping.answered(&id(2), Answered::Unknown, 5_100);
+    let then = shipping.backlog(6_000);
+    assert_eq!((then.bytes, then.oldest), (60, Some(UnixMillis(1_000))));
+    shipping.answered(&id(2), Answered::Held(90), 6_100);
+    assert_eq!(shipping.backlog(7_000).oldest, Some(UnixMillis(6_000)));
 }
 
 #[test]

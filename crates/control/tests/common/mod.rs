@@ -27,7 +27,7 @@ use stockade_trust::{Envelope, Keys, SecretKey};
 use stockade_types::SessionId;
 use tempfile::TempDir;
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// DER of a private key of Ed25519 before its seed (RFC 8410, section 7).
 const PKCS8: [u8; 16] = [
@@ -197,6 +197,36 @@ impl Machine {
     }
 }
 
+/// Opens TLS to the port for machines.
+pub(crate) async fn tls(
+    lab: &Lab,
+    own: Option<(&str, &[u8; 32])>,
+) -> Result<TlsStream<TcpStream>, Box<dyn std::error::Error>> {
+    let mut roots = RootCertStore::empty();
+    let pem = lab.server.authority.pem().as_bytes().to_vec();
+    roots.add(CertificateDer::from_pem_slice(&pem)?)?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some((pem, seed)) => {
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+            let key = [PKCS8.as_slice(), seed].concat();
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+            builder.with_client_auth_cert(chain?, key)?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(lab.server.running.node).await?;
+    let name = ServerName::try_from("localhost")?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await?;
+    Ok(stream)
+}
+
 /// One connection.
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
@@ -208,35 +238,12 @@ impl Client {
         lab: &Lab,
         own: Option<(&str, &[u8; 32])>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut roots = RootCertStore::empty();
-        let pem = lab.server.authority.pem().as_bytes().to_vec();
-        roots.add(CertificateDer::from_pem_slice(&pem)?)?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots);
-        let mut config = match own {
-            None => builder.with_no_client_auth(),
-            Some((pem, seed)) => {
-                let chain: Result<Vec<_>, _> =
-                    CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-                let key = [PKCS8.as_slice(), seed].concat();
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
-                builder.with_client_auth_cert(chain?, key)?
-            }
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(lab.server.running.node).await?;
-        let name = ServerName::try_from("localhost")?;
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?;
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(tls(lab, own).await?);
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
         tokio::spawn(async move { drop(connection.await) });
         Ok(Self { sender })
     }
-
     pub(crate) async fn json(
         &mut self,
         method: Method,

@@ -16,5 +16,11 @@ pub use figures::{Times, Usage};
 pub use kill::{Kills, kill_at_random};
 pub use machine::{Fleet, Machine, Seen};
 pub use questions::question;
-pub use shipping::{Meter, Plan, backlog, is_same, own_usage, ship, ship_ended};
+pub use shipping::{Meter, Plan, backlog, is_same, own_usage, ship, ship_all, ship_ended};
 pub use site::{PASSWORD, Site};
+
+/// Runs what machines and people do, to its end.
+pub fn run<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(work)
+}

@@ -162,6 +162,24 @@ pub async fn ship(
     (session.id, session.dir)
 }
 
+/// Runs a session on each of some machines, numbered from `first` on; returns each with its machine's index.
+pub async fn ship_all(
+    machines: &[Arc<Machine>],
+    first: u64,
+    plan: Plan,
+    meter: &Arc<Meter>,
+) -> Vec<(usize, SessionId, PathBuf)> {
+    let mut all = JoinSet::new();
+    for (number, (index, machine)) in (first..).zip(machines.iter().enumerate()) {
+        let shipped = ship(Arc::clone(machine), number, plan, Arc::clone(meter));
+        all.spawn(async move {
+            let (id, dir) = shipped.await;
+            (index, id, dir)
+        });
+    }
+    all.join_all().await
+}
+
 /// Writes a journal whole, and returns its session: what a machine has that was offline.
 pub fn backlog(machine: &Machine, number: u64, events: u64, meter: &Meter) -> (SessionId, PathBuf) {
     let mut session = Session::begin(machine, number, Arc::new(story()));
@@ -188,6 +206,7 @@ pub async fn ship_ended(machine: Arc<Machine>, ended: Vec<(SessionId, PathBuf)>,
         pieces: JoinSet::new(),
         sessions: ended,
         held: 0,
+        held_bytes: 0,
     };
     for (id, dir) in shipper.sessions.clone() {
         let bytes = journal_bytes(&dir).expect("a journal");
@@ -228,8 +247,9 @@ struct Shipper {
     shipping: Shipping,
     pieces: JoinSet<(SessionId, Came)>,
     sessions: Vec<(SessionId, PathBuf)>,
-    /// The number of the last event for which there is a receipt.
+    /// The number of the last event for which there is a receipt, and up to which byte that is.
     held: u64,
+    held_bytes: u64,
 }
 
 /// What came of a piece.
@@ -248,6 +268,7 @@ impl Shipper {
             pieces: JoinSet::new(),
             sessions: vec![(session.id.clone(), session.dir.clone())],
             held: 0,
+            held_bytes: 0,
         }
     }
 
@@ -257,7 +278,7 @@ impl Shipper {
             is_live,
             started: 0,
         };
-        self.shipping.found(id, here, 0);
+        self.shipping.found(id, here, self.held_bytes);
     }
 
     fn go(&mut self, bytes: u64, is_live: bool) {
@@ -298,6 +319,9 @@ impl Shipper {
                 let new = came.events.saturating_sub(self.held);
                 self.held = self.held.max(came.events);
                 if self.sessions.len() == 1 {
+                    if let Answered::Held(bytes) = came.answered {
+                        self.held_bytes = self.held_bytes.max(bytes);
+                    }
                     self.meter.held.fetch_add(new, Ordering::Relaxed);
                 }
                 if matches!(came.answered, Answered::Busy(_)) {
