@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::Review;
 use stockade_shown::CanonicalQuestion;
 use stockade_trust::{Envelope, Keys, Nonce, PublicKey, RelyingParty, UserId};
-use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
+use stockade_types::{ApprovalId, Digest, RolloutArm, SessionId, UnixMillis};
 
 use crate::NodeId;
 
@@ -93,6 +93,8 @@ pub struct EnrolAnswer {
     pub owner: Option<UserId>,
     /// The policy in force.
     pub bundle: Option<Envelope>,
+    /// Which step of its rollout it is: `trust::Pointer`.
+    pub pointer: Option<Envelope>,
     /// The time of the server.
     pub now: UnixMillis,
 }
@@ -126,8 +128,23 @@ pub struct BundleHere {
     pub channel: String,
     /// The serial.
     pub serial: u64,
-    /// SHA-256 of its policy.
+    /// SHA-256 of its policy in force.
     pub digest: Digest,
+    /// Where its rollout stands there, if it has a candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutHere>,
+}
+
+/// Where a rollout stands on a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutHere {
+    /// The rollout.
+    pub rollout: String,
+    /// The step of the last pointer that it took; 0 without one.
+    pub step: u32,
+    /// On which side of the step it is.
+    pub arm: RolloutArm,
 }
 
 /// What a machine says first on each connection.
@@ -162,6 +179,8 @@ pub struct HelloAnswer {
     pub wanted: Vec<Position>,
     /// The bundle in force, if the machine has another one.
     pub bundle: Option<Envelope>,
+    /// Which step of its rollout it is.
+    pub pointer: Option<Envelope>,
     /// The people, if the machine has an older directory.
     pub directory: Option<Envelope>,
     /// The time of the server.
@@ -191,6 +210,9 @@ pub struct Ack {
     pub error: Option<String>,
     /// The session, if it is about one.
     pub session: Option<SessionId>,
+    /// Where its rollout stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutHere>,
 }
 
 /// What became of a bundle.
@@ -276,6 +298,11 @@ pub enum Down {
     },
     /// A bundle.
     Bundle {
+        /// The statement.
+        envelope: Envelope,
+    },
+    /// Which step of the rollout of the bundle it is: `trust::Pointer`.
+    Pointer {
         /// The statement.
         envelope: Envelope,
     },

@@ -126,12 +126,15 @@ pub(crate) fn enrolment() -> anyhow::Result<Option<Enrolment>> {
 /// # Errors
 /// When the machine belongs to an organisation, and what it knows of it cannot be used.
 pub(crate) fn bundle() -> anyhow::Result<Option<Source>> {
-    let bundle = enrolment()?.as_ref().map(Enrolment::bundle);
-    let bundle = bundle.transpose()?.flatten();
-    Ok(bundle.map(|bundle| Source {
+    let published = enrolment()?.as_ref().map(Enrolment::published);
+    let Some(published) = published.transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let text = published.in_force(stockade_runner::now()).text;
+    Ok(Some(Source {
         origin: Origin::Organisation,
-        name: format!("{} ({} {})", bundle.name, bundle.channel, bundle.serial),
-        text: bundle.text,
+        name: published.layer_name(text),
+        text: text.to_owned(),
     }))
 }
 

@@ -60,6 +60,18 @@ pub enum Action {
     /// A policy was said to all machines.
     #[serde(rename = "bundle.published")]
     BundlePublished,
+    /// A person has proposed a policy.
+    #[serde(rename = "proposal.made")]
+    ProposalMade,
+    /// A proposal was approved, rejected or withdrawn.
+    #[serde(rename = "proposal.reviewed")]
+    ProposalReviewed,
+    /// A rollout was moved, held or halted.
+    #[serde(rename = "rollout.moved")]
+    RolloutMoved,
+    /// A person has reported a refusal of a candidate as wrong.
+    #[serde(rename = "refusal.reported")]
+    RefusalReported,
     /// A person has voted.
     #[serde(rename = "vote.cast")]
     VoteCast,
@@ -190,6 +202,10 @@ impl Act {
             | Action::NodeAccused
             | Action::DirectoryPublished
             | Action::BundlePublished
+            | Action::ProposalMade
+            | Action::ProposalReviewed
+            | Action::RolloutMoved
+            | Action::RefusalReported
             | Action::VoteCast
             | Action::GrantIssued
             | Action::OrderGiven => false,

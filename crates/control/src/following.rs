@@ -94,17 +94,17 @@ impl Server {
         );
         let made = self.blocking(move || {
             let summary = summaries.update(&dir, &own)?;
-            let began = summary.started_unix_ns;
-            Some(to_json("a summary", &summary).map(|text| (began, text)))
+            Some(to_json("a summary", &summary).map(|text| (summary, text)))
         });
         let Some(made) = made.await? else {
             return Ok(None);
         };
-        let (began, summary) = made?;
+        let (summary, text) = made?;
+        self.samples.add(key, &summary);
         Ok(Some(Write::Summary {
             key: key.clone(),
-            started: began.map(|ns| UnixMillis(ns / NS_PER_MS)),
-            summary,
+            started: summary.started_unix_ns.map(|ns| UnixMillis(ns / NS_PER_MS)),
+            summary: text,
         }))
     }
 

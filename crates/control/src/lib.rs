@@ -11,6 +11,7 @@
 //! | `cases` | questions, and the votes of people on them |
 //! | `enrolling` | tokens by which machines enrol |
 //! | `people`, `policy`, `orders` | what it says to machines under its signature |
+//! | `rollouts` | the controller that leads a new policy along its plan, and back |
 //! | `listen` | TLS and HTTP |
 //! | `machine` | the protocol of machines |
 //! | `act`, `record` | what is done to it, and its own record of that |
@@ -40,6 +41,7 @@ mod people;
 pub mod policy;
 mod random;
 mod record;
+pub mod rollouts;
 mod serve;
 mod server;
 pub mod state;

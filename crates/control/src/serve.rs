@@ -25,6 +25,7 @@ use crate::{
     machine,
     metrics::Metrics,
     record::Record,
+    rollouts::Samples,
     server::Report,
     state::State,
     summaries::Summaries,
@@ -96,6 +97,7 @@ pub async fn serve(
         metrics: Metrics::default(),
         turns: Turns::default(),
         summaries: Summaries::default(),
+        samples: Samples::default(),
         refusals: Allowance::new(REFUSALS_PER_MINUTE),
         report: options.report,
         over: watch::Sender::new(false),
@@ -124,6 +126,7 @@ impl Server {
         let machines = Listening::start(node, node_tls, machine::router(Arc::clone(&self)))?;
         let pages = Listening::start(web, web_tls, web::router(Arc::clone(&self)))?;
         let expiry = tokio::spawn(Arc::clone(&self).keep_expiring());
+        let rolling = tokio::spawn(Arc::clone(&self).keep_rolling());
         let renewal = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
             loop {
@@ -149,6 +152,7 @@ impl Server {
         renewal.abort();
         expiry.abort();
         summaries.abort();
+        rolling.abort();
         tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
         self.end();
         let ended = match recording.await {

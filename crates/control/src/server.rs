@@ -20,6 +20,7 @@ use crate::{
     keys::SigningKeys,
     machine::Intake,
     metrics::Metrics,
+    rollouts::Samples,
     state::{DirectoryRow, State},
     summaries::Summaries,
     turns::{Allowance, Turns},
@@ -61,6 +62,8 @@ pub struct Server {
     pub(crate) known_directory: RwLock<Option<DirectoryRow>>,
     /// What it counts.
     pub(crate) metrics: Metrics,
+    /// What sessions come to that are in a rollout.
+    pub(crate) samples: Samples,
     /// How often it is noted that an enrolment was refused: anybody can try one.
     pub(crate) refusals: Allowance,
     pub(crate) report: Option<Report>,

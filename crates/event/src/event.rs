@@ -20,10 +20,10 @@ use crate::{
     plan::{PlanStepSeen, plan_line},
     text::{
         ModelCall, because, bytes, changed_line, connection_line, credential_line, decided,
-        guarantee_line, limit_text, login_line, model_line, passed, pins_line, prompt_line,
-        recording_line, safe, secret_line, tool_line, words,
+        differed_line, guarantee_line, limit_text, login_line, model_line, passed, pins_line,
+        prompt_line, recording_line, safe, secret_line, tool_line, words,
     },
-    totals::{BundleSeen, Counts, LayerSeen, SessionOutcome},
+    totals::{BundleSeen, Counts, LayerSeen, SessionOutcome, ShadowCounts},
     usage::{Ending, Measured, Usage, ended_line, sample_line, scope_line},
 };
 
@@ -93,6 +93,41 @@ with_claims! { events! {
         bundle: Option<BundleSeen>,
     }
     => format!("{} with {rules} rules", revision.short());
+    /// The candidate of a rollout would have decided otherwise, or by another rule. The policy in force has
+    /// decided: the event with this decision follows. At most a thousand in a session; all are counted in
+    /// `policy.compared`.
+    "policy.differed" PolicyDiffered {
+        /// The decision of the policy in force.
+        decision: DecisionId,
+        /// What that policy says without an answer of a person.
+        verdict: Verdict,
+        /// Its rule.
+        rule: Option<RuleId>,
+        /// What the candidate says.
+        candidate_verdict: Verdict,
+        /// Its rule.
+        candidate_rule: Option<RuleId>,
+    }
+    => differed_line(*decision, (*verdict, rule.as_ref()), (*candidate_verdict, candidate_rule.as_ref()));
+    /// How often the candidate of a rollout was compared with the policy in force, and what each said; of
+    /// the whole session so far. At most once a minute, and at the end.
+    "policy.compared" PolicyCompared {
+        /// The numbers.
+        counts: ShadowCounts,
+    }
+    => format!("{} decisions compared, {} differ", counts.compared, counts.differed);
+    closes true;
+    /// A policy that was published while the session runs denies in it from now on, too. It allows nothing
+    /// in it.
+    "policy.tightened" PolicyTightened {
+        /// The channel of the bundle.
+        channel: String,
+        /// Its serial.
+        serial: u64,
+        /// Digest of its text.
+        digest: Digest,
+    }
+    => format!("{} {serial} denies in this session too", safe(channel));
     /// A process was permitted to run a program. If the execution was not verified,
     /// `exec.unconfirmed` says so.
     "process.started" ProcessStarted {

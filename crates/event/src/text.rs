@@ -353,3 +353,17 @@ fn some(names: impl Iterator<Item = String>, count: u64) -> String {
     }
     text
 }
+
+/// Says how a candidate differs from the policy in force.
+pub(crate) fn differed_line(
+    decision: DecisionId,
+    (verdict, rule): (Verdict, Option<&RuleId>),
+    (candidate, candidate_rule): (Verdict, Option<&RuleId>),
+) -> String {
+    let by = |rule: Option<&RuleId>| rule.map_or_else(|| "no rule".to_owned(), RuleId::to_string);
+    format!(
+        "{decision} {verdict} by {}; the candidate: {candidate} by {}",
+        by(rule),
+        by(candidate_rule)
+    )
+}

@@ -1,7 +1,7 @@
 //! The parts of the first and the last event of a session: layers, outcome, totals.
 
 use serde::{Deserialize, Serialize};
-use stockade_types::Digest;
+use stockade_types::{Digest, RolloutArm};
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +62,40 @@ pub struct BundleSeen {
     pub channel: String,
     /// Grows by each publication.
     pub serial: u64,
-    /// Digest of its text, as in the layers.
+    /// Digest of its text that was loaded, as in the layers.
     pub digest: Digest,
+    /// Where its rollout stood, if it has a candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSeen>,
+}
+
+/// Where the rollout of a policy stood on a machine when a session began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutSeen {
+    /// The rollout.
+    pub rollout: String,
+    /// Its step; 0 if it has not begun or was taken back.
+    pub step: u32,
+    /// Which policy decides in the session.
+    pub arm: RolloutArm,
+}
+
+/// How often a candidate was compared with the policy in force, and what each said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShadowCounts {
+    /// Decisions that were compared.
+    pub compared: u64,
+    /// Those in which verdict or rule differ.
+    pub differed: u64,
+    /// Those that the policy in force denies.
+    pub denied: u64,
+    /// Those that the candidate denies.
+    pub candidate_denied: u64,
+    /// Those about which the policy in force asks.
+    pub asked: u64,
+    /// Those about which the candidate asks.
+    pub candidate_asked: u64,
 }
 
 /// One layer of the policy that was loaded.

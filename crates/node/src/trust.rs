@@ -1,9 +1,11 @@
 //! What the machine has pinned, for its own sessions: the files that `run` reads and checks again.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use stockade_api::node::{BundleHere, EnrolAnswer};
+use stockade_api::node::{BundleHere, EnrolAnswer, RolloutHere};
 use stockade_policy::{HostSets, Origin, Source, load};
-use stockade_trust::{Bundle, Envelope, Node, Root, RootError, StatementError};
+use stockade_trust::{
+    Bundle, Envelope, Node, Pointer, PointerError, Root, RootError, StatementError,
+};
 use stockade_types::UnixMillis;
 
 use crate::{
@@ -26,6 +28,12 @@ pub enum TrustError {
     /// The root is not used.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// Its pointer is not used.
+    #[error("a pointer: {0}")]
+    Pointer(#[from] PointerError),
+    /// There is no bundle that a pointer could be for.
+    #[error("a pointer: there is no bundle here")]
+    NoBundle,
     /// Another bundle has this serial.
     #[error("another bundle has the serial {0}")]
     Serial(u64),
@@ -47,6 +55,10 @@ pub(crate) struct Trust {
     pub(crate) root: Root,
     pub(crate) directory_serial: u64,
     pub(crate) bundle: Option<Bundle>,
+    /// The last pointer that was taken for the bundle.
+    pointer: Option<Pointer>,
+    /// Names the machine.
+    node: String,
 }
 
 impl Trust {
@@ -66,15 +78,25 @@ impl Trust {
             root,
             directory_serial: 0,
             bundle: None,
+            pointer: None,
+            node: answer.node.to_string(),
         };
         trust.root.directory(&answer.directory, 0, now)?;
         files::make_dir(&places.trust())?;
         files::replace_json(&places.trust().join(ROOT_FILE), &answer.root)?;
         trust.take_directory(&answer.directory, now)?;
         // What an earlier enrolment has left is not this organisation's.
+        files::remove(&places.trust().join(POINTER_FILE))?;
         files::remove(&places.trust().join(BUNDLE_FILE))?;
         if let Some(bundle) = &answer.bundle {
             trust.take_bundle(bundle)?;
+        }
+        if let Some(pointer) = &answer.pointer {
+            // By a wrong clock it does not hold; then the policy in force alone does.
+            match trust.take_pointer(pointer, now) {
+                Ok(_) | Err(TrustError::Pointer(_) | TrustError::NoBundle) => {}
+                Err(error) => return Err(error),
+            }
         }
         let node = Node {
             org: answer.org.clone(),
@@ -100,17 +122,31 @@ impl Trust {
         let directory = root.directory(&directory, 0, always)?;
         let bundle = read(BUNDLE_FILE)?;
         let bundle = bundle.map(|bundle| root.bundle(&bundle, 0)).transpose()?;
+        // One that does not fit the bundle is of an earlier one; the server says it again.
+        let pointer = read(POINTER_FILE)?.zip(bundle.as_ref());
+        let pointer =
+            pointer.and_then(|(pointer, bundle)| root.kept_pointer(&pointer, bundle).ok());
+        let node: Node =
+            files::read_json(&places.trust().join(NODE_FILE))?.ok_or_else(|| missing(NODE_FILE))?;
         Ok(Self {
             places: places.clone(),
             root,
             directory_serial: directory.serial,
             bundle,
+            pointer,
+            node: node.node,
         })
     }
 
     /// Removes what is pinned; `node.json` first, so that sessions never see half of it.
     pub(crate) fn forget(places: &Places) -> Result<(), FileError> {
-        for name in [NODE_FILE, BUNDLE_FILE, DIRECTORY_FILE, ROOT_FILE] {
+        for name in [
+            NODE_FILE,
+            POINTER_FILE,
+            BUNDLE_FILE,
+            DIRECTORY_FILE,
+            ROOT_FILE,
+        ] {
             files::remove(&places.trust().join(name))?;
         }
         Ok(())
@@ -118,11 +154,35 @@ impl Trust {
 
     /// Returns which bundle is here.
     pub(crate) fn bundle_here(&self) -> Option<BundleHere> {
-        self.bundle.as_ref().map(|bundle| BundleHere {
+        let bundle = self.bundle.as_ref()?;
+        let plan = bundle.candidate.as_ref().map(|candidate| &candidate.plan);
+        let step = self.pointer.as_ref().map_or(0, |pointer| pointer.step);
+        Some(BundleHere {
             channel: bundle.channel.clone(),
             serial: bundle.serial,
             digest: bundle.digest(),
+            rollout: plan.map(|plan| RolloutHere {
+                rollout: plan.rollout.clone(),
+                step,
+                arm: plan.arm(step, &self.node),
+            }),
         })
+    }
+
+    /// Keeps a pointer for the bundle that is here, if the server has signed it and it leads along the plan
+    /// or back to step 0. Returns whether it leads to another step than before.
+    pub(crate) fn take_pointer(
+        &mut self,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<bool, TrustError> {
+        let bundle = self.bundle.as_ref().ok_or(TrustError::NoBundle)?;
+        let known = self.pointer.as_ref();
+        let pointer = self.root.pointer(envelope, bundle, known, now)?;
+        let moves = known.map(|known| known.step) != Some(pointer.step);
+        files::replace_json(&self.places.trust().join(POINTER_FILE), envelope)?;
+        self.pointer = Some(pointer);
+        Ok(moves)
     }
 
     /// Returns which bundle an envelope says that it is, without a look at its signatures.
@@ -157,15 +217,23 @@ impl Trust {
         {
             return Err(TrustError::Serial(bundle.serial));
         }
-        check_policy(&bundle)?;
+        check_policy(&bundle, &bundle.text)?;
+        if let Some(candidate) = &bundle.candidate {
+            check_policy(&bundle, &candidate.text)?;
+        }
         files::replace_json(&self.places.trust().join(BUNDLE_FILE), envelope)?;
-        let here = BundleHere {
-            channel: bundle.channel.clone(),
-            serial: bundle.serial,
-            digest: bundle.digest(),
-        };
+        if self
+            .bundle
+            .as_ref()
+            .is_none_or(|here| here.serial != bundle.serial)
+        {
+            // A pointer that is left after a crash does not fit the new bundle, and is not used.
+            files::remove(&self.places.trust().join(POINTER_FILE))?;
+            self.pointer = None;
+        }
         self.bundle = Some(bundle);
-        Ok(here)
+        // It is there.
+        self.bundle_here().ok_or(TrustError::NoBundle)
     }
 }
 
@@ -174,13 +242,14 @@ const NODE_FILE: &str = "node.json";
 const ROOT_FILE: &str = "root.json";
 const DIRECTORY_FILE: &str = "directory.json";
 const BUNDLE_FILE: &str = "bundle.json";
+const POINTER_FILE: &str = "pointer.json";
 
 /// Loads the policy as sessions do: one that does not load would keep every session from starting.
-fn check_policy(bundle: &Bundle) -> Result<(), TrustError> {
+fn check_policy(bundle: &Bundle, text: &str) -> Result<(), TrustError> {
     let source = Source {
         origin: Origin::Organisation,
         name: bundle.name.clone(),
-        text: bundle.text.clone(),
+        text: text.to_owned(),
     };
     match load(&[source], &HostSets::default()) {
         Ok(_) => Ok(()),

@@ -7,6 +7,7 @@
 //! | `root.json` | which keys may sign what; signed by its own keys |
 //! | `directory.json` | the people, signed by the people keys |
 //! | `bundle.json` | the policy, signed by the policy keys; it need not be there |
+//! | `pointer.json` | which step of the rollout of the bundle it is, signed by the server; it need not be there |
 //!
 //! Those of the system are below [`SYSTEM_TRUST`], belong to root, and win over those in the state directory
 //! of a user.
@@ -24,7 +25,8 @@ use serde::de::DeserializeOwned;
 use stockade_approval::{Question, Verify};
 use stockade_supervise::lock;
 use stockade_trust::{
-    Asked, Ballot, Bundle, Directory, Envelope, Granted, Node, Root, RootError, StatementError,
+    Asked, Ballot, Bundle, Directory, Envelope, Granted, InForce, Node, Pointer, PointerError,
+    Root, RootError, StatementError,
 };
 use stockade_types::{SessionId, UnixMillis, chain};
 
@@ -40,6 +42,8 @@ pub const ROOT_FILE: &str = "root.json";
 pub const DIRECTORY_FILE: &str = "directory.json";
 /// The policy.
 pub const BUNDLE_FILE: &str = "bundle.json";
+/// Which step of the rollout of the policy it is.
+pub const POINTER_FILE: &str = "pointer.json";
 /// Longest of these files: a policy of 8 MiB, its largest, in base64.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Bits of a mode with which others than the owner write.
@@ -94,6 +98,15 @@ pub enum EnrolmentError {
         #[source]
         source: RootError,
     },
+    /// Its pointer is not used.
+    #[error("`{path}` is not used")]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: PointerError,
+    },
     /// One of its statements is not used.
     #[error("`{path}` is not used")]
     Statement {
@@ -112,6 +125,40 @@ pub struct Pinned {
     pub node: Node,
     /// Which keys may sign what.
     pub root: Root,
+}
+
+/// The policy that the organisation has published to this machine, and where its rollout stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The policy, with the candidate if there is one.
+    pub bundle: Bundle,
+    /// Which step it is.
+    pub pointer: Option<Pointer>,
+    /// Names the machine.
+    node: String,
+}
+
+impl Published {
+    /// Says what is in force at a time.
+    pub fn in_force(&self, now: UnixMillis) -> InForce<'_> {
+        self.bundle.in_force(self.pointer.as_ref(), &self.node, now)
+    }
+
+    /// Returns the name of the layer of policy that is made of one of its texts.
+    pub fn layer_name(&self, text: &str) -> String {
+        let Bundle {
+            name,
+            channel,
+            serial,
+            ..
+        } = &self.bundle;
+        let which = if text == self.bundle.text {
+            ""
+        } else {
+            ", candidate"
+        };
+        format!("{name} ({channel} {serial}{which})")
+    }
 }
 
 impl Enrolment {
@@ -184,19 +231,44 @@ impl Enrolment {
     ///
     /// # Errors
     /// As [`Self::pinned`].
-    pub fn bundle(&self) -> Result<Option<Bundle>, EnrolmentError> {
-        let path = self.place.join(BUNDLE_FILE);
-        match path.symlink_metadata() {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(EnrolmentError::Read { path, source }),
+    pub fn published(&self) -> Result<Option<Published>, EnrolmentError> {
+        if !self.has(BUNDLE_FILE)? {
+            return Ok(None);
         }
-        let root = self.pinned(ALWAYS)?.root;
+        let Pinned { node, root } = self.pinned(ALWAYS)?;
         let envelope: Envelope = self.json(BUNDLE_FILE)?;
         let bundle = root.bundle(&envelope, 0);
-        bundle
-            .map(Some)
-            .map_err(|source| self.wrong(BUNDLE_FILE, source))
+        let bundle = bundle.map_err(|source| self.wrong(BUNDLE_FILE, source))?;
+        Ok(Some(Published {
+            pointer: self.pointer(&root, &bundle)?,
+            bundle,
+            node: node.node,
+        }))
+    }
+
+    /// Reads which step of the rollout it is. A pointer for another bundle is none: the agent of the machine
+    /// replaces the bundle first.
+    fn pointer(&self, root: &Root, bundle: &Bundle) -> Result<Option<Pointer>, EnrolmentError> {
+        if bundle.candidate.is_none() || !self.has(POINTER_FILE)? {
+            return Ok(None);
+        }
+        match root.kept_pointer(&self.json(POINTER_FILE)?, bundle) {
+            Ok(pointer) => Ok(Some(pointer)),
+            Err(PointerError::Bundle { .. }) => Ok(None),
+            Err(source) => Err(EnrolmentError::Pointer {
+                path: self.place.join(POINTER_FILE),
+                source,
+            }),
+        }
+    }
+
+    fn has(&self, name: &str) -> Result<bool, EnrolmentError> {
+        let path = self.place.join(name);
+        match path.symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(EnrolmentError::Read { path, source }),
+        }
     }
 
     fn wrong(&self, name: &str, source: StatementError) -> EnrolmentError {
@@ -365,6 +437,7 @@ mod tests {
             created: UnixMillis(0),
             name: "org.toml".to_owned(),
             text: "schema = 1\n".to_owned(),
+            candidate: None,
         };
         Envelope::seal(&bundle, &[&key(seed)]).unwrap()
     }
@@ -437,24 +510,24 @@ mod tests {
         let dir = state();
         let place = dir.path().join(USER_TRUST);
         let machine = found(dir.path());
-        assert!(machine.bundle().unwrap().is_none());
+        assert!(machine.published().unwrap().is_none());
         put(&place, BUNDLE_FILE, &bundle(3));
-        assert_eq!(machine.bundle().unwrap().unwrap().serial, 1);
+        assert_eq!(machine.published().unwrap().unwrap().bundle.serial, 1);
         for seed in [1, 2, 4, 5] {
             put(&place, BUNDLE_FILE, &bundle(seed));
-            let error = machine.bundle().unwrap_err();
+            let error = machine.published().unwrap_err();
             assert!(matches!(error, EnrolmentError::Statement { .. }), "{error}");
         }
         // The policy outlives its root, the people do not.
         put(&place, BUNDLE_FILE, &bundle(3));
-        assert!(machine.bundle().is_ok());
+        assert!(machine.published().is_ok());
         let error = machine.pinned(UnixMillis(1000)).unwrap_err();
         assert!(matches!(error, EnrolmentError::Root { .. }), "{error}");
         put(&place, NODE_FILE, &node("other"));
         let error = machine.pinned(UnixMillis(0)).unwrap_err();
         assert!(matches!(error, EnrolmentError::Content { .. }), "{error}");
         fs::write(place.join(NODE_FILE), "{").unwrap();
-        let error = machine.bundle().unwrap_err();
+        let error = machine.published().unwrap_err();
         assert!(matches!(error, EnrolmentError::Content { .. }), "{error}");
     }
 }

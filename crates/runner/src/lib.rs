@@ -87,5 +87,5 @@ pub use recording::{RecordedTerminal, TerminalRecording};
 pub use run::{Options, plan, start};
 pub use running::{Ended, Running};
 pub use stockade_sandbox::init_main;
-pub use stockade_supervise::{NEWS_FILE, News};
+pub use stockade_supervise::{NEWS_FILE, News, now};
 pub use terminal_readers::TerminalReaders;

@@ -1,7 +1,8 @@
 //! What the record says of the policy of a session.
 
-use stockade_event::{BundleSeen, Event, LayerSeen};
+use stockade_event::{BundleSeen, Event, LayerSeen, RolloutSeen};
 use stockade_policy::{Origin, Policy, Source};
+use stockade_supervise::now;
 use stockade_types::Digest;
 
 use crate::{RunError, enrolment::Enrolment};
@@ -27,18 +28,24 @@ pub(crate) fn event(policy: &Policy, enrolment: Option<&Enrolment>) -> Result<Ev
 }
 
 fn bundle(policy: &Policy, enrolment: Option<&Enrolment>) -> Result<Option<BundleSeen>, RunError> {
-    let bundle = enrolment.map(Enrolment::bundle).transpose()?.flatten();
-    let Some(bundle) = bundle else {
+    let published = enrolment.map(Enrolment::published).transpose()?.flatten();
+    let Some(published) = published else {
         return Ok(None);
     };
+    let in_force = published.in_force(now());
     let is_it =
-        |source: &Source| source.origin == Origin::Organisation && source.text == bundle.text;
+        |source: &Source| source.origin == Origin::Organisation && source.text == in_force.text;
     if !policy.sources().iter().any(is_it) {
         return Err(RunError::BundleChanged);
     }
     Ok(Some(BundleSeen {
-        digest: bundle.digest(),
-        channel: bundle.channel,
-        serial: bundle.serial,
+        digest: Digest::of(in_force.text.as_bytes()),
+        rollout: in_force.rollout.map(|(rollout, step)| RolloutSeen {
+            rollout: rollout.to_owned(),
+            step,
+            arm: in_force.arm,
+        }),
+        channel: published.bundle.channel,
+        serial: published.bundle.serial,
     }))
 }

@@ -175,6 +175,7 @@ impl Organisation {
             created: self.begun,
             name: "org.toml".to_owned(),
             text: text.to_owned(),
+            candidate: None,
         };
         Self::put(env, "bundle.json", &Self::seal(&bundle, &self.policy));
     }

@@ -11,6 +11,7 @@
 //! | `envelope` | signed bytes (DSSE), and which keys must have signed them |
 //! | `root` | which keys may sign what |
 //! | `node` | what a machine knows of itself, and the policy that is published to it |
+//! | `rollout` | how a candidate replaces the policy in force, step by step |
 //! | `key` | public keys of Ed25519, and their ids |
 //! | `people` | who has which roles, passkeys and keys |
 //! | `passkey` | assertions of WebAuthn |
@@ -29,6 +30,7 @@ mod node;
 mod nonce;
 mod passkey;
 mod people;
+mod rollout;
 mod root;
 mod standing;
 mod vote;
@@ -40,6 +42,10 @@ pub use node::{Bundle, Node, StatementError};
 pub use nonce::Nonce;
 pub use passkey::{Algorithm, Assertion, Passkey, PasskeyError, RelyingParty};
 pub use people::{Directory, User, UserId};
+pub use rollout::{
+    COHORTS, Candidate, InForce, POINTER_LASTS_MAX_MS, Plan, PlanError, PlanStep, Pointer,
+    PointerError, STEPS_MAX, StepKind, cohort,
+};
 pub use root::{Root, RootError};
 pub use standing::{Choice, Counted, Standing};
 pub use stockade_policy::{BreakGlass, Review, ReviewError, Role, Stage, Strength};

@@ -7,6 +7,7 @@ use crate::{
     envelope::{Envelope, EnvelopeError, Statement},
     passkey::RelyingParty,
     people::{Directory, UserId},
+    rollout::{Candidate, PlanError},
     root::Root,
 };
 
@@ -40,8 +41,11 @@ pub struct Bundle {
     pub created: UnixMillis,
     /// The name of the policy, for messages.
     pub name: String,
-    /// The policy.
+    /// The policy in force.
     pub text: String,
+    /// The policy that is to replace it step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
 }
 
 impl Statement for Bundle {
@@ -73,6 +77,9 @@ pub enum StatementError {
         /// What the machine has.
         known: u64,
     },
+    /// Its rollout makes no sense.
+    #[error("its rollout: {0}")]
+    Plan(#[from] PlanError),
 }
 
 impl Root {
@@ -98,15 +105,19 @@ impl Root {
     /// Takes a bundle of policy that has at least the serial `known`.
     ///
     /// # Errors
-    /// When the policy keys have not signed it, it is of another organisation, or is older.
+    /// When the policy keys have not signed it, it is of another organisation, is older, or has a candidate
+    /// whose plan makes no sense.
     pub fn bundle(&self, envelope: &Envelope, known: u64) -> Result<Bundle, StatementError> {
         let bundle: Bundle = envelope.open(&self.policy)?;
         self.is_ours(&bundle.org)?;
         is_not_older(bundle.serial, known)?;
+        if let Some(candidate) = &bundle.candidate {
+            candidate.plan.check()?;
+        }
         Ok(bundle)
     }
 
-    fn is_ours(&self, org: &str) -> Result<(), StatementError> {
+    pub(crate) fn is_ours(&self, org: &str) -> Result<(), StatementError> {
         if org == self.org {
             return Ok(());
         }
@@ -118,7 +129,7 @@ impl Root {
 }
 
 impl Bundle {
-    /// Returns the digest of its policy.
+    /// Returns the digest of the policy in force.
     pub fn digest(&self) -> Digest {
         Digest::of(self.text.as_bytes())
     }

@@ -4,5 +4,6 @@
 mod forged;
 mod lab;
 mod passkeys;
+mod rollout;
 mod root;
 mod standing;

@@ -147,6 +147,7 @@ fn each_key_signs_only_what_it_is_for() {
         created: UnixMillis(NOW),
         name: "org.toml".to_owned(),
         text: "schema = 1\n".to_owned(),
+        candidate: None,
     };
     for seed in 1..=6 {
         let people = Envelope::seal(&directory, &[&key(seed)]).expect("JSON");

@@ -32,7 +32,7 @@ pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
 pub use vocabulary::{
     Access, AskMode, CallEnd, Certainty, Circumstance, ClaimSource, GuaranteeName, LimitName,
-    ModelApi, ModelProvider, PlanChange, Severity, StepState, Tier, ToolEffect, WordError,
-    WorkspaceMode,
+    ModelApi, ModelProvider, PlanChange, RolloutArm, Severity, StepState, Tier, ToolEffect,
+    WordError, WorkspaceMode,
 };
 pub use words::Words;

@@ -283,6 +283,20 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// Which policy of a bundle decides in a session while a candidate is rolled out.
+    RolloutArm {
+        /// The policy in force alone.
+        Control = "control",
+        /// The policy in force; the candidate is compared with it and decides nothing.
+        Shadow = "shadow",
+        /// The candidate, on trial on a part of the machines.
+        Canary = "canary",
+        /// The candidate, which is in force on all machines.
+        Enforced = "enforced",
+    }
+}
+
+vocabulary! {
     /// How much a finding matters.
     Severity {
         /// It can wait.

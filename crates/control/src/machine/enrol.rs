@@ -57,6 +57,7 @@ pub(super) async fn enrol(
                 party: server.party.clone(),
                 owner,
                 bundle: server.state.newest_bundle().await?,
+                pointer: server.pointer().await?,
                 now,
             }));
         }

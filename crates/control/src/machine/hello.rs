@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use stockade_api::{
     Problem,
     limits::{REASON_BYTES_MAX, SESSIONS_MAX, WORD_BYTES_MAX},
-    node::{Ack, Backlog, Hello, HelloAnswer, Position},
+    node::{Ack, Backlog, Hello, HelloAnswer, Position, RolloutHere},
 };
 use stockade_types::SessionId;
 
@@ -58,6 +58,7 @@ pub(super) async fn hello(
         bundle: bundle
             .filter(|row| !has_bundle(row.serial))
             .map(|row| row.envelope),
+        pointer: server.pointer().await?,
         directory: (directory.serial > hello.directory_serial).then_some(directory.envelope),
         now,
     }))
@@ -97,9 +98,13 @@ pub(super) async fn acknowledge(
     Machine(node): Machine,
     Read(ack): Read<Ack>,
 ) -> Result<Json<()>, Refused> {
+    let is_short = |here: &RolloutHere| here.rollout.len() <= WORD_BYTES_MAX;
     let error_length = ack.error.as_ref().map_or(0, String::len);
-    if ack.channel.len() > WORD_BYTES_MAX || error_length > REASON_BYTES_MAX {
-        let title = "`channel` has more than 256 bytes, or `error` more than 4096";
+    if ack.channel.len() > WORD_BYTES_MAX
+        || error_length > REASON_BYTES_MAX
+        || !ack.rollout.iter().all(is_short)
+    {
+        let title = "`channel` or `rollout` has more than 256 bytes, or `error` more than 4096";
         return Err(Refused::from(Problem::new(400, "ack", title)));
     }
     let write = Write::Acknowledged {

@@ -85,6 +85,9 @@ impl Server {
                 envelope: bundle.envelope,
             });
         }
+        if let Some(envelope) = self.pointer().await? {
+            missed.push(Down::Pointer { envelope });
+        }
         let now = now();
         for row in self.state.undelivered(&node.id, now).await? {
             if let Some(answer) = self.answer(&row).await? {

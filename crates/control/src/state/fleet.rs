@@ -366,10 +366,12 @@ impl State {
         now: UnixMillis,
     ) -> Result<(), ControlError> {
         let session = ack.session.as_ref().map_or("", |session| session.as_str());
-        let sql = "INSERT INTO acks (org_id, node_id, channel, session_id, serial, state, error, at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+        let rollout = ack.rollout.as_ref();
+        let sql = "INSERT INTO acks (org_id, node_id, channel, session_id, serial, state, error, at, step, arm) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
                    ON CONFLICT (org_id, node_id, channel, session_id) DO UPDATE SET \
-                   serial = excluded.serial, state = excluded.state, error = excluded.error, at = excluded.at";
+                   serial = excluded.serial, state = excluded.state, error = excluded.error, \
+                   at = excluded.at, step = excluded.step, arm = excluded.arm";
         let done = sqlx::query(sql)
             .bind(self.org())
             .bind(id.as_str())
@@ -379,6 +381,8 @@ impl State {
             .bind(to_json("a state", &ack.state)?)
             .bind(&ack.error)
             .bind(signed(now.0))
+            .bind(rollout.map(|here| i64::from(here.step)))
+            .bind(rollout.map(|here| here.arm.as_str()))
             .execute(&mut **writing);
         let done = done.await;
         done.map(|_| ())

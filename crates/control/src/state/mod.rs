@@ -9,7 +9,9 @@ mod fleet;
 mod grouped;
 mod people;
 mod policy;
+mod proposals;
 mod questions;
+mod rollouts;
 mod sessions;
 mod views;
 
@@ -40,13 +42,17 @@ pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub(crate) use grouped::Write;
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};
+pub(crate) use proposals::Reviewed;
+pub use proposals::{ProposalRow, ProposalState};
 pub use questions::{QuestionRow, QuestionState};
 pub(crate) use sessions::Tip;
+pub(crate) use rollouts::SampleRow;
+pub use rollouts::{MoveRow, RolloutRow, RolloutState};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 
 /// The migrations, in order; the first one makes version 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("rollouts.sql")];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections: one writes at a time, the others read.

@@ -168,6 +168,23 @@ impl State {
         Ok(unsigned(row.try_get(0).map_err(failed())?))
     }
 
+    /// Returns the policy in force of a bundle.
+    pub(crate) async fn bundle_text(
+        &self,
+        reading: &mut Writing,
+        channel: &str,
+        serial: u64,
+    ) -> Result<String, ControlError> {
+        let failed = || ControlError::state("read a bundle");
+        let sql = "SELECT text FROM bundles WHERE org_id = $1 AND channel = $2 AND serial = $3";
+        let row = sqlx::query(sql)
+            .bind(self.org())
+            .bind(channel)
+            .bind(signed(serial));
+        let row = row.fetch_one(&mut **reading).await.map_err(failed())?;
+        row.try_get(0).map_err(failed())
+    }
+
     pub(crate) async fn add_bundle(
         &self,
         writing: &mut Writing,

@@ -18,6 +18,10 @@ pub struct AckRow {
     pub state: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// The step of its rollout there.
+    pub step: Option<u32>,
+    /// On which side of the step the machine says that it is.
+    pub arm: Option<String>,
 }
 
 impl State {
@@ -60,7 +64,7 @@ impl State {
     /// When the state cannot be read.
     pub async fn acks(&self) -> Result<Vec<AckRow>, ControlError> {
         let failed = || ControlError::state("read what became of policies");
-        let sql = "SELECT node_id, session_id, serial, state, error FROM acks WHERE org_id = $1";
+        let sql = "SELECT node_id, session_id, serial, state, error, step, arm FROM acks WHERE org_id = $1";
         let rows = sqlx::query(sql).bind(self.org()).fetch_all(&self.pool);
         let rows = rows.await.map_err(failed())?;
         let ack = |row: &sqlx::sqlite::SqliteRow| {
@@ -70,6 +74,10 @@ impl State {
                 serial: unsigned(row.try_get(2)?),
                 state: row.try_get::<String, _>(3)?.trim_matches('"').to_owned(),
                 error: row.try_get(4)?,
+                step: row
+                    .try_get::<Option<i64>, _>(5)?
+                    .and_then(|step| step.try_into().ok()),
+                arm: row.try_get(6)?,
             })
         };
         let acks: Result<Vec<_>, sqlx::Error> = rows.iter().map(ack).collect();

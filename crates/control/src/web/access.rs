@@ -22,7 +22,9 @@ pub(crate) enum Action {
     ManageFleet,
     /// See policy.
     SeePolicy,
-    /// Publish policy.
+    /// Propose policy.
+    ProposePolicy,
+    /// Approve proposals of others and publish them, and move rollouts.
     PublishPolicy,
     /// See people and their roles.
     SeePeople,
@@ -44,6 +46,7 @@ const ACTIONS: [Action; 12] = [
     Action::SeeFleet,
     Action::ManageFleet,
     Action::SeePolicy,
+    Action::ProposePolicy,
     Action::PublishPolicy,
     Action::SeePeople,
     Action::ManagePeople,
@@ -66,7 +69,7 @@ pub(crate) enum Reach {
 pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 11] = [
     ("viewer", SEES),
     ("developer", DEVELOPS),
-    ("policy-author", READS_POLICY),
+    ("policy-author", PROPOSES),
     ("policy-approver", PUBLISHES),
     ("fleet-operator", OPERATES),
     ("analyst", ANALYSES),
@@ -78,7 +81,7 @@ pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 11] = [
 ];
 
 use Action::{
-    ManageFleet, ManagePeople, PublishPolicy, SeeAudit, SeeFleet, SeeMetrics, SeeOverview,
+    ManageFleet, ManagePeople, ProposePolicy, PublishPolicy, SeeAudit, SeeFleet, SeeMetrics, SeeOverview,
     SeePeople, SeePolicy, SeeQuestions, SeeSessions, Vote,
 };
 use Reach::{All, Own};
@@ -96,10 +99,11 @@ const DEVELOPS: &[(Action, Reach)] = &[
     (SeeSessions, Own),
     (SeePolicy, All),
 ];
-const READS_POLICY: &[(Action, Reach)] = &[(SeeOverview, Own), (SeePolicy, All)];
+const PROPOSES: &[(Action, Reach)] = &[(SeeOverview, Own), (SeePolicy, All), (ProposePolicy, All)];
 const PUBLISHES: &[(Action, Reach)] = &[
     (SeeOverview, Own),
     (SeePolicy, All),
+    (ProposePolicy, All),
     (PublishPolicy, All),
     (SeeFleet, All),
 ];
@@ -145,6 +149,7 @@ const ADMINISTERS: &[(Action, Reach)] = &[
     (SeeFleet, All),
     (ManageFleet, All),
     (SeePolicy, All),
+    (ProposePolicy, All),
     (PublishPolicy, All),
     (SeePeople, All),
     (ManagePeople, All),
@@ -196,6 +201,7 @@ impl Action {
             Self::SeeFleet => "see machines",
             Self::ManageFleet => "enrol or retire machines",
             Self::SeePolicy => "see policy",
+            Self::ProposePolicy => "propose policy",
             Self::PublishPolicy => "publish policy",
             Self::SeePeople => "see people",
             Self::ManagePeople => "invite people or change roles",
@@ -232,6 +238,10 @@ mod tests {
         assert_eq!(may(Action::Vote), ["incident-lead"]);
         assert_eq!(may(Action::ManagePeople), ["admin"]);
         assert_eq!(may(Action::ManageFleet), ["fleet-operator", "admin"]);
+        assert_eq!(
+            may(Action::ProposePolicy),
+            ["policy-author", "policy-approver", "admin"]
+        );
         assert_eq!(may(Action::PublishPolicy), ["policy-approver", "admin"]);
         assert_eq!(
             may(Action::SeeAudit),
@@ -241,6 +251,7 @@ mod tests {
         for action in [
             Action::ManagePeople,
             Action::ManageFleet,
+            Action::ProposePolicy,
             Action::PublishPolicy,
         ] {
             assert_eq!(reach(&roles(&["security"]), action), None);

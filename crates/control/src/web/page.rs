@@ -62,7 +62,13 @@ const RAIL: [(&str, &[Link]); 5] = [
         "Understand",
         &[("/sessions", "Sessions", Action::SeeSessions)],
     ),
-    ("Decide", &[("/policy", "Policy", Action::SeePolicy)]),
+    (
+        "Decide",
+        &[
+            ("/policy", "Policy", Action::SeePolicy),
+            ("/rollouts", "Rollouts", Action::SeePolicy),
+        ],
+    ),
     ("Prove", &[("/audit", "Audit", Action::SeeAudit)]),
     (
         "Run",

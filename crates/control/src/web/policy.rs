@@ -8,18 +8,23 @@ use serde::Serialize;
 use stockade_policy::{
     HostSets, Origin, Problem as Mistake, Problems, Source, Warning, builtin, load,
 };
+use stockade_trust::Role;
 use stockade_types::{Digest, UnixMillis};
 
 use super::{
-    access::Action,
+    access::{Action, reach},
     call::Call,
     me::fresh,
     page::{Mood, Page, empty, foreign, lines, may, note, time, token},
     problem::Problem,
+    proposals::{named, waiting_note},
     serving::{Answer, View},
+    standing::{Standing, mood, standing},
 };
-use crate::policy::PublishError;
-use crate::state::{AckRow, BundleRow};
+use crate::{
+    policy::PublishError,
+    state::{AckRow, BundleRow, ProposalState, RolloutState},
+};
 
 /// What every policy of an organisation stands on when it is checked.
 const PRESET: &str = "generic";
@@ -31,10 +36,28 @@ const MESSAGE_CHARS_MAX: usize = 300;
 /// The policy.
 #[derive(Debug, Serialize)]
 pub(crate) struct PolicyView {
-    /// In force; the newest first.
+    /// The newest first.
     published: Vec<Published>,
-    /// Its text.
+    /// What is in force everywhere.
     text: Option<String>,
+    /// Where the newest one stands.
+    standing: Standing,
+    /// The rollout of the newest one, if it has one.
+    rollout: Option<OwnRollout>,
+    /// Proposals that wait for a review.
+    open_proposals: usize,
+    /// Whether the caller may publish without a review: nobody else could make it.
+    alone: bool,
+}
+
+/// How the rollout of the newest policy stands.
+#[derive(Debug, Serialize)]
+struct OwnRollout {
+    id: String,
+    state: RolloutState,
+    step: u32,
+    steps: usize,
+    why: String,
 }
 
 /// A policy that was published.
@@ -56,15 +79,19 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<PolicyView, Problem> {
     let bundles = state.bundles(HISTORY).await?;
     let acks = state.acks().await?;
     let users = state.users().await?;
-    let text = bundles.first().map(|bundle| bundle.text.clone());
+    let text = call.web.server.in_force().await?.map(|(_, text)| text);
+    let serial = bundles.first().map_or(0, |bundle| bundle.serial);
+    let rollouts = state.rollouts(1).await?;
+    let rollout = rollouts.first().filter(|row| row.serial == serial);
+    let proposals = state.proposals(HISTORY).await?;
+    let is_open = |row: &&crate::state::ProposalRow| row.state == ProposalState::Open;
     let published = |bundle: BundleRow| {
         let of = |ack: &&AckRow| ack.session.is_empty() && ack.serial == bundle.serial;
         let is_failed = |ack: &&AckRow| ack.state == "failed";
-        let author = users.iter().find(|user| user.id.0 == bundle.author);
         Published {
             serial: bundle.serial,
             digest: bundle.digest,
-            author: author.map_or(bundle.author.clone(), |user| user.name.clone()),
+            author: named(&bundle.author, &users),
             message: bundle.message,
             at: bundle.published,
             stored: acks.iter().filter(of).filter(|ack| !is_failed(ack)).count(),
@@ -72,9 +99,31 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<PolicyView, Problem> {
         }
     };
     Ok(PolicyView {
+        standing: standing(&call.web.server, serial, rollout).await?,
+        rollout: rollout.map(|row| OwnRollout {
+            id: row.id.clone(),
+            state: row.state,
+            step: row.step,
+            steps: row.plan.steps.len(),
+            why: row.why.clone(),
+        }),
+        open_proposals: proposals.iter().filter(is_open).count(),
+        alone: nobody_else(&call).await?,
         published: bundles.into_iter().map(published).collect(),
         text,
     })
+}
+
+/// Tells whether nobody but the caller could approve a proposal: then the caller publishes alone, and the
+/// record says so.
+async fn nobody_else(call: &Call) -> Result<bool, Problem> {
+    let own = &call.caller()?.user;
+    let users = call.web.server.state.users().await?;
+    let could = |user: &crate::state::UserRow| {
+        let roles: Vec<Role> = user.roles.iter().cloned().map(Role).collect();
+        user.is_active && user.id != *own && reach(&roles, Action::PublishPolicy).is_some()
+    };
+    Ok(!users.iter().any(could))
 }
 
 impl View for PolicyView {
@@ -83,37 +132,82 @@ impl View for PolicyView {
             @if call.query("done") == "published" {
                 (note(Mood::Good, "The policy is published. Each machine verifies it; the next session runs under it."))
             }
+            (waiting_note(self.open_proposals))
+            @if let Some(rollout) = &self.rollout { (rollout.shown()) }
             @if self.published.is_empty() {
                 (empty("No policy is published.", "Machines run under their own policy. Publish one to add yours to all of them."))
             } @else {
-                .table { table {
-                    thead { tr {
-                        th scope="col" { "Serial" } th scope="col" { "Why" } th scope="col" { "By" }
-                        th scope="col" { "When" } th scope="col" { "Machines" } th scope="col" { "Digest" }
-                    } }
-                    tbody { @for (index, one) in self.published.iter().enumerate() {
-                        tr {
-                            th scope="row" { (one.serial) @if index == 0 { " " span.good { "in force" } } }
-                            td { (foreign(&one.message)) }
-                            td { (foreign(&one.author)) }
-                            td { (time(one.at, call.now)) }
-                            td { (one.stored) " stored" @if one.failed > 0 { ", " span.bad { (one.failed) " failed" } } }
-                            td { code { (one.digest.short()) } }
-                        }
-                    } }
-                } }
+                (self.standing.shown())
+                (self.history(call))
                 @if let Some(text) = &self.text {
                     h2 { "In force" }
                     pre tabindex="0" aria-label="Policy in force" { (lines(text)) }
                 }
             }
-            @if may(call, Action::PublishPolicy) {
-                h2 #new { "New policy" }
-                (form(call, self.text.as_deref().unwrap_or(STARTER), "", self.published.first().map_or(0, |one| one.serial)))
-            }
+            (self.change(call))
         };
         Page::new("Policy", body)
             .lead("What is in force on the machines of the organisation, since when, and by whom.")
+    }
+}
+
+impl OwnRollout {
+    fn shown(&self) -> Markup {
+        html! {
+            .card {
+                h2 { "Rollout of the newest policy" }
+                p { (mood(self.state)) ", step " (self.step) " of " (self.steps) ". " (foreign(&self.why)) }
+                p { a href={ "/rollouts/" (self.id) } { "Look at it" } }
+            }
+        }
+    }
+}
+
+impl PolicyView {
+    fn history(&self, call: &Call) -> Markup {
+        let is_on_trial = |index: usize| {
+            let rollout = self.rollout.as_ref().filter(|_| index == 0);
+            rollout.is_some_and(|rollout| rollout.state != RolloutState::Done)
+        };
+        html! {
+            .table { table {
+                thead { tr {
+                    th scope="col" { "Serial" } th scope="col" { "Why" } th scope="col" { "By" }
+                    th scope="col" { "When" } th scope="col" { "Machines" } th scope="col" { "Digest" }
+                } }
+                tbody { @for (index, one) in self.published.iter().enumerate() {
+                    tr {
+                        th scope="row" {
+                            (one.serial)
+                            @if is_on_trial(index) { " " span.open { "candidate" } }
+                            @else if index == 0 { " " span.good { "in force" } }
+                        }
+                        td { (foreign(&one.message)) }
+                        td { (foreign(&one.author)) }
+                        td { (time(one.at, call.now)) }
+                        td { (one.stored) " stored" @if one.failed > 0 { ", " span.bad { (one.failed) " failed" } } }
+                        td { code { (one.digest.short()) } }
+                    }
+                } }
+            } }
+        }
+    }
+
+    /// The form of a change: a proposal, or a publication by who is alone.
+    fn change(&self, call: &Call) -> Markup {
+        let text = self.text.as_deref().unwrap_or(STARTER);
+        let serial = self.published.first().map_or(0, |one| one.serial);
+        let publishes = may(call, Action::PublishPolicy) && self.alone;
+        html! {
+            @if publishes {
+                h2 #new { "New policy" }
+                p.quiet { "Nobody else has a role that approves a policy, so you publish alone, and the record says so." }
+                (form(call, text, "", serial))
+            } @else if may(call, Action::ProposePolicy) {
+                h2 #new { "Propose a change" }
+                (text_form(call, text, "", serial, &[("propose", "Propose")]))
+            }
+        }
     }
 }
 
@@ -121,8 +215,33 @@ impl View for PolicyView {
 const STARTER: &str = "schema = 1\n\n[[deny]]\nid = \"no-paste\"\nwhat = \"net\"\nhosts = [\"paste.test\"]\nreason = \"data leaves the company\"\n";
 
 fn form(call: &Call, text: &str, message: &str, after: u64) -> Markup {
+    form_to(
+        call,
+        "/policy",
+        (text, message, after),
+        &[("publish", "Check and publish")],
+    )
+}
+
+/// The form of a proposal.
+pub(crate) fn text_form(
+    call: &Call,
+    text: &str,
+    message: &str,
+    after: u64,
+    buttons: &[(&str, &str)],
+) -> Markup {
+    form_to(call, "/policy/proposals", (text, message, after), buttons)
+}
+
+fn form_to(
+    call: &Call,
+    action: &str,
+    (text, message, after): (&str, &str, u64),
+    buttons: &[(&str, &str)],
+) -> Markup {
     html! {
-        form method="post" action="/policy" {
+        form method="post" action=(action) {
             (token(call))
             input type="hidden" name="after" value=(after);
             p {
@@ -135,7 +254,7 @@ fn form(call: &Call, text: &str, message: &str, after: u64) -> Markup {
             }
             .buttons {
                 button name="do" value="check" { "Check" }
-                button.main name="do" value="publish" { "Check and publish" }
+                @for (word, words) in buttons { button.main name="do" value=(word) { (words) } }
             }
         }
     }
@@ -143,7 +262,7 @@ fn form(call: &Call, text: &str, message: &str, after: u64) -> Markup {
 
 /// What a check found.
 #[derive(Debug, Serialize)]
-struct Checked {
+pub(crate) struct Checked {
     valid: bool,
     rules: usize,
     problems: Vec<Mistake>,
@@ -178,7 +297,11 @@ fn check(text: &str) -> Checked {
 }
 
 impl Checked {
-    fn shown(&self) -> Markup {
+    pub(crate) const fn is_valid(&self) -> bool {
+        self.valid
+    }
+
+    pub(crate) fn shown(&self) -> Markup {
         html! {
             @if self.valid {
                 (note(Mood::Good, html! { "The policy can be loaded. With the presets it has " (self.rules) " rules." }))
@@ -203,7 +326,7 @@ impl Checked {
 }
 
 /// Checks a policy where it keeps nobody waiting: a large one takes seconds.
-async fn check_apart(call: &Call, text: String) -> Result<Checked, Problem> {
+pub(crate) async fn check_apart(call: &Call, text: String) -> Result<Checked, Problem> {
     call.web
         .server
         .blocking(move || check(&text))
@@ -241,19 +364,33 @@ pub(crate) async fn check_data(call: Arc<Call>) -> Result<Answer, Problem> {
     Ok(Answer::Json(super::serving::data_of(&checked)?))
 }
 
-/// Publishes a policy that was checked.
+/// Publishes a policy that was checked, of a person whom nobody could review.
 async fn publish(call: &Call, text: &str, message: &str, after: u64) -> Result<Answer, Problem> {
     fresh(call)?;
+    if !nobody_else(call).await? {
+        return Err(Problem::forbidden(
+            "another person has to approve a policy",
+            "propose it; a person with the role policy-approver publishes it",
+        ));
+    }
     let by = call.caller()?.user.0.clone();
     let published = call.web.server.publish(text, message, &by, after).await?;
     match published {
         Ok(_) => Ok(Answer::See("/policy?done=published".to_owned(), None)),
-        Err(error @ PublishError::TooLong) => Err(Problem::wrong(error.to_string(), "write less")),
-        Err(error @ PublishError::Mistakes(_)) => {
-            Err(Problem::wrong(error.to_string(), "correct them"))
-        }
-        Err(error @ PublishError::Changed { .. }) => {
-            Err(Problem::conflict(error.to_string(), "load the page again"))
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// Says why a policy is not published.
+pub(crate) fn refused(error: &PublishError) -> Problem {
+    let said = error.to_string();
+    match error {
+        PublishError::TooLong => Problem::wrong(said, "write less"),
+        PublishError::Mistakes(_) => Problem::wrong(said, "correct them"),
+        PublishError::Plan(_) => Problem::wrong(said, "correct the plan"),
+        PublishError::NothingBefore => Problem::conflict(said, "publish it at once"),
+        PublishError::Changed { .. } | PublishError::Reviewed => {
+            Problem::conflict(said, "load the page again")
         }
     }
 }

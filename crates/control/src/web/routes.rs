@@ -10,6 +10,7 @@ use super::{
     assets::asset,
     audit, fleet, inbox, me, openapi, overview, people, policy,
     problem::Problem,
+    proposals, rollouts,
     serving::{Answer, Handler, Needs, Route, handler, view},
     sessions, setup, sign_in, stream,
 };
@@ -55,6 +56,7 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(own());
     all.extend(asked());
     all.extend(seen());
+    all.extend(decided());
     all.extend(known());
     all.extend(changes());
     all
@@ -248,6 +250,67 @@ fn seen() -> Vec<Route> {
         ),
     ];
     pages.into_iter().flatten().collect()
+}
+
+/// Pages about changes of policy, and what changes them.
+fn decided() -> Vec<Route> {
+    let pages = [
+        both(
+            "/policy/proposals",
+            "/api/v1/policy/proposals",
+            Action::SeePolicy,
+            "proposals of policy, the last ones first",
+            view(proposals::show),
+        ),
+        both(
+            "/policy/proposals/{proposal}",
+            "/api/v1/policy/proposals/{proposal}",
+            Action::SeePolicy,
+            "one proposal with what would change",
+            view(proposals::one),
+        ),
+        both(
+            "/rollouts",
+            "/api/v1/rollouts",
+            Action::SeePolicy,
+            "rollouts, the last ones first",
+            view(rollouts::show),
+        ),
+        both(
+            "/rollouts/{rollout}",
+            "/api/v1/rollouts/{rollout}",
+            Action::SeePolicy,
+            "one rollout with its guards",
+            view(rollouts::one),
+        ),
+    ];
+    let changes = [
+        post(
+            "/policy/proposals",
+            Needs::Role(Action::ProposePolicy),
+            "check or propose a policy",
+            handler(proposals::propose),
+        ),
+        post(
+            "/policy/proposals/{proposal}",
+            Needs::Role(Action::ProposePolicy),
+            "approve, reject or withdraw a proposal",
+            handler(proposals::review),
+        ),
+        post(
+            "/rollouts/{rollout}",
+            Needs::Role(Action::PublishPolicy),
+            "advance, hold, halt or roll back a rollout",
+            handler(rollouts::submit),
+        ),
+        post(
+            "/rollouts/{rollout}/report",
+            Needs::Role(Action::SeePolicy),
+            "report a refusal of the candidate as wrong",
+            handler(rollouts::report),
+        ),
+    ];
+    pages.into_iter().flatten().chain(changes).collect()
 }
 
 /// Pages about people, and about what they did.

@@ -4,14 +4,14 @@
 
 use stockade_event::{
     BundleSeen, Counts, Event, HostedToolSeen, LayerSeen, Listed, Measured, ModelUsage,
-    PlanStepSeen, Said, SessionOutcome, Stamp, TextSeen, ToolCallSeen, ToolPin, ToolResultSeen,
-    Usage,
+    PlanStepSeen, RolloutSeen, Said, SessionOutcome, ShadowCounts, Stamp, TextSeen, ToolCallSeen,
+    ToolPin, ToolResultSeen, Usage,
 };
 use stockade_types::{
     Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
     Digest, LimitName, ModelApi, ModelProvider, Person, PlanChange, ProcessId, RawText,
-    RequestKind, SessionId, Severity, StepState, Subject, Target, Tier, UnixMillis, Verdict,
-    WorkspaceMode,
+    RequestKind, RolloutArm, SessionId, Severity, StepState, Subject, Target, Tier, UnixMillis,
+    Verdict, WorkspaceMode,
 };
 
 /// Every byte, then texts that break out of JSON, terminals, CSV and pages.
@@ -122,7 +122,34 @@ fn begun(text: &RawText) -> Vec<Event> {
                 channel: words.clone(),
                 serial: u64::MAX,
                 digest: Digest::of(b"layer"),
+                rollout: Some(RolloutSeen {
+                    rollout: words.clone(),
+                    step: u32::MAX,
+                    arm: RolloutArm::Canary,
+                }),
             }),
+        },
+        Event::PolicyDiffered {
+            decision: DecisionId::new(7),
+            verdict: Verdict::Allow,
+            rule: None,
+            candidate_verdict: Verdict::Deny,
+            candidate_rule: Some("no-paste".parse().unwrap()),
+        },
+        Event::PolicyCompared {
+            counts: ShadowCounts {
+                compared: u64::MAX,
+                differed: 1,
+                denied: 2,
+                candidate_denied: 3,
+                asked: 4,
+                candidate_asked: 5,
+            },
+        },
+        Event::PolicyTightened {
+            channel: words.clone(),
+            serial: u64::MAX,
+            digest: Digest::of(b"layer"),
         },
         Event::ProcessStarted {
             process: subject(text),

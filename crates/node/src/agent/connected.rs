@@ -212,6 +212,9 @@ impl Agent {
         if let Some(bundle) = &answer.bundle {
             self.take_bundle(connection, bundle);
         }
+        if let Some(pointer) = &answer.pointer {
+            self.take_pointer(connection, pointer);
+        }
         Ok(())
     }
 
@@ -311,6 +314,7 @@ impl Agent {
             Down::Retired => return Err(Lost::Retired),
             Down::Order { envelope } => self.order(&envelope),
             Down::Bundle { envelope } => self.take_bundle(connection, &envelope),
+            Down::Pointer { envelope } => self.take_pointer(connection, &envelope),
             Down::Directory { envelope } => self.take_directory(&envelope),
             Down::Case {
                 session,

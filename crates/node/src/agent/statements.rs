@@ -47,6 +47,7 @@ impl Agent {
                     state: AckState::Stored,
                     error: None,
                     session: None,
+                    rollout: here.rollout,
                 }
             }
             Err(error) => {
@@ -62,9 +63,42 @@ impl Agent {
                     state: AckState::Failed,
                     error: Some(why.get(..end).unwrap_or_default().to_owned()),
                     session: None,
+                    rollout: None,
                 }
             }
         };
+        self.acknowledge(connection, ack);
+    }
+
+    /// Keeps a pointer, and says where the rollout stands here then.
+    pub(super) fn take_pointer(&mut self, connection: &Connection, envelope: &Envelope) {
+        let taken = self.trust.take_pointer(envelope, now());
+        let Some(here) = self.trust.bundle_here() else {
+            return self.refused("a pointer", "there is no bundle here");
+        };
+        let (state, error) = match taken {
+            // It is the one that is known, signed anew.
+            Ok(false) => return,
+            Ok(true) => (AckState::Stored, None),
+            Err(error) => {
+                let why = chain(&error);
+                self.refused("a pointer", why.clone());
+                (AckState::Failed, Some(why))
+            }
+        };
+        let ack = Ack {
+            channel: here.channel,
+            serial: here.serial,
+            state,
+            error,
+            session: None,
+            rollout: here.rollout,
+        };
+        self.acknowledge(connection, ack);
+    }
+
+    /// Says what became of a bundle or a pointer.
+    fn acknowledge(&self, connection: &Connection, ack: Ack) {
         let (connection, tell) = (connection.clone(), Arc::clone(&self.tell));
         tokio::spawn(async move {
             let said = connection.say(Method::POST, "/node/v1/acks", &ack).await;

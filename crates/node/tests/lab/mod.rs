@@ -215,6 +215,7 @@ impl Lab {
             created: UnixMillis(1),
             name: "lab.toml".to_owned(),
             text: text.to_owned(),
+            candidate: None,
         };
         Envelope::seal(&bundle, &[&SecretKey::from_seed(&[key; 32])]).unwrap()
     }

@@ -252,6 +252,7 @@ fn enrolled(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
         },
         owner: None,
         bundle: None,
+        pointer: None,
         now: UnixMillis(0),
     };
     json(StatusCode::OK, &answer)
@@ -272,6 +273,7 @@ fn hello(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
     let answer = HelloAnswer {
         wanted: wanted.collect(),
         bundle: None,
+        pointer: None,
         directory: None,
         now: UnixMillis(0),
     };

@@ -54,12 +54,15 @@ impl Kept {
             | Event::CredentialUsed { decision, .. }
             | Event::LoginRenewed { decision, .. }
             | Event::RefusalRepeated { decision, .. }
+            | Event::PolicyDiffered { decision, .. }
             | Event::SecretSent { decision, .. } => self.decisions.get(decision),
             // Those below say themselves which process they are about, or are the session's.
             Event::SessionStarted { .. }
             | Event::SessionEnded { .. }
             | Event::GuaranteeStated { .. }
             | Event::PolicyLoaded { .. }
+            | Event::PolicyCompared { .. }
+            | Event::PolicyTightened { .. }
             | Event::ProcessStarted { .. }
             | Event::ProcessEnded { .. }
             | Event::ScopeEnded { .. }

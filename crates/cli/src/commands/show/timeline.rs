@@ -159,6 +159,7 @@ impl Timeline {
             | Event::EventsLost { .. }
             | Event::TerminalRecorded { .. }
             | Event::OperatorActed { .. }
+            | Event::PolicyTightened { .. }
             | Event::SecretSent { .. }
             | Event::FindingRaised { .. }
             | Event::ExecUnconfirmed { .. } => {
@@ -179,6 +180,8 @@ impl Timeline {
             | Event::HttpDecided { decision } => self.denied(run, time, decision),
             // The summary says which ports there were, and what an answer let through is shown.
             Event::PortPublished { .. }
+            | Event::PolicyDiffered { .. }
+            | Event::PolicyCompared { .. }
             | Event::ToolsPinned { .. }
             | Event::ApprovalUsed { .. }
             | Event::CredentialUsed { .. }

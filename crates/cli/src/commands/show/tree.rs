@@ -134,6 +134,7 @@ impl Tree {
             | Event::EventsLost { .. }
             | Event::TerminalRecorded { .. }
             | Event::OperatorActed { .. }
+            | Event::PolicyTightened { .. }
             | Event::SecretSent { .. }
             | Event::FindingRaised { .. }
             | Event::ExecUnconfirmed { .. }
@@ -147,6 +148,8 @@ impl Tree {
             }
             // What was let through is shown; how things ended, and what they used, is in the timeline.
             Event::ApprovalUsed { .. }
+            | Event::PolicyDiffered { .. }
+            | Event::PolicyCompared { .. }
             | Event::ProcessEnded { .. }
             | Event::AgentStarted { .. }
             | Event::AgentEnded { .. }

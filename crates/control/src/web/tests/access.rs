@@ -22,6 +22,8 @@ fn path(pattern: &str) -> String {
         .replace("{session}", "0000000000000000")
         .replace("{question}", "q-0000000000000000")
         .replace("{user}", "u-0000000000000000")
+        .replace("{proposal}", "p-0000000000000000")
+        .replace("{rollout}", "r-0000000000000000")
 }
 
 async fn ask(lab: &Lab, person: &Person, method: &Method, pattern: &str) -> u16 {

@@ -13,11 +13,13 @@ use crate::state::LinkKind;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Each page that an administrator sees.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "/",
     "/sessions",
     "/fleet",
     "/policy",
+    "/policy/proposals",
+    "/rollouts",
     "/people",
     "/audit",
     "/me",

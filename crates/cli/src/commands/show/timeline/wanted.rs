@@ -51,6 +51,8 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         | Event::AgentEnded { .. }
         | Event::ClaimRepeated { .. }
         | Event::ScopeEnded { .. }
+        | Event::PolicyDiffered { .. }
+        | Event::PolicyCompared { .. }
         | Event::ResourcesSampled { .. }
         | Event::RefusalRepeated { .. } => true,
         Event::GuaranteeStated { holds, .. } => *holds,
@@ -66,6 +68,7 @@ pub(in super::super) const fn folds(event: &Event) -> bool {
         Event::SessionStarted { .. }
         | Event::SessionEnded { .. }
         | Event::PolicyLoaded { .. }
+        | Event::PolicyTightened { .. }
         | Event::ExecUnconfirmed { .. }
         | Event::FileChanged { .. }
         | Event::SecretSent { .. }
