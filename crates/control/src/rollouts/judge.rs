@@ -16,9 +16,11 @@ const ALPHA: f64 = 0.05;
 const EARLY_ALPHA: f64 = 0.001;
 /// Effective hits without which no guard is hit.
 const HITS_MIN: f64 = 3.0;
+/// Sessions of the candidate without which no ratio hits a guard: how much they differ is not known before.
+const SESSIONS_MIN: f64 = 5.0;
 /// The standard error of the logarithm of the ratio of denials at which a ratio of 2 is seen to be above 1.5
-/// in 95 % of cases: (ln 2 - ln 1.5) / (2 * 1.645).
-const ERROR_MAX: f64 = 0.0874;
+/// in 95 % of cases: (ln 2 - ln 1.5) / (2 * 1.645), and a tenth less, because the design effect is estimated.
+const ERROR_MAX: f64 = 0.078;
 /// By how much the candidate may deny and ask more often, and sessions fail to start.
 const DENIALS_RATIO_MAX: f64 = 1.5;
 const ASKS_RATIO_MAX: f64 = 1.5;
@@ -96,79 +98,91 @@ pub enum Next {
 /// Says what comes next in a step.
 pub(super) fn next(step: &PlanStep, seen: &Seen) -> Next {
     let missing = missing(step, seen);
-    let alpha = alpha(missing.as_deref());
-    let hit = watched(seen)
-        .into_iter()
-        .find(|watched| watched.is_hit(alpha));
-    match (hit, missing) {
+    let watched = watched(seen, missing.is_none());
+    match (watched.iter().find(|watched| watched.is_hit()), missing) {
         (Some(hit), _) => Next::Halt {
-            why: hit.shown(alpha).words(),
+            why: hit.shown().words(),
         },
         (None, Some(why)) => Next::Hold { why },
+        (None, None) if may_be_twice(seen) => Next::Hold {
+            why: "the candidate may still deny twice as much".to_owned(),
+        },
         (None, None) => Next::Advance,
     }
 }
 
-/// Returns the guards of a step as people see them.
-pub(super) fn guards(step: &PlanStep, seen: &Seen) -> Vec<Guard> {
-    let alpha = alpha(missing(step, seen).as_deref());
-    let all = watched(seen).into_iter();
-    all.map(|watched| watched.shown(alpha)).collect()
+/// Tells whether a step has the least sample.
+#[cfg(test)]
+pub(super) fn has_enough(step: &PlanStep, seen: &Seen) -> bool {
+    missing(step, seen).is_none()
 }
 
-const fn alpha(missing: Option<&str>) -> f64 {
-    if missing.is_some() {
-        EARLY_ALPHA
-    } else {
-        ALPHA
-    }
+/// Tells whether a ratio of denials of 2 is not excluded. The least sample is an estimate of how much is
+/// needed for that; sessions that differ more than those before need more.
+fn may_be_twice(seen: &Seen) -> bool {
+    let denials = (&seen.candidate.denials, &seen.control.denials);
+    Comparison::of(denials.0, denials.1)
+        .is_some_and(|both| both.control > 0.0 && !both.is_below(2.0, ALPHA))
+}
+
+/// Returns the guards of a step as people see them.
+pub(super) fn guards(step: &PlanStep, seen: &Seen) -> Vec<Guard> {
+    let is_enough = missing(step, seen).is_none();
+    watched(seen, is_enough).iter().map(Watched::shown).collect()
 }
 
 /// What a guard looks at.
 enum Watched<'a> {
     /// A number that must stay below another one.
     Count(&'static str, u64, u64),
-    /// The rates of two arms, the ratio of which must not be above a number.
-    Rates(&'static str, &'a Sums, &'a Sums, f64),
+    /// The rates of two arms, the ratio of which must not be above a number, and how sure that has to be.
+    Rates(&'static str, [&'a Sums; 2], f64, f64),
 }
 
-fn watched(seen: &Seen) -> [Watched<'_>; 5] {
+fn watched(seen: &Seen, is_enough: bool) -> [Watched<'_>; 5] {
     let (candidate, control) = (&seen.candidate, &seen.control);
+    // How much is enough is said of denials alone.
+    let alpha = if is_enough { ALPHA } else { EARLY_ALPHA };
     [
         Watched::Count("machines that cannot use it", seen.failed, FAILED_MAX),
         Watched::Count("people who reported a refusal", seen.reports, REPORTS_MAX),
         Watched::Rates(
             "denials of decisions",
-            &candidate.denials,
-            &control.denials,
+            [&candidate.denials, &control.denials],
             DENIALS_RATIO_MAX,
+            alpha,
         ),
         Watched::Rates(
             "questions of agent-hours",
-            &candidate.asks,
-            &control.asks,
+            [&candidate.asks, &control.asks],
             ASKS_RATIO_MAX,
+            EARLY_ALPHA,
         ),
         Watched::Rates(
             "sessions that did not start",
-            &candidate.not_started,
-            &control.not_started,
+            [&candidate.not_started, &control.not_started],
             STARTS_RATIO_MAX,
+            EARLY_ALPHA,
         ),
     ]
 }
 
 impl Watched<'_> {
-    fn is_hit(&self, alpha: f64) -> bool {
-        match self {
+    fn is_hit(&self) -> bool {
+        match *self {
             Self::Count(_, count, most) => count >= most,
-            Self::Rates(_, candidate, control, threshold) => Comparison::of(candidate, control)
-                .is_some_and(|both| both.candidate >= HITS_MIN && both.exceeds(*threshold, alpha)),
+            Self::Rates(_, [candidate, control], threshold, alpha) => {
+                Comparison::of(candidate, control).is_some_and(|both| {
+                    candidate.sessions >= SESSIONS_MIN
+                        && both.candidate >= HITS_MIN
+                        && both.exceeds(threshold, alpha)
+                })
+            }
         }
     }
 
-    fn shown(&self, alpha: f64) -> Guard {
-        let hit = self.is_hit(alpha);
+    fn shown(&self) -> Guard {
+        let hit = self.is_hit();
         match *self {
             Self::Count(name, count, most) => Guard {
                 name,
@@ -180,7 +194,7 @@ impl Watched<'_> {
                 threshold: real(most),
                 hit,
             },
-            Self::Rates(name, candidate, control, threshold) => {
+            Self::Rates(name, [candidate, control], threshold, _) => {
                 let both = Comparison::of(candidate, control);
                 Guard {
                     name,

@@ -107,6 +107,15 @@ impl Comparison {
         self.candidate > 0.0 && incomplete_beta(share, self.candidate, self.control + 1.0) < alpha
     }
 
+    /// Tells whether the ratio is below a bound, except with the probability `alpha`: whether
+    /// [`Self::upper`] is below it.
+    pub(super) fn is_below(&self, bound: f64, alpha: f64) -> bool {
+        let odds = bound * self.exposure;
+        let share = odds / (1.0 + odds);
+        self.control > 0.0
+            && 1.0 - incomplete_beta(share, self.candidate + 1.0, self.control) < alpha
+    }
+
     /// Returns the bound above which the ratio is, except with the probability `alpha`.
     pub(super) fn lower(&self, alpha: f64) -> f64 {
         if self.candidate <= 0.0 {
@@ -239,6 +248,7 @@ mod tests {
         near(lower, 1.0 / upper);
         assert!(one.exceeds(lower - 1e-6, 0.05) && !one.exceeds(lower + 1e-6, 0.05));
         assert!((0.77..0.80).contains(&lower), "{lower}");
+        assert!(one.is_below(upper + 1e-6, 0.05) && !one.is_below(upper - 1e-6, 0.05));
         // Of 5 and 0, the bound solves share^5 = alpha.
         let few = Comparison::of(&even(5, 1.0, 10.0), &even(5, 0.0, 10.0)).unwrap();
         let share = 0.05_f64.powf(0.2);
