@@ -37,6 +37,7 @@ mod reading;
 mod refusals;
 mod registries;
 mod repository;
+mod rollouts;
 mod second_terminal;
 mod serve;
 mod settings;

@@ -11,3 +11,4 @@ mod common;
 mod directory;
 mod enrolment;
 mod journals;
+mod rollouts;

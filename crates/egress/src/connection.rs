@@ -394,9 +394,14 @@ impl Link<'_> {
                 () = upstream.server.speaks() => false,
             }
         });
+        let (judge, request) = (&self.proxy.judge, self.request.as_request());
+        let denied = || judge.denies_open(&request, &allowed.decision);
         let client_speaks = tokio::select! {
             speaks = client_speaks => speaks.unwrap_or(false),
-            () = self.revocations.any_of(&ids) => return Stage::Ended,
+            closing = self.revocations.any_of(&ids, denied) => {
+                judge.closed(self.request.as_request(), closing).await;
+                return Stage::Ended;
+            }
         };
         if !client_speaks {
             let what = Passing::Bytes(upstream);
@@ -467,6 +472,8 @@ impl Link<'_> {
             upstream: &mut upstream,
             is_proxied: self.is_proxied,
         };
+        let (judge, request) = (&self.proxy.judge, self.request.as_request());
+        let denied = || judge.denies_open(&request, &allowed.decision);
         tokio::select! {
             served = h1::serve(&mut exchange) => match served {
                 Served::Whole => Stage::Ended,
@@ -475,8 +482,9 @@ impl Link<'_> {
                     Stage::Elsewhere
                 }
             },
-            () = self.revocations.any_of(ids) => {
+            closing = self.revocations.any_of(ids, denied) => {
                 exchange.client.reset();
+                judge.closed(self.request.as_request(), closing).await;
                 Stage::Ended
             }
         }
@@ -496,9 +504,14 @@ impl Link<'_> {
         let answers = Greeting::new(keys, supervisor, place, upstream.decision())
             .map_or(Answers::AsIs, Answers::Greeting);
         let (client, server) = (&mut self.client, &mut upstream.server);
+        let (judge, request) = (&self.proxy.judge, self.request.as_request());
+        let denied = || judge.denies_open(&request, &allowed.decision);
         let ended = tokio::select! {
             ended = relay(client, server, allowed, (head, watch), (Vec::new(), answers)) => ended,
-            () = self.revocations.any_of(ids) => Ok(()),
+            closing = self.revocations.any_of(ids, denied) => {
+                judge.closed(request.clone(), closing).await;
+                Ok(())
+            }
         };
         // However it ended, both sides are closed and the event says what passed.
         if let Err(Cut::Refused(decision)) = ended {

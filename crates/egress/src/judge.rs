@@ -9,7 +9,7 @@ use std::{
 
 use stockade_policy::{
     Approvals, AsRequest, Control, Decision, LooksFor, Meaning, NameRequest, NetRequest, Permitted,
-    Policy, RecordContent, Request, ToolRequest,
+    Policy, Problems, RecordContent, Request, Source, ToolRequest,
 };
 use stockade_types::{
     ApprovalId, AskMode, Circumstance, DecisionRecord, Host, HostName, Port, RawText, Subject,
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::{
     limits::WAITER_BEAT,
     stream::Stream,
-    wire::{Client, Decided, No, Protocol, Unanswered},
+    wire::{Client, Closing, Decided, No, Protocol, Unanswered},
 };
 
 /// Ports at which a name can belong to a command.
@@ -142,6 +142,38 @@ impl Judge {
             AskMode::Tty | AskMode::Inbox | AskMode::Server => true,
             AskMode::Deny => false,
         }
+    }
+
+    /// Loads the policy that the session would have with another layer of the organisation.
+    pub(crate) fn with_layer(
+        &self,
+        before: Option<&str>,
+        layer: Source,
+    ) -> Result<Policy, Problems> {
+        self.policy.with_layer(before, layer)
+    }
+
+    /// Has a newer policy deny beside that of the session.
+    pub(crate) fn tighten(&self, newer: Option<Policy>) {
+        self.policy.tighten(newer);
+    }
+
+    /// Returns what a newer policy says against something that is open.
+    pub(crate) fn denies_open(&self, request: &Request, own: &Decision) -> Option<Decision> {
+        self.policy.newer_denies(request, own)
+    }
+
+    /// Records that something that was open is closed, if a policy denies it by now.
+    pub(crate) async fn closed(&self, request: Request, closing: Closing) {
+        let Closing::Denied(decision) = closing else {
+            return;
+        };
+        let entry = Decided {
+            detail: Some("cut while it was open".to_owned()),
+            ..decided(request, *decision)
+        };
+        // It is closed in any case; a journal that failed denies what comes next.
+        drop(self.record(entry).await);
     }
 
     /// Decides without asking anyone.

@@ -39,6 +39,7 @@ mod scrub;
 mod sniff;
 mod ssh;
 mod stream;
+mod tighten;
 mod tls;
 mod unreached;
 mod upstream;
@@ -251,7 +252,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
         which: "control connection",
         source,
     })?;
-    let (client, frames, connecting) = wire::Client::new(control, sockets.spool);
+    let (client, frames, connecting, published) = wire::Client::new(control, sockets.spool);
     let supervisor = Arc::new(client);
     let network = &policy.settings().network;
     let hosts = network.hosts.iter();
@@ -287,6 +288,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     });
     let mut listening = listen::start(&proxy, sockets.tcp, sockets.udp)?;
     listening.spawn(hold::serve(Arc::clone(&proxy), connecting));
+    listening.spawn(tighten::serve(Arc::clone(&proxy), published));
     // The queues of closing events and claims end with their last sender: with the last connection.
     drop(proxy);
     tokio::pin!(frames);

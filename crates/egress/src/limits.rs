@@ -134,6 +134,17 @@ pub(crate) const OUTBOX_FRAMES: usize = 64;
 /// Longest frame on the control connection: a subject with a long argument vector fits.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a part of a policy in one frame: as JSON at most six times as long, and what is beside it.
+pub(crate) const LAYER_PART_BYTES: usize = 128 * 1024;
+
+/// Bytes of a policy that is published while a session runs.
+pub(crate) const LAYER_BYTES_MAX: usize = 8 << 20;
+
+/// Parts of a policy that wait to be taken; more keep the control connection waiting.
+pub(crate) const LAYER_PARTS: usize = 16;
+
+const _: () = assert!(LAYER_PART_BYTES * 6 + 64 * 1024 < FRAME_BYTES_MAX);
+
 /// Decisions without a question that go to the supervisor one by one, before the spool is used.
 pub(crate) const UNLEASED: u32 = 8;
 /// How many the egress process asks to put into the spool at first; twice as many each time.

@@ -117,8 +117,8 @@ with_claims! { events! {
     }
     => format!("{} decisions compared, {} differ", counts.compared, counts.differed);
     closes true;
-    /// A policy that was published while the session runs denies in it from now on, too. It allows nothing
-    /// in it.
+    /// A policy that was published while the session runs denies in it from now on, too, or does so no more.
+    /// It allows nothing in it.
     "policy.tightened" PolicyTightened {
         /// The channel of the bundle.
         channel: String,
@@ -126,8 +126,10 @@ with_claims! { events! {
         serial: u64,
         /// Digest of its text.
         digest: Digest,
+        /// Whether it does; if not, the session's own policy is in force again and decides alone.
+        denies: bool,
     }
-    => format!("{} {serial} denies in this session too", safe(channel));
+    => format!("{} {serial} denies in this session {}", safe(channel), if *denies { "too" } else { "no more" });
     /// A process was permitted to run a program. If the execution was not verified,
     /// `exec.unconfirmed` says so.
     "process.started" ProcessStarted {

@@ -42,7 +42,7 @@ impl Policy {
     /// The answer depends only on the arguments and the policy. A request that cannot be evaluated
     /// is denied.
     pub fn decide(&self, request: &Request, approvals: &Approvals) -> Decision {
-        self.decide_above(request, approvals, Origin::Builtin)
+        self.decide_by_both(request, approvals)
     }
 
     /// Decides as if there were no layer below `floor` in trust; `Builtin` is not a floor.

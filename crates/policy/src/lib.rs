@@ -87,6 +87,7 @@ mod sockets;
 mod source;
 mod suite;
 mod telemetry;
+mod tighten;
 mod view_path;
 mod warning;
 

@@ -19,9 +19,10 @@ use crate::{
     pattern::{ProgramPattern, command::CommandPattern},
     rule::Rule,
     settings::Sourced,
+    tighten::Newer,
 };
 
-/// A checked policy: all layers, compiled. It cannot change; a new one replaces it.
+/// A checked policy: all layers, compiled. It cannot change: a new one replaces it, or denies beside it.
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) parts: PolicyParts,
@@ -30,6 +31,8 @@ pub struct Policy {
     /// `None` if no rule is in Cedar.
     pub(crate) cedar: Option<CedarRules>,
     pub(crate) engine: Engine,
+    /// A policy that was published since, which can deny beside this one.
+    pub(crate) newer: Newer,
 }
 
 /// The parts of a policy other than its rules.
@@ -78,6 +81,7 @@ impl Policy {
             index,
             rules,
             engine: Engine::new()?,
+            newer: Newer::default(),
         })
     }
 
@@ -211,7 +215,12 @@ impl Policy {
                 .flatten()
                 .any(|program| matches!(program, ProgramPattern::Digest(_))),
             Body::Net(_) | Body::File(_) | Body::Tool(_) | Body::Cedar(_) | Body::Control => false,
-        })
+        }) || self.newer_has(Self::names_digests)
+    }
+
+    /// Tells whether something holds for the newer policy that denies beside this one.
+    fn newer_has(&self, holds: impl FnOnce(&Self) -> bool) -> bool {
+        self.newer.get().is_some_and(|newer| holds(&newer))
     }
 
     /// Returns whether any rule depends on the connecting program.
@@ -246,13 +255,13 @@ impl Policy {
             Body::Cedar(body) => body.is_about(RequestKind::File),
             Body::Net(_) | Body::Exec(_) | Body::Tool(_) | Body::Control => false,
         };
-        self.rules.iter().any(is_about)
+        self.rules.iter().any(is_about) || self.newer_has(Self::restricts_files)
     }
 
     /// Returns whether any rule asks about tool calls or denies them. Without one no call waits for a
     /// decision.
     pub fn restricts_tools(&self) -> bool {
-        self.rules.iter().any(Rule::restricts_tools)
+        self.rules.iter().any(Rule::restricts_tools) || self.newer_has(Self::restricts_tools)
     }
 
     /// Lists the rules of the files, in the order of the layers.

@@ -78,13 +78,20 @@ impl Policy {
         LooksFor {
             git: topics.contains(&Topic::Git),
             models: topics.contains(&Topic::Model),
-            ages: conditions.into_iter().any(Condition::looks_at_ages),
+            ages: conditions.into_iter().any(Condition::looks_at_ages)
+                || self
+                    .newer
+                    .get()
+                    .is_some_and(|newer| newer.looks_for(host).ages),
         }
     }
 
     /// Returns what rules about a host tell requests apart by, each once.
     fn topics(&self, host: &Host) -> Vec<Topic> {
         let mut topics: Vec<Topic> = self.bodies(host).flat_map(NetBody::topics).collect();
+        if let Some(newer) = self.newer.get() {
+            topics.extend(newer.topics(host));
+        }
         topics.sort_unstable();
         topics.dedup();
         topics

@@ -171,6 +171,11 @@ impl Enrolment {
         Self::find_in(Path::new(SYSTEM_TRUST), state_dir)
     }
 
+    /// Returns the place of one of its files.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.place.join(name)
+    }
+
     /// Tells whether root has enrolled the machine, rather than this user for sessions of his own.
     pub fn is_by_system(&self) -> bool {
         self.place == Path::new(SYSTEM_TRUST)

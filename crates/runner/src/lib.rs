@@ -61,6 +61,7 @@ mod ssh;
 mod start_place;
 mod terminal_readers;
 mod threads;
+mod tightening;
 mod trust;
 mod twins;
 mod whole_files;

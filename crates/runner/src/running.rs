@@ -32,6 +32,7 @@ use crate::{
         EgressReplies, comparing, desk, group_use, open_doors, process_number, start_hooks,
         start_lives, start_network, start_notifier, start_ssh, watch_mounts,
     },
+    tightening::Tightening,
 };
 use stockade_approval::{Desk, Inbox, InboxOptions};
 use stockade_supervise::{Lives, MountWatch, Processes, Recorder, lock};
@@ -39,6 +40,8 @@ use stockade_types::AskMode;
 
 /// How often the journal is signed and synced.
 const TICK: Duration = Duration::from_secs(1);
+/// How often it is said how often a candidate was compared.
+const COMPARED: Duration = Duration::from_mins(1);
 /// How long a command may take to end after a request to do so.
 const GRACE: Duration = Duration::from_secs(5);
 /// Signal numbers.
@@ -79,6 +82,10 @@ pub struct Running {
     /// Present if a person can be asked about ports.
     listening: Option<Listening>,
     recording: Option<TerminalRecording>,
+    /// Present if the machine belongs to an organisation.
+    tightening: Option<Tightening>,
+    /// When it was last said how often a candidate was compared.
+    compared: Instant,
     started: Instant,
 }
 
@@ -130,6 +137,11 @@ impl Running {
             ),
         };
         let listening = listening(&parts, (&desk, &recorder, &processes), doors);
+        let tightening = parts.enrolment.clone();
+        let tightening = tightening
+            .map(|enrolment| Tightening::new(enrolment, &parts.policy, &recorder))
+            .transpose()
+            .map_err(|why| RunError::Supervisor(io::Error::other(why)))?;
         Ok(Self {
             parts,
             directory,
@@ -146,6 +158,8 @@ impl Running {
             mounts,
             listening,
             recording: None,
+            tightening,
+            compared: Instant::now(),
             started: Instant::now(),
         })
     }
@@ -374,6 +388,20 @@ impl Running {
         if let Some(listening) = &mut self.listening {
             listening.look();
         }
+        if let Some(tightening) = &mut self.tightening
+            && let Err(why) = tightening.look(&self.recorder, &self.egress_replies)
+        {
+            return Some(KillReason::Ordered(why));
+        }
+        if self.compared.elapsed() >= COMPARED {
+            self.compared = Instant::now();
+            let event = self.recorder.compared();
+            let event = event.map(|counts| Event::PolicyCompared { counts });
+            let written = event.map(|event| self.recorder.write(&event, Durability::Written));
+            if let Some(Err(error)) = written {
+                return Some(KillReason::Journal(chain(&error)));
+            }
+        }
         None
     }
 
@@ -450,6 +478,8 @@ impl Running {
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut events = limits;
         events.extend(recorded.clone());
+        let compared = recorder.compared();
+        events.extend(compared.map(|counts| Event::PolicyCompared { counts }));
         events.push(Event::SessionEnded {
             outcome: ending.outcome(),
             duration_ms,

@@ -287,7 +287,8 @@ impl Supervision {
 
     /// Completes a request with the known facts of its file.
     fn level(&self, request: ExecRequest, file: ProgramFile) -> Level {
-        let known = self.files.know(&file);
+        let by_digest = self.policy.is_tightened() && self.policy.names_digests();
+        let known = self.files.know(&file, by_digest);
         let (known, unreadable) = match known {
             Ok(known) => (known, None),
             Err(error) => (Known::default(), Some(error)),

@@ -275,7 +275,7 @@ impl Supervision {
         }
         let suspected = self.could_be_protected(below);
         let own_rules = match area {
-            Area::Workspace => self.restricts_files,
+            Area::Workspace => self.restricts_files(),
             Area::Share | Area::Packages | Area::Git => false,
         };
         if !suspected && !own_rules {

@@ -49,6 +49,7 @@ mod resolve;
 mod running;
 mod search;
 mod serve;
+mod shadow;
 mod supervision;
 mod tracing;
 mod tree;

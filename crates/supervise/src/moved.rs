@@ -124,7 +124,7 @@ impl Supervision {
         }
         moves.retain(|(from, to)| {
             from.kind() == Some(FileType::Directory)
-                && (self.restricts_files || self.becomes_protected(from, to))
+                && (self.restricts_files() || self.becomes_protected(from, to))
         });
         moves
     }

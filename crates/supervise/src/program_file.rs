@@ -255,12 +255,13 @@ impl Identities {
         })
     }
 
-    /// Returns the known facts of `file`; a file that the session can write is read and hashed each
+    /// Returns the known facts of `file`, with its digest if rules name digests by now; a file that the session can write is read and hashed each
     /// time. An error if it cannot be read: then its identity is unknown, and so is its behaviour
     /// once it runs.
-    pub(crate) fn know(&self, file: &ProgramFile) -> io::Result<Known> {
+    pub(crate) fn know(&self, file: &ProgramFile, by_digest: bool) -> io::Result<Known> {
+        let by_digest = self.by_digest || by_digest;
         if !file.writable {
-            let digest = if self.by_digest {
+            let digest = if by_digest {
                 Some(self.digest(file)?)
             } else {
                 lock(&self.digests).get(&file.key).copied()
@@ -273,7 +274,7 @@ impl Identities {
             });
         }
         let size = file.key.size;
-        let by_content = self.by_digest || self.is_size_of_named(size);
+        let by_content = by_digest || self.is_size_of_named(size);
         let digest = if by_content || size <= HASHED_BYTES_MAX {
             Some(self.digest(file)?)
         } else {
@@ -423,7 +424,7 @@ mod tests {
             let program = ProgramFile::behind_descriptor(own, opened.as_raw_fd()).unwrap();
             assert!(program.is_writable());
             Identities::new(Vec::new(), by_digest)
-                .know(&program)
+                .know(&program, false)
                 .unwrap()
         };
         file.as_file().write_all(b"#!/bin/sh -e\n").unwrap();

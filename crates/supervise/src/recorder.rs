@@ -8,13 +8,13 @@ use std::{
     path::Path,
     slice,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use stockade_agents::Intent;
-use stockade_event::{Counts, Durability, Event, Stamp, Tally, spool::Lease};
+use stockade_event::{Counts, Durability, Event, ShadowCounts, Stamp, Tally, spool::Lease};
 use stockade_journal::{Entry, SharedJournal, SinkError, Spool};
 use stockade_policy::{Decision, Policy, RecordContent, Request};
 use stockade_secrets::{hide, hide_words};
@@ -28,6 +28,7 @@ use crate::{
     notices::{Notices, denial},
     origins::{self, Admitted, Bound, Origins, SubAgent},
     repeats::Repeats,
+    shadow::Shadow,
 };
 
 /// Source of the supervisor's own events.
@@ -90,6 +91,8 @@ pub struct Recorder {
     /// Texts of what is said may be in the record.
     has_texts: bool,
     notices: Mutex<Notices>,
+    /// The candidate of a rollout, if there is one.
+    shadow: Shadow,
 }
 
 impl Recorder {
@@ -115,7 +118,18 @@ impl Recorder {
             origins: Origins::default(),
             has_texts: bounds.has_texts,
             notices: Mutex::new(notices),
+            shadow: Shadow::default(),
         }
+    }
+
+    /// Compares decisions with those of a candidate from now on.
+    pub fn compare(&self, own: Arc<Policy>, candidate: Policy) {
+        self.shadow.begin(own, candidate);
+    }
+
+    /// Returns how often a candidate was compared; `None` if there is none.
+    pub fn compared(&self) -> Option<ShadowCounts> {
+        self.shadow.counts()
     }
 
     /// Returns the revision of the policy that decides.
@@ -128,8 +142,15 @@ impl Recorder {
         DecisionId::new(self.next_decision.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes the record of a decision, without writing it; secrets in a command are hidden.
+    /// Makes the record of a decision, without writing it; secrets in a command are hidden. If a candidate
+    /// would have decided otherwise, that is written.
     pub fn record(&self, id: DecisionId, request: &Request, decision: &Decision) -> DecisionRecord {
+        if let Some(event) = self.shadow.seen(id, request, decision) {
+            ignored(
+                self.write(&event, Durability::Written),
+                "the decision itself finds out that the journal has failed",
+            );
+        }
         let mut record = decision.record(id, request, self.revision, self.session.clone(), now());
         if let Some(hidden) = hide_words(&record.target.argv) {
             record.target.argv = hidden;
@@ -275,7 +296,8 @@ impl Recorder {
     /// # Errors
     /// When what it wrote before cannot be journaled; the session ends then.
     pub fn lease(&self, count: u64) -> Result<Option<Lease>, SinkError> {
-        let Some(spool) = self.spool.get() else {
+        // What the egress process records by itself could not be compared.
+        let Some(spool) = self.spool.get().filter(|_| !self.shadow.compares()) else {
             return Ok(None);
         };
         let count = count.min(LEASE_MAX);

@@ -402,6 +402,12 @@ impl Supervision {
         Some(())
     }
 
+    /// Tells whether a rule is about changes of files, of this policy or of one that denies beside it by
+    /// now.
+    pub(crate) fn restricts_files(&self) -> bool {
+        self.restricts_files || (self.policy.is_tightened() && self.policy.restricts_files())
+    }
+
     /// Makes a resolver; all processes have one root, since none may change its own.
     pub(crate) fn resolver(&self, tid: u32) -> std::io::Result<Resolver> {
         if let Some(known) = self.root.get() {

@@ -12,8 +12,9 @@ use serde::Serialize;
 use stockade_approval::Case;
 use stockade_policy::{Role, Scope};
 use stockade_trust::{
-    Algorithm, Assertion, Ballot, Bundle, Choice, Directory, Envelope, Grant, Keys, Node, Passkey,
-    Proof, RelyingParty, Root, SecretKey, Statement, User, UserId, Vote,
+    Algorithm, Assertion, Ballot, Bundle, Candidate, Choice, Directory, Envelope, Grant, Keys,
+    Node, POINTER_LASTS_MAX_MS, Passkey, Plan, PlanStep, Pointer, Proof, RelyingParty, Root,
+    SecretKey, Statement, StepKind, User, UserId, Vote,
 };
 use stockade_types::{Digest, SessionId, UnixMillis};
 
@@ -166,8 +167,52 @@ impl Organisation {
         Self::put(env, "directory.json", &directory);
     }
 
+    /// Publishes a policy with a candidate that is compared, then tried on all but one percent of the
+    /// machines, then in force.
+    pub fn roll_out(&self, env: &TestEnv, serial: u64, text: &str, candidate: &str) {
+        let step = |kind, percent| PlanStep {
+            kind,
+            percent,
+            min_time_ms: 0,
+            min_decisions: 0,
+            min_sessions: 0,
+        };
+        let plan = Plan {
+            rollout: "r-1".to_owned(),
+            salt: "0123456789abcdef".to_owned(),
+            steps: vec![
+                step(StepKind::Shadow, 100),
+                step(StepKind::Canary, 99),
+                step(StepKind::Enforce, 100),
+            ],
+        };
+        let candidate = Candidate {
+            text: candidate.to_owned(),
+            plan,
+        };
+        self.put_bundle(env, serial, text, Some(candidate));
+    }
+
+    /// Says which step of the rollout of [`Self::roll_out`] it is; holds for an hour from `issued` on.
+    pub fn point(&self, env: &TestEnv, serial: u64, step: u32, issued: UnixMillis) {
+        let pointer = Pointer {
+            org: "shop".to_owned(),
+            channel: "ci".to_owned(),
+            serial,
+            rollout: "r-1".to_owned(),
+            step,
+            issued,
+            not_after: UnixMillis(issued.0 + POINTER_LASTS_MAX_MS),
+        };
+        Self::put(env, "pointer.json", &Self::seal(&pointer, &self.server));
+    }
+
     /// Publishes a policy to the machine of `env`.
     pub fn publish(&self, env: &TestEnv, serial: u64, text: &str) {
+        self.put_bundle(env, serial, text, None);
+    }
+
+    fn put_bundle(&self, env: &TestEnv, serial: u64, text: &str, candidate: Option<Candidate>) {
         let bundle = Bundle {
             org: "shop".to_owned(),
             channel: "ci".to_owned(),
@@ -175,7 +220,7 @@ impl Organisation {
             created: self.begun,
             name: "org.toml".to_owned(),
             text: text.to_owned(),
-            candidate: None,
+            candidate,
         };
         Self::put(env, "bundle.json", &Self::seal(&bundle, &self.policy));
     }

@@ -135,6 +135,13 @@ impl<'a> Publication<'a> {
             reviewed: None,
         }
     }
+
+    /// Has it replace the one in force by these steps.
+    #[must_use]
+    pub fn step_by_step(mut self, steps: Vec<PlanStep>) -> Self {
+        self.steps = steps;
+        self
+    }
 }
 
 impl Server {

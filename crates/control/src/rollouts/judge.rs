@@ -128,7 +128,10 @@ fn may_be_twice(seen: &Seen) -> bool {
 /// Returns the guards of a step as people see them.
 pub(super) fn guards(step: &PlanStep, seen: &Seen) -> Vec<Guard> {
     let is_enough = missing(step, seen).is_none();
-    watched(seen, is_enough).iter().map(Watched::shown).collect()
+    watched(seen, is_enough)
+        .iter()
+        .map(Watched::shown)
+        .collect()
 }
 
 /// What a guard looks at.

@@ -117,7 +117,10 @@ fn session(arm: &mut ArmSeen, random: &mut Random, share: f64, ratio: f64) {
 fn false_halts_are_rare() {
     let ended: Vec<Ended> = (0..1_000).map(|seed| run(seed, 1.0, 90 * 60_000)).collect();
     let halted = ended.iter().filter(|ended| ended.halted.is_some()).count();
-    let advanced = ended.iter().filter(|ended| ended.advanced.is_some()).count();
+    let advanced = ended
+        .iter()
+        .filter(|ended| ended.advanced.is_some())
+        .count();
     assert!(halted <= 10, "{halted} of 1,000 halted");
     assert!(advanced >= 900, "a good one goes on: {advanced} of 1,000");
 }

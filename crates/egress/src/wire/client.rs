@@ -26,12 +26,12 @@ use tokio::{
 };
 
 use super::{
-    Answer, Connecting, Decided, Defined, FromSupervisor, HostProof, Protocol, Renewed,
+    Answer, Connecting, Decided, Defined, FromSupervisor, HostProof, LayerPart, Protocol, Renewed,
     ToSupervisor, Token, WireError, Word, frame, frame_length, is_end, message, spool::Spool,
 };
 use crate::limits::{
-    ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, OUTBOX_FRAMES, PENDING_MAX, RECORD_WAIT,
-    REVOCATIONS_BEHIND_MAX, TURNS,
+    ASK_GRACE, ASK_WAIT, ATTRIBUTE_WAIT, CONNECTING_MAX, LAYER_PARTS, OUTBOX_FRAMES, PENDING_MAX,
+    RECORD_WAIT, REVOCATIONS_BEHIND_MAX, TURNS,
 };
 
 /// Why there is no answer; whatever depends on it must be denied.
@@ -73,7 +73,7 @@ type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<FromSupervisor>>>>;
 pub(crate) struct Client {
     outbox: mpsc::Sender<Vec<u8>>,
     pending: Pending,
-    revoked: broadcast::Sender<ApprovalId>,
+    revoked: broadcast::Sender<Closed>,
     finish: Arc<Notify>,
     next: AtomicU64,
     owner_turns: Semaphore,
@@ -91,14 +91,17 @@ impl Client {
         Self,
         impl Future<Output = Result<(), WireError>> + Send + 'static,
         mpsc::Receiver<Connecting>,
+        mpsc::Receiver<Option<LayerPart>>,
     ) {
         let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES);
         let pending = Pending::default();
         let (revoked, _) = broadcast::channel(REVOCATIONS_BEHIND_MAX);
         let finish = Arc::new(Notify::new());
         let (held, connecting) = mpsc::channel(CONNECTING_MAX);
+        let (layers, published) = mpsc::channel(LAYER_PARTS);
         let hear = Heard {
             held,
+            layers,
             pending: Arc::clone(&pending),
             revoked: revoked.clone(),
             finish: Arc::clone(&finish),
@@ -117,6 +120,7 @@ impl Client {
             },
             task,
             connecting,
+            published,
         )
     }
 
@@ -298,6 +302,12 @@ impl Client {
         }
     }
 
+    /// Has all open connections judged again: another policy denies now.
+    pub(crate) fn judge_again(&self) {
+        // Nobody listening means that nothing is open.
+        drop(self.revoked.send(Closed::Policy));
+    }
+
     /// Starts to listen for revocations; what is revoked from now on is seen.
     pub(crate) fn revocations(&self) -> Revocations {
         Revocations {
@@ -409,23 +419,55 @@ impl Drop for SlotGuard {
     }
 }
 
-/// Sees approvals being taken back.
+/// What can close something that is open.
+#[derive(Clone, Debug)]
+enum Closed {
+    /// An approval was taken back.
+    Approval(ApprovalId),
+    /// Another policy denies now; it may be about something else.
+    Policy,
+}
+
+/// Why something that is open is closed.
+#[derive(Debug)]
+pub(crate) enum Closing {
+    /// The approval that opened it was taken back, which is in the record.
+    Revoked,
+    /// A policy that was published meanwhile denies it; that is to be recorded.
+    Denied(Box<Decision>),
+}
+
+/// Sees approvals being taken back, and policies that are published.
 #[derive(Debug)]
 pub(crate) struct Revocations {
-    receiver: broadcast::Receiver<ApprovalId>,
+    receiver: broadcast::Receiver<Closed>,
 }
 
 impl Revocations {
-    /// Waits until one of `ids` is taken back; with none it waits for ever.
-    pub(crate) async fn any_of(&mut self, ids: &[ApprovalId]) {
-        if ids.is_empty() {
-            return std::future::pending().await;
-        }
+    /// Waits until one of `ids` is taken back, or `denied` says that a policy denies what is open.
+    pub(crate) async fn any_of(
+        &mut self,
+        ids: &[ApprovalId],
+        denied: impl Fn() -> Option<Decision>,
+    ) -> Closing {
         loop {
             match self.receiver.recv().await {
-                Ok(id) if !ids.contains(&id) => {}
-                // Missed messages may have named ours, and a closed channel is the end of all.
-                Ok(_) | Err(_) => return,
+                Ok(Closed::Approval(id)) if !ids.contains(&id) => {}
+                Ok(Closed::Approval(_)) => return Closing::Revoked,
+                // Missed messages may have named ours.
+                Err(broadcast::error::RecvError::Lagged(_)) if !ids.is_empty() => {
+                    return Closing::Revoked;
+                }
+                Ok(Closed::Policy) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    if let Some(decision) = denied() {
+                        return Closing::Denied(Box::new(decision));
+                    }
+                }
+                // A closed channel is the end of all.
+                Err(broadcast::error::RecvError::Closed) if ids.is_empty() => {
+                    return std::future::pending().await;
+                }
+                Err(broadcast::error::RecvError::Closed) => return Closing::Revoked,
             }
         }
     }
@@ -434,7 +476,8 @@ impl Revocations {
 /// Where what the supervisor says goes.
 struct Heard {
     pending: Pending,
-    revoked: broadcast::Sender<ApprovalId>,
+    revoked: broadcast::Sender<Closed>,
+    layers: mpsc::Sender<Option<LayerPart>>,
     finish: Arc<Notify>,
     held: mpsc::Sender<Connecting>,
 }
@@ -473,7 +516,11 @@ async fn read(mut reader: OwnedReadHalf, heard: &Heard) -> Result<(), WireError>
         reader.read_exact(&mut bytes).await.map_err(WireError::Io)?;
         match message::<FromSupervisor>(&bytes)? {
             // Nobody listening means that no connection rests on an approval.
-            FromSupervisor::Revoke { approval } => drop(heard.revoked.send(approval)),
+            FromSupervisor::Revoke { approval } => {
+                drop(heard.revoked.send(Closed::Approval(approval)));
+            }
+            FromSupervisor::Tighten(part) => drop(heard.layers.send(Some(part)).await),
+            FromSupervisor::Untighten => drop(heard.layers.send(None).await),
             // Where nobody looks at it the session is over.
             FromSupervisor::Connecting(one) => drop(heard.held.send(one).await),
             FromSupervisor::Finish => heard.finish.notify_one(),

@@ -24,9 +24,9 @@ use stockade_types::{
     RequestKind, RuleId, Subject,
 };
 
-use crate::limits::{DEFINED_BYTES_MAX, DEFINED_MAX, FRAME_BYTES_MAX};
+use crate::limits::{DEFINED_BYTES_MAX, DEFINED_MAX, FRAME_BYTES_MAX, LAYER_PART_BYTES};
 
-pub(crate) use client::{Client, No, Revocations, Unanswered};
+pub(crate) use client::{Client, Closing, No, Revocations, Unanswered};
 pub use server::{Replies, Requests, server};
 
 /// Transport of a connection that is to be attributed.
@@ -481,8 +481,48 @@ pub enum FromSupervisor {
         /// The approval.
         approval: ApprovalId,
     },
+    /// A part of a policy that was published since the session began. With the last part, what it denies is
+    /// denied, and open connections that it denies are closed.
+    Tighten(LayerPart),
+    /// The policy in force is the session's own again: none denies beside it.
+    Untighten,
     /// Ends all connections, has their ends recorded and ends the process.
     Finish,
+}
+
+/// A part of a layer of policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerPart {
+    /// The layer of the organisation that it stands for, by its name.
+    pub before: Option<String>,
+    /// Its own name.
+    pub name: String,
+    /// The next part of its text.
+    pub text: String,
+    /// No more follows.
+    pub is_last: bool,
+}
+
+impl LayerPart {
+    /// Cuts a layer into parts that fit into frames.
+    pub fn all(before: Option<&str>, name: &str, text: &str) -> Vec<Self> {
+        let part = |text: &str, is_last| Self {
+            before: before.map(str::to_owned),
+            name: name.to_owned(),
+            text: text.to_owned(),
+            is_last,
+        };
+        let (mut parts, mut rest) = (Vec::new(), text);
+        loop {
+            let end = rest.floor_char_boundary(LAYER_PART_BYTES);
+            let (first, more) = rest.split_at(end);
+            parts.push(part(first, more.is_empty()));
+            if more.is_empty() {
+                return parts;
+            }
+            rest = more;
+        }
+    }
 }
 
 impl FromSupervisor {
@@ -498,7 +538,11 @@ impl FromSupervisor {
             | Self::Noted { id }
             | Self::Tokens { id, .. }
             | Self::Failed { id, .. } => Some(*id),
-            Self::Connecting(_) | Self::Revoke { .. } | Self::Finish => None,
+            Self::Connecting(_)
+            | Self::Revoke { .. }
+            | Self::Tighten(_)
+            | Self::Untighten
+            | Self::Finish => None,
         }
     }
 }

@@ -150,6 +150,7 @@ fn begun(text: &RawText) -> Vec<Event> {
             channel: words.clone(),
             serial: u64::MAX,
             digest: Digest::of(b"layer"),
+            denies: true,
         },
         Event::ProcessStarted {
             process: subject(text),

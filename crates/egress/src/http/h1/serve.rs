@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use stockade_policy::NetRequest;
+use stockade_policy::{AsRequest as _, NetRequest};
 use tokio::time::timeout;
 
 use super::{
@@ -187,10 +187,14 @@ impl Exchange<'_> {
             }
         };
         let ids = allowed.approval_ids();
+        let (proxy, http) = (self.carrier.proxy, allowed.permitted.get().as_request());
+        let judge = &proxy.judge;
+        let denied = || judge.denies_open(&http, &allowed.decision);
         tokio::select! {
             next = self.forward((&allowed, &uses, decision), first) => next,
-            () = revocations.any_of(&ids) => {
+            closing = revocations.any_of(&ids, denied) => {
                 self.client.reset();
+                judge.closed(http.clone(), closing).await;
                 Next::Close
             }
         }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
-use stockade_policy::NetRequest;
+use stockade_policy::{AsRequest as _, NetRequest};
 use stockade_types::DecisionId;
 use tokio::time::timeout;
 
@@ -93,9 +93,15 @@ pub(crate) async fn serve(
     } = admitted;
     let ids = allowed.approval_ids();
     let sent = (&*allowed, &uses, decision);
+    let carrier = link.carrier();
+    let (judge, http) = (&carrier.proxy.judge, allowed.permitted.get().as_request());
+    let denied = || judge.denies_open(&http, &allowed.decision);
     let outcome = tokio::select! {
         outcome = forward(&link, sent, server, (body, &mut client)) => Some(outcome),
-        () = revocations.any_of(&ids) => None,
+        closing = revocations.any_of(&ids, denied) => {
+            judge.closed(http.clone(), closing).await;
+            None
+        }
     };
     let Some(outcome) = outcome else {
         client.reset(Reason::CANCEL);

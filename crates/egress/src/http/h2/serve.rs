@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, server::Connection};
+use stockade_policy::AsRequest as _;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -59,9 +60,15 @@ pub(crate) async fn serve(link: Link, stream: TlsStream<Ahead>, mut revocations:
         websockets,
         must_learn: false,
     };
+    let carrier = link.carrier();
+    let (judge, request) = (&carrier.proxy.judge, carrier.request().as_request());
+    let denied = || judge.denies_open(&request, &carrier.allowed.decision);
     let ended = tokio::select! {
         ended = requests.serve(&link, &mut connection) => ended,
-        () = revocations.any_of(&ids) => Ended::Must(Reason::CANCEL),
+        closing = revocations.any_of(&ids, denied) => {
+            judge.closed(request.clone(), closing).await;
+            Ended::Must(Reason::CANCEL)
+        }
     };
     // What is under way goes with it.
     drop(requests);
