@@ -6,6 +6,7 @@
 //! | `token` | what a person copies to a machine to enrol it |
 //! | `node` | requests of a machine, their answers, and the stream down to it |
 //! | `statement` | what the server says under its signature: receipts and orders |
+//! | `search` | the language of searches |
 //! | `problem` | errors, as RFC 9457 has them |
 //!
 //! Requests refuse unknown members, so that a mistake in a name is not taken for a default. Sizes and times
@@ -16,6 +17,7 @@ mod id;
 pub mod limits;
 pub mod node;
 mod problem;
+pub mod search;
 mod statement;
 mod token;
 

@@ -1,5 +1,6 @@
 //! Tests of the protocol's types.
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
+mod search;
 mod token;
 mod versions;

@@ -2,20 +2,11 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-pub(crate) use stockade_event::text::{bytes, number, safe, words};
+pub(crate) use stockade_event::text::{bytes, cut, number, plural, safe, span, words};
 
 /// Escapes as [`safe`] does, but keeps the line breaks.
 pub(crate) fn safe_lines(text: &str) -> String {
     text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
-}
-
-/// Cuts `text` to `columns` characters, and marks the cut.
-pub(crate) fn cut(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
-    format!("{kept}…")
 }
 
 /// Cuts `text` to its last `columns` characters, and marks the cut.
@@ -50,25 +41,6 @@ pub(crate) fn wrapped(text: &str, indent: usize, columns: Option<usize>) -> Stri
         column += width;
     }
     broken
-}
-
-/// Writes `1 file`, `2 files`.
-pub(crate) fn plural(value: u64, one: &str, many: &str) -> String {
-    format!("{} {}", number(value), if value == 1 { one } else { many })
-}
-
-/// Writes a span of milliseconds: `850 ms`, `12.4 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
-pub(crate) fn span(millis: u64) -> String {
-    let seconds = millis / 1000;
-    let minutes = seconds / 60;
-    let hours = minutes / 60;
-    match () {
-        () if millis < 1000 => format!("{millis} ms"),
-        () if seconds < 60 => format!("{seconds}.{} s", millis % 1000 / 100),
-        () if hours == 0 => format!("{minutes} min"),
-        () if hours < 48 => format!("{hours} h {} min", minutes % 60),
-        () => format!("{} d {} h", hours / 24, hours % 24),
-    }
 }
 
 /// Writes a moment as date, hour and minute in `zone`.

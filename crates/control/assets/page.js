@@ -37,7 +37,10 @@
     const target = link(next);
     if (target) target.focus();
   };
-  const go = { o: '/', i: '/inbox', s: '/sessions', f: '/fleet', p: '/policy', a: '/audit', m: '/me' };
+  const go = {
+    o: '/', i: '/inbox', s: '/sessions', f: '/fleet', p: '/policy', a: '/audit', m: '/me',
+    w: '/flows', d: '/findings', y: '/integrity',
+  };
   let pending = false;
   document.addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
@@ -50,7 +53,11 @@
     if (key === 'g') pending = true;
     else if (key === 'j') move(1);
     else if (key === 'k') move(-1);
-    else if (key === 'a') {
+    else if (key === '/') {
+      event.preventDefault();
+      const field = document.getElementById('search');
+      if (field) field.focus(); else location.assign('/search');
+    } else if (key === 'a') {
       const first = document.querySelector('#answer input, #answer button');
       if (first) { event.preventDefault(); first.focus(); }
     } else if (key === '?') document.getElementById('keys').showModal();

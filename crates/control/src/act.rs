@@ -81,6 +81,15 @@ pub enum Action {
     /// An order was signed.
     #[serde(rename = "order.given")]
     OrderGiven,
+    /// A person has looked at what people and models said in a session.
+    #[serde(rename = "content.read")]
+    ContentRead,
+    /// A person has said what a finding is.
+    #[serde(rename = "finding.triaged")]
+    FindingTriaged,
+    /// A person has had the journals of a machine verified again.
+    #[serde(rename = "journal.verified")]
+    JournalVerified,
 }
 
 /// One thing that happened, as it stands in the record.
@@ -208,7 +217,10 @@ impl Act {
             | Action::RefusalReported
             | Action::VoteCast
             | Action::GrantIssued
-            | Action::OrderGiven => false,
+            | Action::OrderGiven
+            | Action::ContentRead
+            | Action::FindingTriaged
+            | Action::JournalVerified => false,
         }
     }
 }

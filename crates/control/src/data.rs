@@ -190,6 +190,11 @@ impl DataDir {
         self.path.join("state.db")
     }
 
+    /// Returns the index of the journals, which can be removed while no server runs.
+    pub fn index_path(&self) -> PathBuf {
+        self.path.join("index.db")
+    }
+
     /// Returns the directory of the keys.
     pub fn keys_path(&self) -> PathBuf {
         self.path.join("keys")

@@ -6,7 +6,8 @@
 //! | `data`, `keys`, `authority` | the directory of a server, its keys, and its certificate authority |
 //! | `state` | what it knows beside journals; all SQL |
 //! | `hub` | browsers and machines that are told of changes |
-//! | `evidence`, `summaries`, `following` | journals of machines, and what they come to |
+//! | `evidence`, `summaries`, `following`, `stories` | journals of machines, and what they come to |
+//! | `index` | what can be looked for in journals |
 //! | `metrics` | what it counts of itself |
 //! | `cases` | questions, and the votes of people on them |
 //! | `enrolling` | tokens by which machines enrol |
@@ -32,6 +33,7 @@ mod error;
 mod evidence;
 mod following;
 mod hub;
+mod index;
 mod keys;
 mod listen;
 mod machine;
@@ -45,6 +47,7 @@ pub mod rollouts;
 mod serve;
 mod server;
 pub mod state;
+mod stories;
 mod summaries;
 mod turns;
 mod web;

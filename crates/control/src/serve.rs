@@ -20,6 +20,7 @@ use crate::{
     evidence::{Evidence, RealDisk},
     following::Following,
     hub::Hub,
+    index::Index,
     keys::SigningKeys,
     listen::{self, Listening},
     machine,
@@ -28,6 +29,7 @@ use crate::{
     rollouts::Samples,
     server::Report,
     state::State,
+    stories::Stories,
     summaries::Summaries,
     turns::{Allowance, Turns},
     web,
@@ -78,6 +80,7 @@ pub async fn serve(
     let keys = SigningKeys::load(&data.keys_path())?;
     let authority = Arc::new(Authority::load(&data.keys_path(), &settings.org)?);
     let state = State::open(&data.state_path(), &settings.org).await?;
+    let index = Index::open(&data.index_path()).await?;
     data.note_running(&running)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let server = Arc::new(Server {
@@ -85,6 +88,7 @@ pub async fn serve(
         data,
         settings,
         state,
+        index,
         hub: Hub::default(),
         keys,
         authority,
@@ -98,6 +102,7 @@ pub async fn serve(
         turns: Turns::default(),
         summaries: Summaries::default(),
         samples: Samples::default(),
+        stories: Stories::default(),
         refusals: Allowance::new(REFUSALS_PER_MINUTE),
         report: options.report,
         over: watch::Sender::new(false),
@@ -127,6 +132,7 @@ impl Server {
         let pages = Listening::start(web, web_tls, web::router(Arc::clone(&self)))?;
         let expiry = tokio::spawn(Arc::clone(&self).keep_expiring());
         let rolling = tokio::spawn(Arc::clone(&self).keep_rolling());
+        let indexing = tokio::spawn(Arc::clone(&self).keep_index());
         let renewal = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
             loop {
@@ -153,12 +159,18 @@ impl Server {
         expiry.abort();
         summaries.abort();
         rolling.abort();
+        indexing.abort();
         tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
         self.end();
         let ended = match recording.await {
             Ok(recorded) => recorded.and_then(Record::finish),
             Err(error) => Err(ControlError::Work(error.to_string())),
         };
+        ignored(
+            indexing.await,
+            "the index is made of the journals, and goes on from where it stopped",
+        );
+        self.index.close().await;
         self.state.close().await;
         ended
     }

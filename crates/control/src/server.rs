@@ -17,11 +17,13 @@ use crate::{
     evidence::Evidence,
     following::Following,
     hub::Hub,
+    index::Index,
     keys::SigningKeys,
     machine::Intake,
     metrics::Metrics,
     rollouts::Samples,
     state::{DirectoryRow, State},
+    stories::Stories,
     summaries::Summaries,
     turns::{Allowance, Turns},
 };
@@ -37,6 +39,8 @@ pub struct Server {
     pub settings: Settings,
     /// What it knows.
     pub state: State,
+    /// What can be looked for in journals.
+    pub(crate) index: Index,
     /// Whom it tells.
     pub hub: Hub,
     /// Its keys.
@@ -64,6 +68,8 @@ pub struct Server {
     pub(crate) metrics: Metrics,
     /// What sessions come to that are in a rollout.
     pub(crate) samples: Samples,
+    /// Sessions that people look at.
+    pub(crate) stories: Stories,
     /// How often it is noted that an enrolment was refused: anybody can try one.
     pub(crate) refusals: Allowance,
     pub(crate) report: Option<Report>,

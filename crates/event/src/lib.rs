@@ -21,6 +21,7 @@ pub mod summary;
 mod tally;
 pub mod text;
 mod totals;
+pub mod tree;
 mod usage;
 
 pub use catalogue::{FieldDoc, KindDoc};

@@ -64,6 +64,47 @@ pub fn number(value: u64) -> String {
     text
 }
 
+/// Cuts `text` to `columns` characters, and marks the cut.
+pub fn cut(text: &str, columns: usize) -> String {
+    if text.chars().nth(columns).is_none() {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// Writes `1 file`, `2 files`.
+pub fn plural(value: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(value), if value == 1 { one } else { many })
+}
+
+/// Writes a span of milliseconds: `850 ms`, `12.4 s`, `14 min`, `2 h 5 min`, `3 d 4 h`.
+pub fn span(millis: u64) -> String {
+    let seconds = millis / 1000;
+    let minutes = seconds / 60;
+    let hours = minutes / 60;
+    match () {
+        () if millis < 1000 => format!("{millis} ms"),
+        () if seconds < 60 => format!("{seconds}.{} s", millis % 1000 / 100),
+        () if hours == 0 => format!("{minutes} min"),
+        () if hours < 48 => format!("{hours} h {} min", minutes % 60),
+        () => format!("{} d {} h", hours / 24, hours % 24),
+    }
+}
+
+/// Shortens a path in the workspace to what people type there.
+pub fn in_workspace(path: &RawText, workspace: &RawText) -> String {
+    let inside = path
+        .as_bytes()
+        .strip_prefix(workspace.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"/"))
+        .filter(|rest| !rest.is_empty() && !workspace.as_bytes().is_empty());
+    inside.map_or_else(
+        || path.display(),
+        |rest| RawText::from_bytes(rest).display(),
+    )
+}
+
 /// Writes a time in milliseconds.
 pub(crate) fn duration(millis: u64) -> String {
     match millis {

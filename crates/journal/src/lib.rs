@@ -50,7 +50,7 @@ pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use left::SPOOL_BYTES_MAX;
 pub use lines::{Lines, chain_at, journal_bytes, lines};
 pub use pack::{Packed, pack};
-pub use read::{ReadError, Reader, read, read_from};
+pub use read::{ReadError, Reader, Resting, read, read_from};
 pub use recording::{RecordingFound, open_recording, recording_digest};
 pub use report::{Fault, FaultKind, Verification, VerificationVerdict};
 pub use shared::SharedJournal;

@@ -144,7 +144,75 @@ pub struct Reader {
     broken: bool,
 }
 
+/// A reader whose file is closed, and that remembers where it was and what later events refer to.
+pub struct Resting {
+    dir: PathBuf,
+    seq: u64,
+    offset: u64,
+    session: Option<SessionId>,
+    expander: Expander,
+    ended: bool,
+}
+
+impl Resting {
+    /// Returns how many bytes of the journal were read.
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Opens the journal again, and goes on behind the last event that was read. What is beside the
+    /// journal is not read.
+    ///
+    /// # Errors
+    /// When there is no journal or it cannot be read.
+    pub fn resume(self) -> Result<Reader, ReadError> {
+        let path = self.dir.join(JOURNAL_FILE);
+        let opened = Journaled::open(&self.dir, BUFFER_BYTES).and_then(|mut from| {
+            from.go_back(self.offset)?;
+            Ok(from)
+        });
+        let from = match opened {
+            Ok(from @ Journaled::Plain(_)) => from,
+            // A compressed journal has no more than it had, and is read from its beginning.
+            Ok(Journaled::Packed(_)) => {
+                let mut reader = read_from(&self.dir, self.offset)?;
+                reader.dir = None;
+                return Ok(reader);
+            }
+            Err(source) => return Err(ReadError::Io { path, source }),
+        };
+        Ok(Reader {
+            from,
+            path,
+            dir: None,
+            left: None,
+            seq: self.seq,
+            offset: self.offset,
+            buffer: Vec::new(),
+            session: self.session,
+            expander: self.expander,
+            torn: None,
+            ended: self.ended,
+            broken: false,
+        })
+    }
+}
+
 impl Reader {
+    /// Closes the file; [`Resting::resume`] goes on.
+    #[must_use]
+    pub fn rest(self) -> Resting {
+        let dir = self.path.parent().map(Path::to_owned);
+        Resting {
+            dir: dir.unwrap_or_default(),
+            seq: self.seq,
+            offset: self.offset,
+            session: self.session,
+            expander: self.expander,
+            ended: self.ended,
+        }
+    }
+
     /// Returns the start of the first line that was not yet returned as a whole.
     pub const fn offset(&self) -> u64 {
         self.offset

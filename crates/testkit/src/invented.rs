@@ -1,5 +1,9 @@
 //! Records of sessions that nobody ran, as long as a test or a measurement needs them.
 
+mod week;
+
+pub use week::week;
+
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use stockade_event::{
@@ -54,6 +58,7 @@ struct Writer {
     journal: Journal,
     session: SessionId,
     at_ns: u64,
+    begun_ns: u64,
     seq: u64,
     text: RawText,
 }
@@ -61,6 +66,13 @@ struct Writer {
 impl Writer {
     /// Begins the record of a session; its number gives its id.
     fn new(state: &Path, number: u64, text: &RawText) -> Self {
+        let mut writer = Self::at(state, number, text, BEGUN_NS);
+        writer.begin();
+        writer
+    }
+
+    /// Makes the record of a session that begins at this time, in nanoseconds since 1970.
+    fn at(state: &Path, number: u64, text: &RawText, at_ns: u64) -> Self {
         let session = SessionId::from_random(0x3f2a_0000_0000_0000 + number);
         let dir = session_dir(state, &session);
         let sessions = state.join(SESSIONS_DIR);
@@ -69,15 +81,14 @@ impl Writer {
             made.expect("the state is ours");
         }
         let key = SigningKey::load_or_create(&state.join(KEY_FILE)).expect("a key");
-        let mut writer = Self {
+        Self {
             journal: Journal::create(&dir, session.clone(), key).expect("a new session"),
             session,
-            at_ns: BEGUN_NS,
+            at_ns,
+            begun_ns: at_ns,
             seq: 0,
             text: text.clone(),
-        };
-        writer.begin();
-        writer
+        }
     }
 
     fn add(&mut self, scope: Option<&str>, cause: Option<Cause>, event: &Event) -> u64 {
@@ -90,7 +101,7 @@ impl Writer {
         };
         let stamp = Stamp {
             time_unix_ns: self.at_ns,
-            mono_ns: self.at_ns - BEGUN_NS,
+            mono_ns: self.at_ns - self.begun_ns,
         };
         let added = (self.journal).append_all(stamp, "supervisor", &[entry], Durability::Written);
         self.seq = added.expect("the disk has room");
@@ -140,7 +151,7 @@ impl Writer {
         );
         let stamp = Stamp {
             time_unix_ns: self.at_ns,
-            mono_ns: self.at_ns - BEGUN_NS,
+            mono_ns: self.at_ns - self.begun_ns,
         };
         self.journal.checkpoint(stamp).expect("the disk has room");
         self.session.as_str().to_owned()

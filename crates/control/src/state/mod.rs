@@ -12,6 +12,7 @@ mod policy;
 mod proposals;
 mod questions;
 mod rollouts;
+mod reading;
 mod sessions;
 mod views;
 
@@ -48,11 +49,16 @@ pub use questions::{QuestionRow, QuestionState};
 pub(crate) use sessions::Tip;
 pub(crate) use rollouts::SampleRow;
 pub use rollouts::{MoveRow, RolloutRow, RolloutState};
+pub use reading::{AccusationRow, ContentReadRow, TriageRow};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 
 /// The migrations, in order; the first one makes version 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("rollouts.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("rollouts.sql"),
+    include_str!("schema_reading.sql"),
+];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections: one writes at a time, the others read.
@@ -264,7 +270,7 @@ impl State {
 
 /// Makes sure that the file exists, is a plain file and is readable by its owner alone; SQLite gives the
 /// files beside it the same mode.
-fn private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);

@@ -2,6 +2,7 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 use stockade_api::NodeId;
+use stockade_trust::UserId;
 use stockade_types::{Digest, SessionId, UnixMillis};
 
 use super::{State, Writing, millis, parsed, signed, unsigned};
@@ -139,6 +140,52 @@ impl State {
             })
         };
         rows.iter().map(key).collect()
+    }
+
+    /// Returns sessions on machines of a person, those whose journals grew last first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn sessions_of(
+        &self,
+        owner: &UserId,
+        count_max: u32,
+    ) -> Result<Vec<SessionRow>, ControlError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM sessions WHERE org_id = $1 AND node_id IN \
+             (SELECT id FROM nodes WHERE org_id = $1 AND owner = $2) ORDER BY updated DESC LIMIT $3"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(self.org())
+            .bind(&owner.0)
+            .bind(i64::from(count_max))
+            .fetch_all(&self.pool);
+        let rows = rows.await.map_err(ControlError::state("read sessions"))?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Returns sessions that began or changed at a time or later, without what their events came to, the
+    /// last ones first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn records(
+        &self,
+        since: UnixMillis,
+        count_max: u32,
+    ) -> Result<Vec<SessionRow>, ControlError> {
+        let columns = COLUMNS.replace("summary", "''");
+        let sql = format!(
+            "SELECT {columns} FROM sessions WHERE org_id = $1 AND (started >= $2 OR updated >= $2) \
+             ORDER BY started DESC LIMIT $3"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(self.org())
+            .bind(signed(since.0))
+            .bind(i64::from(count_max))
+            .fetch_all(&self.pool);
+        let rows = rows.await.map_err(ControlError::state("read records"))?;
+        rows.iter().map(session).collect()
     }
 
     /// Keeps how much of a journal is here. The bytes are on the disk already.

@@ -16,6 +16,14 @@ pub(crate) enum Action {
     Vote,
     /// See sessions and their events.
     SeeSessions,
+    /// End a session.
+    StopSession,
+    /// Read what people and models said in a session.
+    ReadContent,
+    /// Say what a finding is.
+    TriageFindings,
+    /// See whether records are whole.
+    SeeIntegrity,
     /// See machines.
     SeeFleet,
     /// Enrol and retire machines.
@@ -38,11 +46,15 @@ pub(crate) enum Action {
 
 /// Every action.
 #[cfg(test)]
-const ACTIONS: [Action; 12] = [
+const ACTIONS: [Action; 17] = [
     Action::SeeOverview,
     Action::SeeQuestions,
     Action::Vote,
     Action::SeeSessions,
+    Action::StopSession,
+    Action::ReadContent,
+    Action::TriageFindings,
+    Action::SeeIntegrity,
     Action::SeeFleet,
     Action::ManageFleet,
     Action::SeePolicy,
@@ -66,7 +78,7 @@ pub(crate) enum Reach {
 }
 
 /// Roles that the program knows. Every other name is a role that some policy asks, and gives [`ANSWERS`].
-pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 11] = [
+pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 12] = [
     ("viewer", SEES),
     ("developer", DEVELOPS),
     ("policy-author", PROPOSES),
@@ -77,12 +89,13 @@ pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 11] = [
     ("privacy-officer", GUARDS_PRIVACY),
     ("incident-lead", LEADS),
     ("monitor", MEASURES),
+    ("content-reader", READS_CONTENT),
     ("admin", ADMINISTERS),
 ];
 
 use Action::{
-    ManageFleet, ManagePeople, ProposePolicy, PublishPolicy, SeeAudit, SeeFleet, SeeMetrics, SeeOverview,
-    SeePeople, SeePolicy, SeeQuestions, SeeSessions, Vote,
+    ManageFleet, ManagePeople, ProposePolicy, PublishPolicy, ReadContent, SeeAudit, SeeFleet, SeeIntegrity,
+    SeeMetrics, SeeOverview, SeePeople, SeePolicy, SeeQuestions, SeeSessions, StopSession, TriageFindings, Vote,
 };
 use Reach::{All, Own};
 
@@ -92,12 +105,15 @@ const SEES: &[(Action, Reach)] = &[
     (SeeSessions, All),
     (SeeFleet, All),
     (SeePolicy, All),
+    (SeeIntegrity, All),
 ];
 const DEVELOPS: &[(Action, Reach)] = &[
     (SeeOverview, Own),
     (SeeQuestions, Own),
     (SeeSessions, Own),
     (SeePolicy, All),
+    (StopSession, Own),
+    (SeeIntegrity, Own),
 ];
 const PROPOSES: &[(Action, Reach)] = &[(SeeOverview, Own), (SeePolicy, All), (ProposePolicy, All)];
 const PUBLISHES: &[(Action, Reach)] = &[
@@ -114,6 +130,8 @@ const OPERATES: &[(Action, Reach)] = &[
     (ManageFleet, All),
     (SeePolicy, All),
     (SeeMetrics, All),
+    (StopSession, All),
+    (SeeIntegrity, All),
 ];
 /// Programs that watch the server.
 const MEASURES: &[(Action, Reach)] = &[(SeeMetrics, All)];
@@ -123,6 +141,8 @@ const ANALYSES: &[(Action, Reach)] = &[
     (SeeSessions, All),
     (SeeFleet, All),
     (SeePolicy, All),
+    (TriageFindings, All),
+    (SeeIntegrity, All),
 ];
 const AUDITS: &[(Action, Reach)] = &[
     (SeeOverview, All),
@@ -132,6 +152,7 @@ const AUDITS: &[(Action, Reach)] = &[
     (SeePolicy, All),
     (SeePeople, All),
     (SeeAudit, All),
+    (SeeIntegrity, All),
 ];
 const GUARDS_PRIVACY: &[(Action, Reach)] = &[(SeeOverview, Own), (SeePeople, All), (SeeAudit, All)];
 const LEADS: &[(Action, Reach)] = &[
@@ -140,8 +161,19 @@ const LEADS: &[(Action, Reach)] = &[
     (Vote, All),
     (SeeSessions, All),
     (SeeFleet, All),
+    (StopSession, All),
+    (ReadContent, All),
+    (TriageFindings, All),
+    (SeeIntegrity, All),
 ];
-/// Administrators do not answer questions: that is another role, which someone has to give them.
+/// Reads what was said, with a reason that the person concerned sees. No other role reads it unseen.
+const READS_CONTENT: &[(Action, Reach)] = &[
+    (SeeOverview, Own),
+    (SeeSessions, All),
+    (ReadContent, All),
+];
+/// Administrators do not answer questions, and do not read what was said: these are other roles, which
+/// someone has to give them.
 const ADMINISTERS: &[(Action, Reach)] = &[
     (SeeOverview, All),
     (SeeQuestions, All),
@@ -155,6 +187,9 @@ const ADMINISTERS: &[(Action, Reach)] = &[
     (ManagePeople, All),
     (SeeAudit, All),
     (SeeMetrics, All),
+    (StopSession, All),
+    (TriageFindings, All),
+    (SeeIntegrity, All),
 ];
 /// What a role gives that a policy asks, for example `security`.
 const ANSWERS: &[(Action, Reach)] = &[
@@ -198,6 +233,10 @@ impl Action {
             Self::SeeQuestions => "see questions",
             Self::Vote => "answer questions",
             Self::SeeSessions => "see sessions",
+            Self::StopSession => "end sessions",
+            Self::ReadContent => "read what was said in sessions",
+            Self::TriageFindings => "settle findings",
+            Self::SeeIntegrity => "see whether records are whole",
             Self::SeeFleet => "see machines",
             Self::ManageFleet => "enrol or retire machines",
             Self::SeePolicy => "see policy",
@@ -244,6 +283,19 @@ mod tests {
         );
         assert_eq!(may(Action::PublishPolicy), ["policy-approver", "admin"]);
         assert_eq!(
+            may(Action::StopSession),
+            ["developer", "fleet-operator", "incident-lead", "admin"]
+        );
+        // What was said is for two roles, and not for who administers or audits.
+        assert_eq!(
+            may(Action::ReadContent),
+            ["incident-lead", "content-reader"]
+        );
+        assert_eq!(
+            may(Action::TriageFindings),
+            ["analyst", "incident-lead", "admin"]
+        );
+        assert_eq!(
             may(Action::SeeAudit),
             ["auditor", "privacy-officer", "admin"]
         );
@@ -253,6 +305,9 @@ mod tests {
             Action::ManageFleet,
             Action::ProposePolicy,
             Action::PublishPolicy,
+            Action::StopSession,
+            Action::ReadContent,
+            Action::TriageFindings,
         ] {
             assert_eq!(reach(&roles(&["security"]), action), None);
         }

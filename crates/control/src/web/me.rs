@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use maud::html;
 use serde::Serialize;
+use stockade_event::Summary;
 use stockade_policy::Role;
 use stockade_types::UnixMillis;
 
@@ -21,7 +22,15 @@ use super::{
     sign_in::{Challenge, failure},
     totp,
 };
-use crate::random;
+use crate::{
+    random,
+    state::{ContentReadRow, SessionRow},
+};
+
+/// Sessions, and reads of what was said, that the page lists.
+const ROWS: u32 = 50;
+/// Characters of a command.
+const WORDS_CHARS_MAX: usize = 120;
 
 /// The caller.
 #[derive(Debug, Serialize)]
@@ -37,6 +46,31 @@ pub(crate) struct Me {
     passkeys: Vec<OwnPasskey>,
     has_password: bool,
     has_codes: bool,
+    /// Sessions on machines of the caller, the last ones first.
+    sessions: Vec<OwnSession>,
+    /// Who read what was said in them, the last ones first.
+    content_reads: Vec<ContentRead>,
+}
+
+/// A session of the caller.
+#[derive(Debug, Serialize)]
+struct OwnSession {
+    node: String,
+    session: String,
+    /// The command.
+    words: String,
+    live: bool,
+    updated: UnixMillis,
+}
+
+/// That someone read what was said in a session of the caller.
+#[derive(Debug, Serialize)]
+struct ContentRead {
+    by: String,
+    reason: String,
+    node: String,
+    session: String,
+    at: UnixMillis,
 }
 
 /// A passkey of the caller.
@@ -75,7 +109,46 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Me, Problem> {
             .collect(),
         has_password: password.is_some(),
         has_codes: codes.is_some_and(|secret| !secret.is_empty()),
+        sessions: own_sessions(&call).await?,
+        content_reads: content_reads(&call).await?,
     })
+}
+
+async fn own_sessions(call: &Call) -> Result<Vec<OwnSession>, Problem> {
+    let state = &call.web.server.state;
+    let own = state.sessions_of(&call.caller()?.user, ROWS).await?;
+    let one = |row: SessionRow| {
+        let summary: Summary = serde_json::from_str(&row.summary).unwrap_or_default();
+        let words = stockade_event::text::words(&summary.command);
+        OwnSession {
+            node: row.key.node.to_string(),
+            words: stockade_event::text::cut(&words, WORDS_CHARS_MAX),
+            session: row.key.session.as_str().to_owned(),
+            live: row.is_live && row.ended.is_none(),
+            updated: row.updated,
+        }
+    };
+    Ok(own.into_iter().map(one).collect())
+}
+
+async fn content_reads(call: &Call) -> Result<Vec<ContentRead>, Problem> {
+    let state = &call.web.server.state;
+    let reads = state.content_reads(&call.caller()?.user, ROWS).await?;
+    if reads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users = state.users().await?;
+    let one = |read: ContentReadRow| {
+        let by = users.iter().find(|user| user.id == read.by);
+        ContentRead {
+            by: by.map_or_else(|| read.by.0.clone(), |user| user.name.clone()),
+            reason: read.reason,
+            node: read.key.node.to_string(),
+            session: read.key.session.as_str().to_owned(),
+            at: read.at,
+        }
+    };
+    Ok(reads.into_iter().map(one).collect())
 }
 
 impl View for Me {
@@ -95,6 +168,7 @@ impl View for Me {
                 dt { "Signed in" } dd { "by " (self.signed_in_by) ", " (time(self.signed_in, call.now)) }
                 dt { "Id" } dd { code { (self.id) } }
             }
+            (self.looks(call))
             h2 #passkeys { "Passkeys" }
             (self.passkeys(call))
             h2 #password { "Password" }
@@ -123,12 +197,41 @@ impl View for Me {
 }
 
 impl Me {
+    /// Shows own sessions, and who read what was said in them.
+    fn looks(&self, call: &Call) -> maud::Markup {
+        html! {
+            h2 #sessions { "My sessions" }
+            @if self.sessions.is_empty() { p.quiet { "No session ran on a machine of yours." } }
+            @else { ul.plain { @for one in &self.sessions { li {
+                a href={ "/sessions/" (one.node) "/" (one.session) } {
+                    @if one.words.is_empty() { code { (one.session) } } @else { (foreign(&one.words)) }
+                }
+                " " @if one.live { (super::page::state(Mood::Good, "running")) } @else { span.quiet { (time(one.updated, call.now)) } }
+            } } } }
+            h2 #content { "Who read what was said in them" }
+            @if self.content_reads.is_empty() { p.quiet { "Nobody did." } }
+            @else {
+                .table tabindex="0" role="region" aria-label="Who read what was said" { table {
+                    thead { tr {
+                        th scope="col" { "Person" } th scope="col" { "Reason" } th scope="col" { "Session" } th scope="col" { "When" }
+                    } }
+                    tbody { @for read in &self.content_reads { tr {
+                        th scope="row" { (foreign(&read.by)) }
+                        td { (foreign(&read.reason)) }
+                        td { a href={ "/sessions/" (read.node) "/" (read.session) } { code { (read.session) } } }
+                        td { (time(read.at, call.now)) }
+                    } } }
+                } }
+            }
+        }
+    }
+
     fn passkeys(&self, call: &Call) -> maud::Markup {
         html! {
             @if self.passkeys.is_empty() {
                 p { "You have none. Stages with the strength " code { "passkey" } " need one." }
             } @else {
-                .table { table {
+                .table tabindex="0" role="region" aria-label="Passkeys" { table {
                     thead { tr {
                         th scope="col" { "Passkey" } th scope="col" { "Since" } th scope="col" { "Last used" }
                         th scope="col" { span.visually-hidden { "Action" } }

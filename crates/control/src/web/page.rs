@@ -1,6 +1,8 @@
 //! The frame of a page, and the parts that pages are made of. Text goes through `maud`, which escapes it;
 //! text from machines goes through [`raw`], which also shows what cannot be seen.
 
+use std::borrow::Cow;
+
 use maud::{DOCTYPE, Markup, html};
 use stockade_types::{RawText, UnixMillis};
 
@@ -21,7 +23,7 @@ pub(crate) struct Page {
     /// The rest.
     pub(crate) body: Markup,
     /// Whether it changes by itself while it is open.
-    pub(crate) live: Option<&'static str>,
+    pub(crate) live: Option<Cow<'static, str>>,
 }
 
 impl Page {
@@ -40,8 +42,8 @@ impl Page {
     }
 
     /// Has the page loaded again when something of this topic changes.
-    pub(crate) const fn live(mut self, topic: &'static str) -> Self {
-        self.live = Some(topic);
+    pub(crate) fn live(mut self, topic: impl Into<Cow<'static, str>>) -> Self {
+        self.live = Some(topic.into());
         self
     }
 }
@@ -60,7 +62,12 @@ const RAIL: [(&str, &[Link]); 5] = [
     ),
     (
         "Understand",
-        &[("/sessions", "Sessions", Action::SeeSessions)],
+        &[
+            ("/sessions", "Sessions", Action::SeeSessions),
+            ("/flows", "Flows", Action::SeeSessions),
+            ("/findings", "Findings", Action::SeeSessions),
+            ("/search", "Search", Action::SeeSessions),
+        ],
     ),
     (
         "Decide",
@@ -69,7 +76,13 @@ const RAIL: [(&str, &[Link]); 5] = [
             ("/rollouts", "Rollouts", Action::SeePolicy),
         ],
     ),
-    ("Prove", &[("/audit", "Audit", Action::SeeAudit)]),
+    (
+        "Prove",
+        &[
+            ("/integrity", "Integrity", Action::SeeIntegrity),
+            ("/audit", "Audit", Action::SeeAudit),
+        ],
+    ),
     (
         "Run",
         &[
@@ -122,12 +135,13 @@ fn head(call: &Call, title: &str) -> Markup {
 /// The part that is loaded again when something changes. Of the new page only this part is taken, and it is
 /// merged, so that neither the focus nor a text that is being written is lost.
 fn main(call: &Call, page: &Page, class: Option<&str>) -> Markup {
-    let nonce = page.live.map(|_| call.nonce.as_str());
-    let here = page.live.map(|_| call.here.as_str());
+    let live = page.live.as_deref();
+    let nonce = live.map(|_| call.nonce.as_str());
+    let here = live.map(|_| call.here.as_str());
     html! {
-        main #main class=[class] tabindex="-1" data-live=[page.live] hx-nonce=[nonce] hx-get=[here]
-            hx-trigger=[page.live.map(|_| "changed")] hx-select=[page.live.map(|_| "#main")]
-            hx-target=[page.live.map(|_| "this")] hx-swap=[page.live.map(|_| "outerMorph")]
+        main #main class=[class] tabindex="-1" data-live=[live] hx-nonce=[nonce] hx-get=[here]
+            hx-trigger=[live.map(|_| "changed")] hx-select=[live.map(|_| "#main")]
+            hx-target=[live.map(|_| "this")] hx-swap=[live.map(|_| "outerMorph")]
         {
             h1 { (page.title) }
             .lead { (page.lead) }
@@ -194,6 +208,10 @@ fn help() -> Markup {
                     (&["g", "s"], "sessions"),
                     (&["g", "f"], "fleet"),
                     (&["g", "p"], "policy"),
+                    (&["g", "w"], "flows"),
+                    (&["g", "d"], "findings"),
+                    (&["g", "y"], "integrity"),
+                    (&["/"], "search"),
                     (&["j", "k"], "next, previous row"),
                     (&["Enter"], "open the row"),
                     (&["a"], "go to the answer of a question"),
@@ -251,6 +269,23 @@ pub(crate) fn time(at: UnixMillis, now: UnixMillis) -> Markup {
     let exact = exact.get(..19).unwrap_or(&exact).replace('T', " ");
     html! {
         time.nowrap datetime={ (exact.replace(' ', "T")) "Z" } title={ (exact) " UTC" } { (span_words(at, now)) }
+    }
+}
+
+/// Shows a moment of a session as time of day, with the whole time with the pointer.
+pub(crate) fn clock(at_ns: u64) -> Markup {
+    let at = stockade_event::rfc3339(at_ns);
+    let clock = at.get(11..19).unwrap_or(&at).to_owned();
+    html! { time.nowrap datetime=(at) title=(at) { (clock) } }
+}
+
+/// Shows a verdict by its word in records.
+pub(crate) fn verdict(word: &str) -> Markup {
+    match word {
+        "allow" => state(Mood::Good, "allowed"),
+        "deny" => state(Mood::Bad, "denied"),
+        "ask" => state(Mood::Open, "asked"),
+        _ => html! {},
     }
 }
 

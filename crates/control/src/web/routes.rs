@@ -8,9 +8,9 @@ use axum::{
 use super::{
     access::Action,
     assets::asset,
-    audit, fleet, inbox, me, openapi, overview, people, policy,
+    audit, decisions, findings, fleet, flows, inbox, integrity, me, openapi, overview, people, policy,
     problem::Problem,
-    proposals, rollouts,
+    proposals, rollouts, search,
     serving::{Answer, Handler, Needs, Route, handler, view},
     sessions, setup, sign_in, stream,
 };
@@ -57,6 +57,7 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(asked());
     all.extend(seen());
     all.extend(decided());
+    all.extend(understood());
     all.extend(known());
     all.extend(changes());
     all
@@ -203,8 +204,22 @@ fn asked() -> Vec<Route> {
             "/sessions/{node}/{session}",
             "/api/v1/sessions/{node}/{session}",
             Action::SeeSessions,
-            "a session with its events",
+            "a session by what it came of",
             view(sessions::one),
+        ),
+        both(
+            "/sessions/{node}/{session}/events",
+            "/api/v1/sessions/{node}/{session}/events",
+            Action::SeeSessions,
+            "the events of a session, one by one",
+            view(sessions::events),
+        ),
+        both(
+            "/sessions/{node}/{session}/events/{seq}",
+            "/api/v1/sessions/{node}/{session}/events/{seq}",
+            Action::SeeSessions,
+            "one event with all its fields",
+            view(sessions::event),
         ),
         both(
             "/sessions",
@@ -311,6 +326,83 @@ fn decided() -> Vec<Route> {
         ),
     ];
     pages.into_iter().flatten().chain(changes).collect()
+}
+
+/// Pages about what many sessions came to, and why.
+fn understood() -> Vec<Route> {
+    let pages = [
+        both(
+            "/decisions/{node}/{session}/{decision}",
+            "/api/v1/decisions/{node}/{session}/{decision}",
+            Action::SeeSessions,
+            "why something was allowed or refused",
+            view(decisions::show),
+        ),
+        both(
+            "/flows",
+            "/api/v1/flows",
+            Action::SeeSessions,
+            "who talks to whom",
+            view(flows::show),
+        ),
+        both(
+            "/findings",
+            "/api/v1/findings",
+            Action::SeeSessions,
+            "what a person should look at",
+            view(findings::show),
+        ),
+        both(
+            "/search",
+            "/api/v1/search",
+            Action::SeeSessions,
+            "events that a query finds",
+            view(search::show),
+        ),
+        both(
+            "/integrity",
+            "/api/v1/integrity",
+            Action::SeeIntegrity,
+            "whether records are whole",
+            view(integrity::show),
+        ),
+        both(
+            "/integrity/{node}/{session}",
+            "/api/v1/integrity/{node}/{session}",
+            Action::SeeIntegrity,
+            "whether one record is whole",
+            view(integrity::one),
+        ),
+    ];
+    let mut all: Vec<Route> = pages.into_iter().flatten().collect();
+    let role = Needs::Role;
+    all.extend([
+        post(
+            "/findings",
+            role(Action::TriageFindings),
+            "say what a finding is",
+            handler(findings::settle),
+        ),
+        post(
+            "/integrity/{node}/{session}",
+            role(Action::SeeIntegrity),
+            "verify a journal now",
+            handler(integrity::verify),
+        ),
+        post(
+            "/sessions/{node}/{session}/stop",
+            role(Action::StopSession),
+            "end a session",
+            handler(sessions::stop),
+        ),
+        post(
+            "/sessions/{node}/{session}/content",
+            role(Action::ReadContent),
+            "read what was said in a session, for a reason",
+            handler(sessions::read_content),
+        ),
+    ]);
+    all
 }
 
 /// Pages about people, and about what they did.

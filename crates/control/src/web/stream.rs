@@ -20,8 +20,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{access::Action, call::Call, problem::Problem, serving::Answer};
-use crate::Changed;
+use super::{
+    access::{Action, Reach},
+    call::Call,
+    problem::Problem,
+    serving::Answer,
+};
+use crate::{Changed, state::SessionKey};
 
 /// A comment keeps a connection open that has nothing to say.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -35,11 +40,13 @@ const WAITING: usize = 4;
 const LIFETIME: Duration = Duration::from_mins(15);
 
 /// A topic of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Topic {
     All,
     Questions,
     Sessions,
+    /// One session.
+    Session(SessionKey),
     Fleet,
 }
 
@@ -48,16 +55,27 @@ impl Topic {
         match word {
             "all" => Some((Self::All, Action::SeeOverview)),
             "questions" => Some((Self::Questions, Action::SeeQuestions)),
-            "sessions" | "session" => Some((Self::Sessions, Action::SeeSessions)),
+            "sessions" => Some((Self::Sessions, Action::SeeSessions)),
             "fleet" => Some((Self::Fleet, Action::SeeFleet)),
-            _ => None,
+            other => {
+                let (node, session) = other.strip_prefix("session/")?.split_once('/')?;
+                let key = SessionKey {
+                    node: node.parse().ok()?,
+                    session: session.parse().ok()?,
+                };
+                Some((Self::Session(key), Action::SeeSessions))
+            }
         }
     }
 
-    const fn has(self, changed: &Changed) -> bool {
+    fn has(&self, changed: &Changed) -> bool {
         match changed {
             Changed::Question(_) => matches!(self, Self::All | Self::Questions),
-            Changed::Session(_) => matches!(self, Self::All | Self::Sessions),
+            Changed::Session(key) => match self {
+                Self::All | Self::Sessions => true,
+                Self::Session(own) => own == key,
+                Self::Questions | Self::Fleet => false,
+            },
             Changed::Node(_) | Changed::Policy => matches!(self, Self::All | Self::Fleet),
             Changed::People => matches!(self, Self::All),
         }
@@ -70,10 +88,17 @@ pub(crate) async fn follow(call: Arc<Call>) -> Result<Answer, Problem> {
     let (topic, action) = topic.ok_or_else(|| {
         Problem::wrong(
             "there is no such topic",
-            "use all, questions, sessions or fleet",
+            "use all, questions, sessions, session/NODE/SESSION or fleet",
         )
     })?;
-    call.reach(action)?;
+    let reach = call.reach(action)?;
+    if let (Topic::Session(key), Reach::Own) = (&topic, reach) {
+        let node = call.web.server.state.node(&key.node).await?;
+        let owner = node.and_then(|node| node.owner);
+        if owner.as_ref() != Some(&call.caller()?.user) {
+            return Err(Problem::not_found());
+        }
+    }
     let place = call.web.stream_place()?;
     let (send, receive) = mpsc::channel(WAITING);
     let changes = call.web.server.hub.follow();

@@ -1,10 +1,10 @@
 //! The tree of a session as lines of a terminal.
 
 use jiff::tz::TimeZone;
+use stockade_event::tree::{Grown, Node, Sort};
 
 use super::{
     Paint, painted,
-    tree::{Grown, Node, Sort},
 };
 use crate::human::{cut, number, time_of_day};
 

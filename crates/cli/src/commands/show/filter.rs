@@ -4,7 +4,7 @@ use std::{collections::HashMap, str::FromStr};
 
 use clap::builder::PossibleValuesParser;
 use jiff::{Timestamp, civil, tz::TimeZone};
-use stockade_event::{Envelope, Event, catalogue};
+use stockade_event::{Envelope, Event, catalogue, tree::Wanted};
 use stockade_types::{RawText, Span, Target, Verdict};
 
 use crate::archive::Record;
@@ -107,25 +107,6 @@ fn verdict(text: &str) -> Result<Verdict, String> {
         .into_iter()
         .find(|verdict| verdict.as_str() == text)
         .ok_or_else(|| "expected `allow`, `ask` or `deny`".to_owned())
-}
-
-/// What is wanted of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// Nothing was asked for, so all of it, as a person reads it.
-    Whole,
-    /// It was asked for.
-    Yes,
-    /// Its kind was asked for by name, so that it has a line of its own.
-    ByKind,
-    /// It only says where others belong.
-    No,
-}
-
-impl Wanted {
-    pub(super) fn is_wanted(self) -> bool {
-        self != Self::No
-    }
 }
 
 /// The filters together with what of the record they need.

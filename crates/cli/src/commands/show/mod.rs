@@ -4,24 +4,24 @@
 
 mod branches;
 mod filter;
-mod life;
 mod lines;
 mod page;
 mod timeline;
-mod tree;
 
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
 use serde_json::json;
-use stockade_event::Summary;
+use stockade_event::{
+    Summary,
+    tree::{Grown, Tree},
+};
 
 use self::{
     filter::{Filter, Filters},
     lines::{Line, Mark},
     timeline::{Entry, Run, Timeline},
-    tree::{Grown, Tree},
 };
 use super::run::summary::{Extra, render as render_summary};
 use crate::{

@@ -13,10 +13,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
-use stockade_event::Summary;
+use stockade_event::{
+    Summary,
+    tree::{Grown, Node, Sort},
+};
 use stockade_types::{Certainty, Digest, SessionId, Verdict, ignored};
 
-use super::tree::{Grown, Node, Sort};
 use crate::human::{cut, number, plural, safe, span, words};
 
 const TEMPLATE: &str = include_str!("page/page.html");

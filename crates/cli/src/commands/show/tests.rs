@@ -9,7 +9,9 @@ use stockade_types::{
     Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
-use super::{Paint, filter::Wanted, render, timeline::Timeline};
+use stockade_event::tree::Wanted;
+
+use super::{Paint, render, timeline::Timeline};
 
 fn session() -> SessionId {
     SessionId::from_random(0x3f2a_0000_0000_0001)

@@ -1,20 +1,22 @@
 //! The events of a session as a person reads them: one block for each command that the agent ran.
 
-pub(super) mod claims;
-pub(super) mod wanted;
+mod claims;
+mod wanted;
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use stockade_event::{Envelope, Event, HostedToolSeen};
+use stockade_event::{
+    Envelope, Event, HostedToolSeen,
+    tree::{
+        Life, Moment, Wanted, folds,
+        words::{answer, asked, changed, first_level, reach, target},
+    },
+};
 use stockade_shown::tool_call::{Meaning, looks_at_shell, meaning, starts_hook};
 use stockade_types::{Access, ApprovalId, DecisionId, DecisionRecord, RawText, Subject, Verdict};
 
-use super::{
-    filter::Wanted,
-    life::{Life, Moment},
-    lines::{Line, Mark, answer, asked, changed, first_level, noted, reach, refused, target},
-};
+use super::lines::{Line, Mark, noted, refused};
 use crate::human::{cut, safe, words};
 
 /// How many different lines a block keeps; a command with more of them is read with `events`.
@@ -110,7 +112,7 @@ impl Timeline {
     /// Adds the next event. One that is not wanted only says where others belong.
     pub(super) fn add(&mut self, envelope: &Envelope, wanted: Wanted) {
         self.unwanted = !wanted.is_wanted();
-        if wanted == Wanted::ByKind && wanted::folds(&envelope.event) {
+        if wanted == Wanted::ByKind && folds(&envelope.event) {
             let run = self.run_of(envelope);
             let event = &envelope.event;
             let text = format!(

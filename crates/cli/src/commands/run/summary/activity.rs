@@ -8,7 +8,8 @@ use stockade_event::{
 };
 use stockade_types::RawText;
 
-use super::{Extra, ITEM_CHARS_MAX, ITEMS_MAX, in_workspace, wrapped};
+use super::{Extra, ITEM_CHARS_MAX, ITEMS_MAX, wrapped};
+use stockade_event::text::in_workspace;
 use crate::human::{bytes, cut, number, plural, safe, span};
 
 pub(super) fn ran(summary: &Summary) -> String {

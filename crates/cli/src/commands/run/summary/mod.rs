@@ -184,19 +184,6 @@ pub(crate) fn command_name(summary: &Summary) -> String {
     }
 }
 
-/// Shortens a path in the workspace to what people type there.
-pub(crate) fn in_workspace(path: &RawText, workspace: &RawText) -> String {
-    let inside = path
-        .as_bytes()
-        .strip_prefix(workspace.as_bytes())
-        .and_then(|rest| rest.strip_prefix(b"/"))
-        .filter(|rest| !rest.is_empty() && !workspace.as_bytes().is_empty());
-    inside.map_or_else(
-        || path.display(),
-        |rest| RawText::from_bytes(rest).display(),
-    )
-}
-
 fn record(summary: &Summary, extra: Extra<'_>, id: &str) -> String {
     let events = plural(summary.events, "event", "events");
     let state = match extra.verification.map(|verification| &verification.verdict) {

@@ -1,58 +1,83 @@
 //! One node of the tree.
 
 use serde::Serialize;
-use stockade_event::{Envelope, summary::Traffic};
 use stockade_types::{Certainty, Verdict};
 
 use super::{DETAIL_CHARS_MAX, ROOT, TEXT_CHARS_MAX};
-use crate::human::{bytes, cut, number};
+use crate::{
+    envelope::Envelope,
+    summary::Traffic,
+    text::{bytes, cut, number},
+};
 
 /// What sort of node it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(in super::super) enum Sort {
+pub enum Sort {
+    /// The session itself.
     Session,
+    /// What a person told the agent.
     Prompt,
+    /// A tool call.
     Tool,
+    /// A program that ran.
     Process,
     /// Commands of the agent itself of which nothing came, together.
     Own,
+    /// A file that changed.
     Changed,
+    /// A connection or request that was allowed.
     Connected,
+    /// A call of a model.
     Called,
+    /// A change of the plan of the agent.
     Plan,
+    /// What was refused.
     Refused,
+    /// What a person was asked, with the answer.
     Asked,
+    /// What is only noted.
     Note,
+    /// The end.
     Ended,
 }
 
 /// One node; what happened in the same way again is counted.
 #[derive(Clone, Debug, Serialize)]
-pub(in super::super) struct Node {
+pub struct Node {
     /// How many levels it is below the session.
-    pub(in super::super) depth: usize,
-    pub(in super::super) sort: Sort,
+    pub depth: usize,
+    /// What sort it is.
+    pub sort: Sort,
     /// The number of its first event.
-    pub(in super::super) seq: u64,
-    pub(in super::super) time_unix_ns: u64,
-    pub(in super::super) text: String,
+    pub seq: u64,
+    /// When that was, in nanoseconds since 1970.
+    pub time_unix_ns: u64,
+    /// What a person reads; foreign text in it is escaped.
+    pub text: String,
     /// What explains it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in super::super) detail: Option<String>,
+    pub detail: Option<String>,
     /// The file or the host with its port.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in super::super) about: Option<String>,
+    pub about: Option<String>,
+    /// What was decided.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in super::super) verdict: Option<Verdict>,
+    pub verdict: Option<Verdict>,
     /// How it is known that it belongs to the tool call above it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in super::super) certainty: Option<Certainty>,
-    pub(in super::super) count: u64,
+    pub certainty: Option<Certainty>,
+    /// How often.
+    pub count: u64,
     /// How many of them did not come about.
-    pub(in super::super) failed: u64,
+    pub failed: u64,
+    /// What went over connections that have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in super::super) traffic: Option<Traffic>,
+    pub traffic: Option<Traffic>,
+    /// What is shown in the place of its texts to people who may not read what people and models said;
+    /// `None` if it says nothing of that.
+    #[serde(skip)]
+    pub instead: Option<String>,
     #[serde(skip)]
     pub(super) parent: usize,
     #[serde(skip)]
@@ -74,8 +99,23 @@ impl Node {
             count: 1,
             failed: 0,
             traffic: None,
+            instead: None,
             parent: ROOT,
             wanted: false,
+        }
+    }
+
+    /// Returns how many bytes its texts have.
+    pub(super) fn bytes(&self) -> usize {
+        let more = self.detail.iter().chain(&self.about).map(String::len);
+        self.text.len().saturating_add(more.sum())
+    }
+
+    /// Marks its texts as what people or models said.
+    pub(super) fn said(self, instead: &str) -> Self {
+        Self {
+            instead: Some(cut(instead, TEXT_CHARS_MAX)),
+            ..self
         }
     }
 
@@ -99,7 +139,7 @@ impl Node {
     }
 
     /// Says what of it a line has behind its text.
-    pub(in super::super) fn facts(&self) -> String {
+    pub fn facts(&self) -> String {
         let mut text = String::new();
         if self.count > 1 {
             text = format!(" {}×", number(self.count));

@@ -2,18 +2,21 @@
 
 use std::collections::HashSet;
 
-use stockade_event::Event;
 use stockade_types::{RawText, RuleId};
 
-use super::lines::{agent, not_held};
-use crate::human::{cut, safe, words};
+use super::words::{agent, not_held};
+use crate::{
+    event::Event,
+    text::{cut, safe, words},
+};
 
 /// What is known of a session as a whole while its events are read.
-#[derive(Debug, Default)]
-pub(super) struct Life {
-    pub(super) workspace: RawText,
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// Where it works.
+    pub workspace: RawText,
     /// What the agent is called.
-    pub(super) agent: String,
+    pub agent: String,
     policies: u64,
     /// Rules whose refusals are counted in the summary alone.
     quiet_rules: HashSet<RuleId>,
@@ -21,16 +24,19 @@ pub(super) struct Life {
 
 /// Which moment of its life an event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub enum Moment {
+    /// It began.
     Started,
+    /// Something about its boundary.
     Noted,
+    /// It ended.
     Ended,
 }
 
 impl Life {
     /// Takes an event of the session's own life; returns what a person reads of it. Of the command line it
     /// has `command_chars` characters.
-    pub(super) fn take(&mut self, event: &Event, command_chars: usize) -> Option<(Moment, String)> {
+    pub fn take(&mut self, event: &Event, command_chars: usize) -> Option<(Moment, String)> {
         if let Event::SessionStarted {
             command,
             workspace,
@@ -77,7 +83,7 @@ impl Life {
     }
 
     /// Tells whether refusals by a rule are only counted.
-    pub(super) fn is_quiet(&self, rule: Option<&RuleId>) -> bool {
+    pub fn is_quiet(&self, rule: Option<&RuleId>) -> bool {
         rule.is_some_and(|rule| self.quiet_rules.contains(rule))
     }
 }

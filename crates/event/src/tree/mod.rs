@@ -5,29 +5,33 @@
 //! process that runs no program of its own; of two parents with the same command line it is the later
 //! one.
 
+mod life;
+mod node;
+mod order;
+pub mod said;
+mod wanted;
+pub mod words;
+
 use std::collections::HashMap;
 
 use serde::Serialize;
-use stockade_event::{Envelope, Event, Listed, PlanStepSeen};
 use stockade_types::{
     ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
 };
 
-use super::{
-    filter::Wanted,
+use self::words::{answer, asked, changed, denied, first_level, noted, reach, steps, target};
+pub use self::{
     life::{Life, Moment},
-    lines::{answer, asked, changed, denied, first_level, noted, reach, steps, target},
-    timeline::{claims, wanted::folds},
+    node::{Node, Sort},
+    wanted::{Wanted, folds},
 };
 use crate::{
-    commands::run::summary::in_workspace,
-    human::{cut, safe, words},
+    envelope::Envelope,
+    event::Event,
+    model::Listed,
+    plan::PlanStepSeen,
+    text::{cut, in_workspace, safe, words as joined},
 };
-
-mod node;
-mod order;
-
-pub(super) use node::{Node, Sort};
 
 /// Nodes that are kept: those of a session of some hours. What is beyond is counted.
 const NODES_MAX: usize = 200_000;
@@ -37,11 +41,13 @@ const DEPTH_MAX: usize = 40;
 const TEXT_CHARS_MAX: usize = 500;
 /// Characters of what explains one.
 const DETAIL_CHARS_MAX: usize = 4_000;
+/// Bytes of the texts of all nodes that are kept, so that a hostile session is held in bounded memory.
+const BYTES_MAX: usize = 32 << 20;
 /// Where the session itself is.
 const ROOT: usize = 0;
 
 /// A command of the agent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Command {
     call: Option<usize>,
     /// What has no parent within the command.
@@ -53,9 +59,11 @@ struct Command {
 }
 
 /// A session while it is read.
-#[derive(Debug, Default)]
-pub(super) struct Tree {
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
     nodes: Vec<Node>,
+    /// Bytes of their texts.
+    bytes: usize,
     more: u64,
     life: Life,
     turns: HashMap<u64, usize>,
@@ -70,15 +78,16 @@ pub(super) struct Tree {
 
 /// A session as it was read: parents before what came of them.
 #[derive(Debug, Serialize)]
-pub(super) struct Grown {
-    pub(super) nodes: Vec<Node>,
+pub struct Grown {
+    /// The session itself comes first.
+    pub nodes: Vec<Node>,
     /// Nodes that were not kept.
-    pub(super) more: u64,
+    pub more: u64,
 }
 
 impl Tree {
     /// Adds the next event. One that is not wanted only says where others belong.
-    pub(super) fn add(&mut self, envelope: &Envelope, wanted: Wanted) {
+    pub fn add(&mut self, envelope: &Envelope, wanted: Wanted) {
         let before = self.nodes.len();
         let event = &envelope.event;
         if wanted == Wanted::ByKind && folds(event) {
@@ -128,6 +137,7 @@ impl Tree {
             Event::ModelCalled { host, port, .. } => {
                 Node::new(Sort::Called, envelope, &format!("model  {}", event.line()))
                     .about(Some(format!("{}:{port}", safe(host))))
+                    .said("a call of a model")
             }
             Event::PlanChanged { steps: plan, .. } => planned(envelope, plan),
             Event::LimitReached { .. }
@@ -142,9 +152,9 @@ impl Tree {
             | Event::ToolsPinned { .. }
             | Event::CredentialUsed { .. }
             | Event::LoginRenewed { .. } => {
-                let line = noted(envelope.time_unix_ns, event);
-                Node::new(Sort::Note, envelope, &line.text)
-                    .explained(line.detail.as_deref().unwrap_or_default())
+                let (text, detail) = noted(event);
+                Node::new(Sort::Note, envelope, &text)
+                    .explained(detail.as_deref().unwrap_or_default())
             }
             // What was let through is shown; how things ended, and what they used, is in the timeline.
             Event::ApprovalUsed { .. }
@@ -237,8 +247,9 @@ impl Tree {
             ..
         } = event
         {
-            let node = Node::new(Sort::Prompt, envelope, &claims::prompt(parts))
-                .explained(&claims::whole_prompt(parts));
+            let node = Node::new(Sort::Prompt, envelope, &said::prompt(parts))
+                .explained(&said::whole_prompt(parts))
+                .said("a prompt");
             if let Some(index) = self.push(node) {
                 self.turns.insert(envelope.seq, index);
             }
@@ -246,11 +257,12 @@ impl Tree {
             name, arguments, ..
         } = event
         {
-            let about = claims::about(arguments.as_ref());
+            let about = said::about(arguments.as_ref());
             let text = about.map_or_else(String::new, |about| format!(": {about}"));
             let whole = arguments.as_ref().and_then(|said| said.text.as_ref());
             let mut node = Node::new(Sort::Tool, envelope, &format!("{}{text}", name.display()))
-                .explained(&whole.map(RawText::display).unwrap_or_default());
+                .explained(&whole.map(RawText::display).unwrap_or_default())
+                .said(&name.display());
             node.parent = self.turn_of(envelope);
             if let Some(index) = self.push(node) {
                 self.calls.insert(envelope.seq, index);
@@ -294,7 +306,7 @@ impl Tree {
             // The agent itself, which the session names.
             return;
         };
-        let line = words(&process.argv);
+        let line = joined(&process.argv);
         let (parent, is_root) = self.place(envelope, true);
         let mut node = Node::new(Sort::Process, envelope, &line);
         node.parent = parent;
@@ -332,7 +344,7 @@ impl Tree {
             .and_then(|id| self.processes.get(&id));
         let by_line = || {
             let subject = subject?;
-            let own = (!is_start).then(|| words(&subject.argv));
+            let own = (!is_start).then(|| joined(&subject.argv));
             let parents = subject.ancestry.iter().map(RawText::display);
             let mut lines = own.into_iter().chain(parents);
             lines.find_map(|line| command.lines.get(&line))
@@ -428,10 +440,12 @@ impl Tree {
     }
 
     fn push(&mut self, node: Node) -> Option<usize> {
-        if self.nodes.len() >= NODES_MAX {
+        let bytes = node.bytes();
+        if self.nodes.len() >= NODES_MAX || self.bytes.saturating_add(bytes) > BYTES_MAX {
             self.more += 1;
             return None;
         }
+        self.bytes += bytes;
         if self.nodes.is_empty() {
             // A record without its first event.
             self.nodes.push(Node {
@@ -457,7 +471,9 @@ fn question(envelope: &Envelope, decision: &DecisionRecord) -> Node {
 /// Makes a leaf of a change of the agent's plan.
 fn planned(envelope: &Envelope, plan: &Listed<PlanStepSeen>) -> Node {
     let text = format!("plan  {}", envelope.event.line());
-    Node::new(Sort::Plan, envelope, &text).explained(&steps(plan).join("\n"))
+    Node::new(Sort::Plan, envelope, &text)
+        .explained(&steps(plan).join("\n"))
+        .said("a change of the plan")
 }
 
 /// Says what names the command that an event belongs to; nothing for the agent itself.

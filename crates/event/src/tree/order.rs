@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{DEPTH_MAX, Grown, Node, ROOT, Sort, Tree};
-use crate::human::plural;
+use crate::text::plural;
 
 impl Tree {
     /// Removes what was not asked for, puts together what the agent ran for itself, and brings
     /// parents before what came of them.
-    pub(in super::super) fn finish(mut self) -> Grown {
+    pub fn finish(mut self) -> Grown {
         if self.nodes.is_empty() {
             return Grown {
                 nodes: self.nodes,
@@ -104,8 +104,8 @@ impl Tree {
             let text = format!(
                 "{}'s own: {} in {}",
                 self.life.agent,
-                plural(crate::archive::count(all), "process", "processes"),
-                plural(crate::archive::count(list.len()), "command", "commands"),
+                plural(count(all), "process", "processes"),
+                plural(count(list.len()), "command", "commands"),
             );
             let group = Node {
                 sort: Sort::Own,
@@ -122,4 +122,8 @@ impl Tree {
             }
         }
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
