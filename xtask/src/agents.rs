@@ -53,6 +53,12 @@ pub(crate) const AGENTS: &[Package] = &[
         version: "1.18.33",
         native: Some(("opencode", "opencode-linux-", "bin/opencode")),
     },
+    // No agent: it checks pages for people with disabilities.
+    Package {
+        name: "axe-core",
+        version: "4.14.1",
+        native: None,
+    },
 ];
 
 /// Agents that only the labelled run needs, besides those.

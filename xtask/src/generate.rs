@@ -15,6 +15,10 @@ const GENERATED: &[(&str, &[&str])] = &[
         "docs/reference/environment.md",
         &["__reference", "environment"],
     ),
+    (
+        "docs/reference/openapi.json",
+        &["__reference", "openapi"],
+    ),
     ("docs/reference/stockade.1", &["man"]),
 ];
 

@@ -62,3 +62,8 @@ pub use keys::SigningKeys;
 pub use random::{hash, name, secret};
 pub use serve::{Options, serve};
 pub use server::{Report, Server};
+
+/// Returns the description of the API of the pages (OpenAPI 3.1).
+pub fn openapi() -> serde_json::Value {
+    web::description()
+}

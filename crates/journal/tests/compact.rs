@@ -357,3 +357,31 @@ fn the_process_of_the_source_counts_where_the_event_has_none() {
     assert_eq!(back[0].process, Some(by));
     assert_eq!(back[0].source, "egress");
 }
+
+/// A reader that rests after each event, and one that rests only at the end, read what one reads that never
+/// does: references to earlier lines are kept over the rest.
+#[test]
+fn a_reader_that_rests_goes_on_where_it_was() {
+    let lab = Lab::new();
+    let mut journal = lab.create();
+    let argv: Vec<RawText> = (0..40).map(|word| RawText::from(format!("word-{word}").as_str())).collect();
+    let mut rested = read(lab.path()).unwrap().rest();
+    let mut events = Vec::new();
+    for number in 1..=60 {
+        let by = process(u32::try_from(number % 7).unwrap(), &argv, &["bash -lc make", "agent"]);
+        let scope = format!("c-{}", number % 3);
+        append(&mut journal, number, Some(&scope), &changed(&format!("/w/{number}"), &by));
+        if number % 5 != 0 {
+            let mut reader = rested.resume().unwrap();
+            events.extend(reader.by_ref().map(Result::unwrap));
+            rested = reader.rest();
+        }
+    }
+    events.extend(rested.resume().unwrap().map(Result::unwrap));
+    assert_eq!(events, back(&lab));
+    assert_eq!(events.len(), 60);
+    // A reader that has read nothing goes on at the beginning, and one of a journal that is gone says so.
+    let rested = read(lab.path()).unwrap().rest();
+    fs::remove_file(lab.journal_path()).unwrap();
+    assert!(rested.resume().is_err());
+}

@@ -50,6 +50,20 @@ pub fn python() -> PathBuf {
         })
 }
 
+/// Returns the script of axe-core, which checks pages for people with disabilities, or ends the test.
+pub fn axe() -> String {
+    let folder = std::env::var_os("STOCKADE_TEST_AGENTS").map(PathBuf::from);
+    let script = folder.map(|folder| folder.join("node_modules/axe-core/axe.min.js"));
+    script
+        .and_then(|script| fs::read_to_string(script).ok())
+        .unwrap_or_else(|| {
+            panic!(
+                "this test needs `axe-core`: install it with npm and set STOCKADE_TEST_AGENTS to the \
+                 directory that has node_modules, or run `cargo xtask test`"
+            )
+        })
+}
+
 /// Writes the configuration of Codex below `home` so that it asks the model at `base_url` (without
 /// a path); the command line or the preset of a boundary sets everything else.
 pub fn codex_config(home: &Path, base_url: &str) -> PathBuf {

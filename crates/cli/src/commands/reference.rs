@@ -19,6 +19,8 @@ enum Document {
     Events,
     /// Every environment variable.
     Environment,
+    /// The API of the server of an organisation.
+    Openapi,
 }
 
 /// Prints one document as Markdown.
@@ -27,6 +29,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         Document::Cli => commands()?,
         Document::Events => events()?,
         Document::Environment => variables()?,
+        Document::Openapi => format!("{:#}\n", stockade_control::openapi()),
     };
     out.raw(text)?;
     Ok(Exit::Yes)

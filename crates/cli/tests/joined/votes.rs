@@ -91,7 +91,7 @@ impl<'j> Person<'j> {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(super) fn get(&self, path: &str) -> String {
         self.curl(&[path])
             .unwrap_or_else(|why| panic!("{path}: {why}"))
     }
@@ -100,7 +100,7 @@ impl<'j> Person<'j> {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }
 
-    fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
+    pub(super) fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
         let origin = format!("Origin: {}", self.joined.origin);
         let mut arguments = vec!["-H", origin.as_str(), "-H", "Sec-Fetch-Site: same-origin"];
         let fields: Vec<String> = form
@@ -115,7 +115,7 @@ impl<'j> Person<'j> {
     }
 
     /// Returns the value of a hidden field of a page.
-    fn field(&self, page: &str, name: &str) -> String {
+    pub(super) fn field(&self, page: &str, name: &str) -> String {
         let page = self.get(page);
         let begin = format!("name=\"{name}\" value=\"");
         let (_, rest) = page.split_once(&begin).expect("the field");
@@ -132,7 +132,7 @@ impl<'j> Person<'j> {
     }
 
     /// Invites a person with a role, who then signs in.
-    fn invites(&self, name: &str, role: &str) -> Person<'j> {
+    pub(super) fn invites(&self, name: &str, role: &str) -> Person<'j> {
         Person::new(self.joined, name, &self.invitation(name, role))
     }
 

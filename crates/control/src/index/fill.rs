@@ -200,7 +200,7 @@ impl Server {
         let mut all = tokio::time::interval(ALL);
         let mut filling = Filling::default();
         loop {
-            filling = match self.fill(filling).await {
+            filling = match self.fill(&self.index, filling).await {
                 Ok(filling) => filling,
                 Err(error) => {
                     self.failed(&error);
@@ -229,9 +229,13 @@ impl Server {
     ///
     /// # Errors
     /// When the state cannot be read, or the index not written.
-    pub(crate) async fn fill(&self, mut filling: Filling) -> Result<Filling, ControlError> {
+    pub(crate) async fn fill(
+        &self,
+        index: &Index,
+        mut filling: Filling,
+    ) -> Result<Filling, ControlError> {
         if filling.known.is_empty() {
-            filling.known = self.index.known().await?;
+            filling.known = index.known().await?;
         }
         let since = filling.since.saturating_sub(SLACK_MS);
         for grown in self.state.grown(since).await? {
@@ -239,7 +243,7 @@ impl Server {
             let here = filling.known.get(&grown.key).copied().unwrap_or_default();
             if here > grown.events {
                 // The state was restored from an older copy.
-                self.index.forget(&grown.key).await?;
+                index.forget(&grown.key).await?;
                 filling.known.remove(&grown.key);
                 filling.resting.remove(&grown.key);
             } else if here == grown.events {
@@ -257,7 +261,7 @@ impl Server {
                 let (back, (batch, has_more)) = done.await.map_err(failed)?;
                 filling = back;
                 if batch.seq > filling.known.get(&grown.key).copied().unwrap_or_default() {
-                    self.index.write(&grown.key, &batch).await?;
+                    index.write(&grown.key, &batch).await?;
                     filling.known.insert(grown.key.clone(), batch.seq);
                 }
                 if !has_more {
@@ -271,7 +275,7 @@ impl Server {
 
 impl Index {
     /// Returns how many events of each session are here.
-    async fn known(&self) -> Result<HashMap<SessionKey, u64>, ControlError> {
+    pub(crate) async fn known(&self) -> Result<HashMap<SessionKey, u64>, ControlError> {
         let failed = || ControlError::state("read the index");
         let rows = sqlx::query("SELECT node_id, session_id, seq FROM indexed").fetch_all(&self.pool);
         let rows = rows.await.map_err(failed())?;

@@ -21,6 +21,8 @@ use stockade_types::ignored;
 
 use crate::ControlError;
 
+#[cfg(test)]
+pub(crate) use self::fill::Filling;
 pub(crate) use self::{
     fill::Grown,
     flows::{Flow, RaisedRow},

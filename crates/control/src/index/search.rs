@@ -216,6 +216,8 @@ fn phrases(words: &[String]) -> Option<String> {
             Some(beginning) => (beginning, " *"),
             None => (word.as_str(), ""),
         };
+        // The database ends a text at a NUL; no control character is part of a word anyway.
+        let word: String = word.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("\"{}\"{end}", word.replace('"', "\"\""))
     });
     let all: Vec<String> = quoted.collect();

@@ -50,6 +50,7 @@ pub(crate) use sessions::Tip;
 pub(crate) use rollouts::SampleRow;
 pub use rollouts::{MoveRow, RolloutRow, RolloutState};
 pub use reading::{AccusationRow, ContentReadRow, TriageRow};
+pub(crate) use sessions::{Listing, Standing};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 

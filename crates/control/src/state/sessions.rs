@@ -1,6 +1,6 @@
 //! Sessions of machines: how much of each journal is here, and what it said last.
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 use stockade_api::NodeId;
 use stockade_trust::UserId;
 use stockade_types::{Digest, SessionId, UnixMillis};
@@ -57,6 +57,50 @@ pub struct SessionRow {
     pub fault: Option<String>,
     /// When its journal last grew here.
     pub updated: UnixMillis,
+}
+
+/// Which sessions a list has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Listing<'a> {
+    /// Only those of these machines.
+    pub(crate) nodes: Option<&'a [NodeId]>,
+    pub(crate) standing: Standing,
+    /// Only those whose journals grew last before this.
+    pub(crate) before: Option<UnixMillis>,
+    pub(crate) count_max: u32,
+}
+
+/// How sessions of a list stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// In any way.
+    #[default]
+    Any,
+    /// They run, as their machines say.
+    Running,
+    /// Their record has a fault.
+    Broken,
+}
+
+impl Listing<'_> {
+    fn push(&self, sql: &mut QueryBuilder<Sqlite>) {
+        match self.standing {
+            Standing::Any => {}
+            Standing::Running => {
+                sql.push(" AND live <> 0 AND ended IS NULL");
+            }
+            Standing::Broken => {
+                sql.push(" AND fault IS NOT NULL");
+            }
+        }
+        let Some(nodes) = self.nodes else { return };
+        sql.push(" AND node_id IN (");
+        let mut list = sql.separated(", ");
+        for node in nodes {
+            list.push_bind(node.as_str().to_owned());
+        }
+        sql.push(")");
+    }
 }
 
 const COLUMNS: &str = "node_id, session_id, live, started, ended, summary, stored_offset, events, chain, \
@@ -140,6 +184,39 @@ impl State {
             })
         };
         rows.iter().map(key).collect()
+    }
+
+    /// Returns sessions that a list asks for, those whose journals grew last first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub(crate) async fn listed(&self, list: &Listing<'_>) -> Result<Vec<SessionRow>, ControlError> {
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
+        sql.push(COLUMNS).push(" FROM sessions WHERE org_id = ");
+        sql.push_bind(self.org().to_owned());
+        list.push(&mut sql);
+        if let Some(before) = list.before {
+            sql.push(" AND updated < ").push_bind(signed(before.0));
+        }
+        sql.push(" ORDER BY updated DESC LIMIT ");
+        sql.push_bind(i64::from(list.count_max));
+        let rows = sql.build().fetch_all(&self.pool).await;
+        let rows = rows.map_err(ControlError::state("list sessions"))?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Returns how many sessions a list has, whatever part of it is asked for.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub(crate) async fn count(&self, list: &Listing<'_>) -> Result<u64, ControlError> {
+        let failed = || ControlError::state("count sessions");
+        let mut sql: QueryBuilder<Sqlite> =
+            QueryBuilder::new("SELECT COUNT(*) FROM sessions WHERE org_id = ");
+        sql.push_bind(self.org().to_owned());
+        list.push(&mut sql);
+        let row = sql.build().fetch_one(&self.pool).await.map_err(failed())?;
+        Ok(unsigned(row.try_get(0).map_err(failed())?))
     }
 
     /// Returns sessions on machines of a person, those whose journals grew last first.

@@ -24,6 +24,8 @@ use crate::{
 
 /// Findings of one page, of journals and of machines.
 const FINDINGS: u32 = 300;
+/// Findings that a page shows.
+const SHOWN: usize = 60;
 /// Characters of a note.
 const NOTE_CHARS_MAX: usize = 500;
 /// What a finding can be, with its words.
@@ -178,11 +180,18 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Findings, Problem> {
         };
         is_which || finding.id == wanted
     });
+    let too_many = findings.len() > SHOWN;
+    let place = findings.iter().position(|finding| finding.id == wanted);
+    // The one that was asked for is there in any case.
+    if let Some(place) = place.filter(|place| *place >= SHOWN) {
+        findings.swap(0, place);
+    }
+    findings.truncate(SHOWN);
     let chosen = findings.iter().position(|finding| finding.id == wanted);
     Ok(Findings {
         which,
         findings,
-        more,
+        more: more || too_many,
         chosen,
     })
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::index::Flow as Row;
 
 /// Flows that the page lists.
-const FLOWS: u32 = 300;
+const FLOWS: u32 = 60;
 /// Names in one column of the map; those beyond are in the table.
 const NAMES: usize = 24;
 /// Days that a person can choose.
@@ -312,7 +312,7 @@ fn map(flows: &[Flow]) -> Markup {
     let edges = edges(flows, &columns);
     html! {
         figure.map {
-            div.table { svg viewBox={ "0 0 " (WIDTH) " " (columns.height()) } width=(WIDTH) height=(columns.height()) aria-hidden="true" focusable="false" {
+            div.table tabindex="0" role="group" aria-label="Map of flows; the table below says the same" { svg viewBox={ "0 0 " (WIDTH) " " (columns.height()) } width=(WIDTH) height=(columns.height()) aria-hidden="true" focusable="false" {
                 @for edge in &edges {
                     @let x = COLUMNS.get(edge.column).copied().unwrap_or(0) + BOX;
                     @let end = COLUMNS.get(edge.column + 1).copied().unwrap_or(WIDTH);

@@ -25,8 +25,9 @@ const DAY_MS: u64 = 86_400_000;
 const DAYS: u64 = 14;
 /// Sessions that are looked at for it, the last ones first.
 const SESSIONS: u32 = 20_000;
-/// Faults that are listed one by one.
-const FAULTS: usize = 200;
+/// Faults that are listed one by one, and machines with days of one page.
+const FAULTS: usize = 40;
+const ROWS: usize = 60;
 /// Bytes of a journal that a person can have verified again on the page.
 const VERIFY_BYTES_MAX: u64 = 512 << 20;
 
@@ -39,6 +40,9 @@ pub(crate) struct Integrity {
     faults: Vec<Fault>,
     /// Whether sessions or faults were left out.
     more: bool,
+    /// Where the next page of days begins: `?from=`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<usize>,
 }
 
 /// The sessions of one machine that began on one day.
@@ -117,8 +121,11 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Integrity, Problem> {
     let too_many = faults.len() > FAULTS;
     faults.sort_by_key(|fault| (!fault.broken, std::cmp::Reverse(fault.started.map(|at| at.0))));
     faults.truncate(FAULTS);
+    let from: usize = call.query("from").parse().unwrap_or_default();
+    let next = from.saturating_add(ROWS);
     Ok(Integrity {
-        days: days.into_values().rev().collect(),
+        next: (days.len() > next).then_some(next),
+        days: days.into_values().rev().skip(from).take(ROWS).collect(),
         faults,
         more: more || too_many,
     })
@@ -167,6 +174,7 @@ impl View for Integrity {
                 "Machines send theirs as soon as they are connected: " a href="/fleet" { "which are" } "?"
             })) }
             @else { (self.days()) }
+            @if let Some(next) = self.next { nav.pager aria-label="Pages" { a.button href={ "/integrity?from=" (next) "#days" } { "Earlier" } } }
             @if self.more { p.quiet { "There are more than the page lists." } }
             p.quiet {
                 "Every event here is in an unbroken chain of numbers from 1, signed by its machine, and on the disk of this server; "

@@ -140,6 +140,11 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(move |request| run(two, Needs::Nothing, other, request))
 }
 
+/// Returns the description of the API (OpenAPI 3.1).
+pub(crate) fn description() -> serde_json::Value {
+    openapi::document(&routes())
+}
+
 /// Returns the address that a request came from, cut to what one household or company shares: an attacker
 /// has a whole block of addresses of IPv6.
 fn peer_prefix(extensions: &Extensions) -> String {

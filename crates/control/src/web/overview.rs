@@ -13,7 +13,11 @@ use super::{
     page::{Mood, Page, foreign, note, time, verdict},
     problem::Problem,
     serving::View,
-    sessions::{self, Fleet},
+    sessions::Fleet,
+};
+use crate::{
+    index::Seen,
+    state::{Listing, Standing},
 };
 
 /// Hours of the strip of decisions.
@@ -34,10 +38,10 @@ pub(crate) struct Overview {
     waiting: u64,
     /// Sessions that run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    running: Option<usize>,
+    running: Option<u64>,
     /// Sessions whose record is broken.
     #[serde(skip_serializing_if = "Option::is_none")]
-    broken: Option<usize>,
+    broken: Option<u64>,
     /// Machines that are enrolled.
     #[serde(skip_serializing_if = "Option::is_none")]
     machines: Option<usize>,
@@ -86,14 +90,20 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Overview, Problem> {
         new_hosts: Vec::new(),
     };
     if call.reach(Action::SeeSessions).is_ok() {
-        let seen = sessions::show(Arc::clone(&call)).await?.sessions;
-        overview.running = Some(
-            seen.iter()
-                .filter(|one| one.live && one.ended.is_none())
-                .count(),
-        );
-        overview.broken = Some(seen.iter().filter(|one| one.fault.is_some()).count());
-        overview.look(&call).await?;
+        let seen = Fleet::read(&call).await?.seen();
+        let nodes = match &seen {
+            Seen::All => None,
+            Seen::Of(nodes) => Some(nodes.as_slice()),
+        };
+        let list = |standing| Listing {
+            nodes,
+            standing,
+            ..Listing::default()
+        };
+        let state = &call.web.server.state;
+        overview.running = Some(state.count(&list(Standing::Running)).await?);
+        overview.broken = Some(state.count(&list(Standing::Broken)).await?);
+        overview.look(&call, &seen).await?;
     }
     if call.reach(Action::SeeFleet).is_ok() {
         let all = machines(&call).await?;
@@ -110,10 +120,9 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Overview, Problem> {
 
 impl Overview {
     /// Adds what the index says.
-    async fn look(&mut self, call: &Call) -> Result<(), Problem> {
-        let seen = Fleet::read(call).await?.seen();
+    async fn look(&mut self, call: &Call, seen: &Seen) -> Result<(), Problem> {
         let index = &call.web.server.index;
-        let hours = index.hours(&seen, call.now, HOURS).await?;
+        let hours = index.hours(seen, call.now, HOURS).await?;
         self.hours = hours
             .into_iter()
             .map(|hour| Hour {
@@ -122,7 +131,7 @@ impl Overview {
             })
             .collect();
         let since = UnixMillis(call.now.0.saturating_sub(NEW_MS));
-        let hosts = index.new_hosts(&seen, since, HOSTS).await?;
+        let hosts = index.new_hosts(seen, since, HOSTS).await?;
         self.new_hosts = hosts
             .into_iter()
             .map(|row| Host {

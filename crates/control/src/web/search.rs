@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Events of one page.
-const EVENTS: u32 = 100;
+const EVENTS: u32 = 80;
 /// Searches to begin with.
 const EXAMPLES: [(&str, &str); 5] = [
     ("verdict:deny since:1d", "what was refused in the last day"),

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Events of one page.
-const EVENTS: usize = 500;
+const EVENTS: usize = 150;
 /// Fields of one event that a page shows.
 const FIELDS_MAX: usize = 100;
 /// Kinds whose texts are what a person or a model said begin with these words.

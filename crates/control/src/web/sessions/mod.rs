@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     index::Seen,
-    state::{NodeRow, SessionKey, SessionRow, UserRow},
+    state::{Listing, NodeRow, SessionKey, SessionRow, Standing, UserRow},
 };
 
 /// Sessions of one page.
-const SESSIONS: u32 = 200;
+const SESSIONS: u32 = 60;
 /// Characters of a command in a title.
 const TITLE_CHARS_MAX: usize = 160;
 
@@ -41,8 +41,9 @@ const TITLE_CHARS_MAX: usize = 160;
 pub(crate) struct Sessions {
     /// Those whose records grew last come first.
     pub(crate) sessions: Vec<Session>,
-    /// Whether older ones were left out.
-    more: bool,
+    /// Where older ones begin: `?before=`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<UnixMillis>,
 }
 
 /// A session.
@@ -168,26 +169,40 @@ impl Fleet {
     }
 }
 
+/// Reads how sessions of the list have to stand.
+fn standing(call: &Call) -> Standing {
+    match call.query("state") {
+        "running" => Standing::Running,
+        "broken" => Standing::Broken,
+        _ => Standing::Any,
+    }
+}
+
 /// `GET /sessions`
 pub(crate) async fn show(call: Arc<Call>) -> Result<Sessions, Problem> {
     let fleet = Fleet::read(&call).await?;
-    let rows = call.web.server.state.sessions(SESSIONS + 1).await?;
-    let more = rows.len() > usize::try_from(SESSIONS).unwrap_or(usize::MAX);
-    let (node, wanted) = (call.query("node"), call.query("state"));
-    let of_node = |session: &Session| node.is_empty() || session.node.as_str() == node;
-    let is_wanted = |session: &Session| match wanted {
-        "running" => session.live && session.ended.is_none(),
-        "broken" => session.fault.is_some(),
-        _ => true,
+    let node = call.query("node").parse::<NodeId>().ok();
+    let nodes = match (node, fleet.seen()) {
+        (Some(node), _) => Some(if fleet.may_see(&node) { vec![node] } else { Vec::new() }),
+        (None, Seen::Of(nodes)) => Some(nodes),
+        (None, Seen::All) => None,
     };
-    let sessions = rows
-        .into_iter()
-        .filter_map(|row| fleet.session(row))
-        .filter(of_node)
-        .filter(is_wanted);
+    let before = call.query("before").parse().ok().map(UnixMillis);
+    let list = Listing {
+        nodes: nodes.as_deref(),
+        standing: standing(&call),
+        before,
+        count_max: SESSIONS + 1,
+    };
+    let mut rows = call.web.server.state.listed(&list).await?;
+    let page = usize::try_from(SESSIONS).unwrap_or(usize::MAX);
+    let more = rows.len() > page;
+    rows.truncate(page);
+    let next = rows.last().filter(|_| more).map(|row| row.updated);
+    let sessions = rows.into_iter().filter_map(|row| fleet.session(row));
     Ok(Sessions {
         sessions: sessions.collect(),
-        more,
+        next,
     })
 }
 
@@ -217,7 +232,12 @@ impl View for Sessions {
                     } }
                     tbody { @for session in &self.sessions { (row(session, call)) } }
                 } }
-                @if self.more { p.quiet { "Older sessions are not shown." } }
+                @if let Some(next) = self.next {
+                    @let more: String = url::form_urlencoded::Serializer::new(String::new())
+                        .append_pair("state", wanted).append_pair("node", call.query("node"))
+                        .append_pair("before", &next.0.to_string()).finish();
+                    nav.pager aria-label="Pages of sessions" { a.button href={ "/sessions?" (more) } { "Older" } }
+                }
             }
         };
         Page::new("Sessions", body)

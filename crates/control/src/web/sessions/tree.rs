@@ -5,7 +5,7 @@ use stockade_event::tree::{Node, Sort};
 use stockade_types::Verdict;
 
 /// Rows of one page.
-pub(super) const ROWS: usize = 300;
+pub(super) const ROWS: usize = 120;
 /// Ancestors that are named above what is shown.
 const ANCESTORS_MAX: usize = 12;
 /// Columns of the strip of a whole session.

@@ -34,7 +34,7 @@ pub(super) fn pictures() -> PathBuf {
 }
 
 /// Opens a browser in which a new administrator has signed in with a passkey.
-async fn signed_in(lab: &Lab, name: &str) -> Browser {
+pub(super) async fn signed_in(lab: &Lab, name: &str) -> Browser {
     let link = lab.link(LinkKind::Setup, "", &["admin"], later()).await;
     let mut browser = Browser::start_for(&lab.origin, Some(&lab.key().await));
     browser.add_authenticator();
@@ -52,12 +52,12 @@ async fn signed_in(lab: &Lab, name: &str) -> Browser {
     browser
 }
 
-fn heading(browser: &mut Browser) -> String {
+pub(super) fn heading(browser: &mut Browser) -> String {
     let text = browser.eval("document.querySelector('h1').textContent");
     text.as_str().unwrap_or_default().to_owned()
 }
 
-fn press(key: &str) -> String {
+pub(super) fn press(key: &str) -> String {
     format!(
         "document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}}))"
     )
@@ -166,10 +166,10 @@ async fn hostile_text_is_shown_and_never_executed() {
 }
 
 /// What is no text to read.
-const UNREAD: &str = "script, style, :disabled";
+pub(super) const UNREAD: &str = "script, style, :disabled";
 
 /// What is wider than the window, has no name, or is too small to be touched.
-const AWKWARD: &str = r"(() => {
+pub(super) const AWKWARD: &str = r"(() => {
   const found = [];
   if (document.documentElement.scrollWidth > innerWidth) found.push('page is wider than the window');
   for (const node of document.querySelectorAll('main button, main input:not([type=hidden]), main select, main textarea')) {

@@ -19,12 +19,13 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    DataDir, Options, Settings, now, random, serve,
+    DataDir, Options, Server, Settings, now, random, serve,
     state::{LinkKind, LinkRow, State, WebSessionRow},
 };
 
 /// A server on loopback; it ends with the test.
 pub(super) struct Lab {
+    pub(super) server: Arc<Server>,
     pub(super) state: State,
     pub(super) origin: String,
     address: SocketAddr,
@@ -79,7 +80,7 @@ impl Lab {
         let (stop, stopped) = oneshot::channel::<()>();
         let data = path.clone();
         let serving = tokio::spawn(async move {
-            let tell = |server: &Arc<crate::Server>| {
+            let tell = |server: &Arc<Server>| {
                 told.send(Arc::clone(server)).ok();
             };
             let end = async { stopped.await.unwrap_or(()) };
@@ -106,6 +107,7 @@ impl Lab {
             state: server.state.clone(),
             origin: server.party.origin.clone(),
             address: server.running.web,
+            server,
             tls: TlsConnector::from(Arc::new(config)),
             _stop: stop,
             _serving: serving,

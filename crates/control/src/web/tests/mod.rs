@@ -5,5 +5,8 @@ mod browser;
 mod forms;
 mod inbox;
 mod lab;
+mod looks;
+mod reading;
+mod recorded;
 mod requests;
 mod sign_in;

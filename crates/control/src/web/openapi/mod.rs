@@ -1,8 +1,12 @@
 //! The description of the API (OpenAPI 3.1), made of the table of routes: no route is without an operation.
 
+mod schemas;
+
 use axum::http::Method;
 use serde_json::{Map, Value, json};
 
+#[cfg(test)]
+pub(crate) use self::schemas::ANSWERS;
 use super::serving::{BODY_BYTES_MAX, Needs, Route};
 
 /// Writes the description.
@@ -15,6 +19,8 @@ pub(crate) fn document(routes: &[Route]) -> Value {
             operations.insert(method, operation(route));
         }
     }
+    let mut forms = schemas::all();
+    forms.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -28,7 +34,7 @@ pub(crate) fn document(routes: &[Route]) -> Value {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "__Host-stockade"},
             },
-            "schemas": {"Problem": problem()},
+            "schemas": forms,
         },
     })
 }
@@ -54,9 +60,13 @@ fn operation(route: &Route) -> Value {
         let name = part.strip_prefix('{')?.strip_suffix('}')?;
         Some(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
     });
+    let query = match route.method {
+        Method::GET => schemas::query(route.path),
+        _ => Vec::new(),
+    };
     let mut operation = json!({
         "summary": route.about,
-        "parameters": named.collect::<Vec<_>>(),
+        "parameters": named.chain(query).collect::<Vec<_>>(),
         "responses": responses(route, is_data),
     });
     let Some(members) = operation.as_object_mut() else {
@@ -86,7 +96,9 @@ fn responses(route: &Route, is_data: bool) -> Value {
         ("/healthz", _) | (_, true) => "application/json",
         (_, false) => "text/html",
     };
-    let mut responses = json!({"200": {"description": "done", "content": {kind: {}}}});
+    let form = schemas::answer(route.path);
+    let content = form.map_or_else(|| json!({}), |form| json!({"schema": form}));
+    let mut responses = json!({"200": {"description": "done", "content": {kind: content}}});
     let Some(members) = responses.as_object_mut() else {
         return responses;
     };
