@@ -11,4 +11,5 @@
 mod agent;
 mod enrolment;
 mod lab;
+mod pointers;
 mod shipping;

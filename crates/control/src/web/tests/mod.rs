@@ -6,6 +6,7 @@ mod forms;
 mod inbox;
 mod lab;
 mod looks;
+mod proposals;
 mod reading;
 mod recorded;
 mod requests;

@@ -1,0 +1,189 @@
+//! A change of policy on the pages: who writes it, who approves it, and how its rollout is moved.
+
+use serde_json::Value;
+use stockade_trust::UserId;
+use stockade_types::UnixMillis;
+
+use super::lab::{Lab, Person};
+use crate::now;
+
+const OLD: &str = "schema = 1\n";
+const NEW: &str = "schema = 1\n\n[[deny]]\nid = \"no-paste\"\nwhat = \"net\"\nhosts = [\"paste.test\"]\nreason = \"data leaves\"\n";
+
+/// Proposes a text, and returns the path of the proposal.
+async fn propose(lab: &Lab, person: &Person, text: &str, after: &str) -> String {
+    let fields = [
+        ("text", text),
+        ("message", "no paste sites"),
+        ("after", after),
+        ("do", "propose"),
+    ];
+    let answer = lab.post(person, "/policy/proposals", &fields).await.is(303);
+    answer.header("location").to_owned()
+}
+
+async fn data(lab: &Lab, person: &Person, path: &str) -> Value {
+    let answer = lab.get(person, &format!("/api/v1{path}")).await.is(200);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_written_by_one_person_and_approved_by_another() {
+    let lab = Lab::start().await;
+    let author = lab.person("ann", &["policy-author"]).await;
+    let both = lab
+        .person("cem", &["policy-author", "policy-approver"])
+        .await;
+    let approver = lab.person("ben", &["policy-approver"]).await;
+    let viewer = lab.person("vera", &["viewer"]).await;
+    let path = propose(&lab, &author, OLD, "0").await;
+    let approve = [("do", "approve"), ("plan", "now"), ("reason", "fine")];
+    // Without the role, and as its author with the role.
+    lab.post(&author, &path, &approve).await.is(403);
+    lab.post(&viewer, &path, &approve).await.is(403);
+    let own = propose(&lab, &both, OLD, "0").await;
+    lab.post(&both, &own, &approve).await.is(403);
+    // With a sign-in that is too old.
+    let id = UserId(approver.id.clone());
+    let stale = lab.signed_in(&id, UnixMillis(now().0 - 6 * 60_000)).await;
+    let asked = lab.post(&stale, &path, &approve).await;
+    assert_eq!(
+        (asked.status, asked.header("location").starts_with("/login")),
+        (303, true)
+    );
+    assert_eq!(
+        data(&lab, &viewer, "/policy").await["published"],
+        Value::Array(Vec::new())
+    );
+    lab.post(&approver, &path, &approve).await.is(303);
+    let one = data(&lab, &viewer, &path).await;
+    assert_eq!(
+        (&one["state"], &one["serial"], &one["reviewer"]),
+        (&"published".into(), &1.into(), &"ben".into())
+    );
+    // Nobody publishes past a review as long as somebody could make one.
+    let publish = [("text", NEW), ("after", "1"), ("do", "publish")];
+    lab.post(&approver, "/policy", &publish).await.is(403);
+    // The page shows what would change, also what is hostile in it.
+    let text = format!("{NEW}# </pre><script>window.ran=1</script>\u{202e}\n");
+    let path = propose(&lab, &author, &text, "1").await;
+    let page = lab.get(&approver, &path).await.is(200);
+    assert!(
+        page.body.contains("<ins>") && page.body.contains("no-paste"),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("<script>window") && !page.body.contains('\u{202e}'));
+    // One that cannot be loaded is shown with its mistakes, and published by nobody.
+    let broken = propose(&lab, &author, "schema = 1\nnonsense = 1\n", "1").await;
+    let page = lab.get(&approver, &broken).await.is(200);
+    assert!(page.body.contains("nonsense"), "{}", page.body);
+    lab.post(&approver, &broken, &approve).await.is(400);
+    // Rejected, withdrawn, and by the author alone.
+    lab.post(&approver, &broken, &[("do", "withdraw")])
+        .await
+        .is(403);
+    lab.post(&author, &broken, &[("do", "withdraw")])
+        .await
+        .is(303);
+    lab.post(
+        &approver,
+        &own,
+        &[("do", "reject"), ("reason", "overtaken")],
+    )
+    .await
+    .is(303);
+    assert_eq!(data(&lab, &viewer, &own).await["state"], "rejected");
+    lab.post(&approver, &own, &approve).await.is(409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_is_shown_and_moved_by_who_may() {
+    let lab = Lab::start().await;
+    let author = lab.person("ann", &["policy-author"]).await;
+    let approver = lab.person("ben", &["policy-approver"]).await;
+    let developer = lab.person("dev", &["developer"]).await;
+    let first = propose(&lab, &author, OLD, "0").await;
+    lab.post(&approver, &first, &[("do", "approve"), ("plan", "now")])
+        .await
+        .is(303);
+    let path = propose(&lab, &author, NEW, "1").await;
+    let steps = |canaries| {
+        [
+            ("do", "approve"),
+            ("plan", "steps"),
+            ("shadow_minutes", "60"),
+            ("canaries", canaries),
+            ("canary_minutes", "30"),
+            ("min_sessions", "20"),
+            ("min_decisions", "500"),
+        ]
+    };
+    // Plans that make no sense.
+    for canaries in ["x", "0", "100", "25 5", "-1", "1 2 3 4 5 6 7 8"] {
+        lab.post(&approver, &path, &steps(canaries)).await.is(400);
+    }
+    let rollout = lab.post(&approver, &path, &steps("5 25")).await.is(303);
+    let rollout = rollout.header("location").to_owned();
+    let page = lab.get(&developer, &rollout).await.is(200);
+    for words in [
+        "Compare on 100 %",
+        "Try on 5 %",
+        "In force everywhere",
+        "denials of decisions",
+        "Held",
+    ] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
+    let one = data(&lab, &developer, &rollout).await;
+    assert_eq!(
+        (&one["state"], &one["step"], &one["next"]["next"]),
+        (&"running".into(), &1.into(), &"hold".into())
+    );
+    assert_eq!(
+        data(&lab, &developer, "/policy").await["text"],
+        OLD,
+        "the candidate is not in force"
+    );
+    // Who may not, does not.
+    for word in ["advance", "halt", "hold", "back"] {
+        lab.post(&developer, &rollout, &[("do", word)])
+            .await
+            .is(403);
+        lab.post(&author, &rollout, &[("do", word)]).await.is(403);
+    }
+    let report = format!("{rollout}/report");
+    lab.post(&developer, &report, &[("reason", "")])
+        .await
+        .is(400);
+    lab.post(&developer, &report, &[("reason", "my registry")])
+        .await
+        .is(303);
+    let order = async |word| {
+        let done = lab
+            .post(&approver, &rollout, &[("do", word), ("why", "seen")])
+            .await;
+        done.status
+    };
+    assert_eq!(order("back").await, 409, "it is not done");
+    assert_eq!(order("hold").await, 303);
+    assert_eq!(order("advance").await, 303);
+    let one = data(&lab, &developer, &rollout).await;
+    assert_eq!((&one["state"], &one["step"]), (&"held".into(), &2.into()));
+    for _ in 0..2 {
+        assert_eq!(order("advance").await, 303);
+    }
+    assert_eq!(data(&lab, &developer, "/policy").await["text"], NEW);
+    // Back: a new serial with the old text.
+    assert_eq!(order("back").await, 303);
+    let policy = data(&lab, &developer, "/policy").await;
+    assert_eq!(
+        (&policy["text"], &policy["published"][0]["serial"]),
+        (&OLD.into(), &3.into())
+    );
+    let moves = &data(&lab, &developer, &rollout).await["moves"];
+    assert_eq!(
+        (&moves[0]["by"], &moves[0]["why"]),
+        (&"ben".into(), &"seen".into())
+    );
+}
