@@ -285,6 +285,9 @@ pub struct StageStanding {
     pub need: u32,
     /// Until when.
     pub until: UnixMillis,
+    /// The role that is asked too, because the others took long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<String>,
 }
 
 /// One line of the stream down.

@@ -130,6 +130,9 @@ pub struct Progress {
     /// Until when they can, if that is sooner than the question expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMillis>,
+    /// The role that is asked too, because the others took long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<String>,
 }
 
 /// Why an answer was not accepted.

@@ -75,6 +75,7 @@ impl Desk {
         let signed = Signed {
             statement: envelope,
             not_after: granted.not_after,
+            broken_glass: granted.broken_glass,
         };
         self.settle(&question, answer, &Answerer::People(people), Some(&signed))
     }
@@ -157,12 +158,25 @@ impl Entry {
                 have,
                 need,
                 until,
+                also,
             }) => {
                 let until = until.map(clock).unwrap_or_default();
-                format!("{who}; now {stage}, {have} of {need}{until}")
+                let also = also
+                    .as_ref()
+                    .filter(|role| is_asked_late(&self.question, stage, role));
+                let also = also.map(|role| format!(" and {role}")).unwrap_or_default();
+                format!("{who}; now {stage}{also}, {have} of {need}{until}")
             }
         })
     }
+}
+
+/// Tells whether a stage of the question asks a role when it takes long: nothing else that an agent says is
+/// shown.
+fn is_asked_late(question: &Question, stage: &str, role: &str) -> bool {
+    let stage = question.review().and_then(|review| review.stage(stage));
+    let then = stage.and_then(|stage| stage.escalation.as_ref());
+    then.is_some_and(|then| then.role.0 == role)
 }
 
 /// Writes a time of day as ` until 10:04 UTC`.

@@ -19,6 +19,8 @@ pub(super) struct Signed<'s> {
     pub(super) statement: &'s Envelope,
     /// Until when it holds.
     pub(super) not_after: UnixMillis,
+    /// Why one person overrode all stages, if it was so.
+    pub(super) broken_glass: Option<String>,
 }
 
 /// A statement becomes an allow only by its check, before it gets here.
@@ -59,8 +61,7 @@ impl Desk {
         by: &Answerer,
         signed: Option<&Signed<'_>>,
     ) -> Result<(), AnswerError> {
-        let statement = signed.map(|signed| signed.statement);
-        let recorded = self.record(question, &answer, by, statement);
+        let recorded = self.record(question, &answer, by, signed);
         let mut state = self.lock();
         let waits = state.entries.get(&question.id).map_or(0, |e| e.waiting) > 0;
         let result = match (&recorded, &answer, by) {
@@ -127,13 +128,15 @@ impl Desk {
         question: &Question,
         answer: &Answer,
         by: &Answerer,
-        statement: Option<&Envelope>,
+        signed: Option<&Signed<'_>>,
     ) -> Result<(), String> {
+        let glass = signed.and_then(|signed| signed.broken_glass.as_deref());
+        let overrode = glass.map(|why| format!("overrode all stages: {why}"));
         let (verdict, scope, reason) = match (answer, by) {
             (Answer::Allow { .. }, Answerer::Approval(_) | Answerer::Rule(_)) => {
                 (Verdict::Allow, None, None)
             }
-            (Answer::Allow { scope }, _) => (Verdict::Allow, Some(*scope), None),
+            (Answer::Allow { scope }, _) => (Verdict::Allow, Some(*scope), overrode.as_deref()),
             (Answer::Deny { reason }, _) => (Verdict::Deny, None, reason.as_deref()),
             (Answer::DenySession | Answer::Granted { .. }, _) => (Verdict::Deny, None, None),
         };
@@ -143,7 +146,7 @@ impl Desk {
             scope,
             by,
             reason,
-            statement,
+            statement: signed.map(|signed| signed.statement),
         })
     }
 

@@ -138,6 +138,7 @@ fn people_in_roles_answer_and_nobody_else_does() {
         have: 1,
         need: 2,
         until: None,
+        also: None,
     };
     client.progress(&case.id, progress).expect("it is shown");
     approvals(&["list"])

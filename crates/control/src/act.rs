@@ -78,6 +78,18 @@ pub enum Action {
     /// A grant was signed.
     #[serde(rename = "grant.issued")]
     GrantIssued,
+    /// A stage that took long asks others too.
+    #[serde(rename = "case.escalated")]
+    CaseEscalated,
+    /// One person has overridden all stages.
+    #[serde(rename = "glass.broken")]
+    GlassBroken,
+    /// Another person has looked at that.
+    #[serde(rename = "override.reviewed")]
+    OverrideReviewed,
+    /// Nobody has looked at it in time.
+    #[serde(rename = "review.overdue")]
+    ReviewOverdue,
     /// An order was signed.
     #[serde(rename = "order.given")]
     OrderGiven,
@@ -220,7 +232,11 @@ impl Act {
             | Action::OrderGiven
             | Action::ContentRead
             | Action::FindingTriaged
-            | Action::JournalVerified => false,
+            | Action::JournalVerified
+            | Action::CaseEscalated
+            | Action::GlassBroken
+            | Action::OverrideReviewed
+            | Action::ReviewOverdue => false,
         }
     }
 }

@@ -180,8 +180,14 @@ impl Server {
         let mut ticks = tokio::time::interval(EXPIRY);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.expire().await {
-                self.failed(&error);
+            for done in [
+                self.expire().await,
+                self.escalate().await,
+                self.remind().await,
+            ] {
+                if let Err(error) = done {
+                    self.failed(&error);
+                }
             }
         }
     }

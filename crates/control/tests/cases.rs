@@ -49,6 +49,8 @@ fn stage(name: &str, need: u32, strength: Strength) -> Stage {
         need,
         veto: 1,
         strength,
+        wait_ms: 0,
+        escalation: None,
     }
 }
 
@@ -174,6 +176,7 @@ fn verified(
         directory: &directory,
         servers: machine.servers(),
         party: &machine.answer.party,
+        since: sent.question.asked,
         now,
     };
     asked.verify(envelope).is_ok()

@@ -128,7 +128,7 @@ pub use published::Published;
 pub use reaching::LooksFor;
 pub use read_network::LOOPBACK;
 pub use request::Request;
-pub use review::{BreakGlass, Review, ReviewError, Role, Stage, Strength};
+pub use review::{BreakGlass, Escalation, Review, ReviewError, Role, Stage, Strength};
 pub use scope::{Scope, ScopeError};
 pub use settings::Debuggers;
 pub use settings::{

@@ -182,11 +182,16 @@ fn stage(
         file.problem(&at.span, &at.field, message);
     }
     let scope_max = scope_max.map_or(Scope::Session, |at| at.value);
+    let expires = expires.map_or(AskStage::EXPIRES, |at| at.value);
+    let review = read_review::review(file, fields, settings, scope_max);
+    if let Some(review) = &review {
+        read_review::ends_in_time(file, fields, review, expires);
+    }
     Some(AskStage {
         reviewer,
-        expires: expires.map_or(AskStage::EXPIRES, |at| at.value),
+        expires,
         scope_max,
-        review: read_review::review(file, fields, settings, scope_max),
+        review,
     })
 }
 

@@ -6,22 +6,32 @@
 use stockade_types::{RuleId, Span};
 
 use crate::{
-    BreakGlass, Review, Role, Scope, Settings, Sourced, Stage, Strength,
+    BreakGlass, Escalation, Review, Role, Scope, Settings, Sourced, Stage, Strength,
     fields::{At, Fields, File, did_you_mean, shown, sourced, text_of},
 };
 
 /// Fields of a rule that say who has to answer.
 pub(crate) const FIELDS: [&str; 3] = ["stages", "alternatives", "reason_required"];
 
-const STAGE: [&str; 4] = ["who", "need", "veto", "strength"];
+const STAGE: [&str; 7] = [
+    "who",
+    "need",
+    "veto",
+    "strength",
+    "wait",
+    "escalate_after",
+    "escalate_to",
+];
 /// Fields of a stage that are known, and why there are none.
-const NO_FIELDS: [(&str, &str); 3] = [
+const NO_FIELDS: [(&str, &str); 2] = [
     (
         "distinct_from",
         "it always is: a person has one vote in a question; take it out",
     ),
-    ("escalate", "not enforceable on this backend; take it out"),
-    ("wait", "not enforceable on this backend; take it out"),
+    (
+        "escalate",
+        "write two keys: `escalate_after = \"5m\"` and `escalate_to = \"role:on-call\"`",
+    ),
 ];
 const STRENGTHS: [(&str, Strength); 2] = [
     (Strength::Session.as_str(), Strength::Session),
@@ -59,6 +69,8 @@ fn stages(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Settings) {
         let need = votes(file, &table, "need");
         let veto = votes(file, &table, "veto");
         let strength = table.word(file, "strength", &STRENGTHS);
+        let wait_ms = time(file, &table, "wait").map_or(0, Span::millis);
+        let escalation = escalation(file, &table);
         if let Err(error) = name.parse::<RuleId>() {
             let message = error.to_string().replace("rule id", "name of a stage");
             file.problem(&table.span(), table.path(), message);
@@ -73,12 +85,48 @@ fn stages(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Settings) {
             need,
             veto,
             strength: strength.map_or(Strength::Session, |at| at.value),
+            wait_ms,
+            escalation,
         };
         if is_new(file, &table, settings.stages.get(name), &stage) {
             let at = at(&table, stage);
             settings.stages.insert(name.to_owned(), sourced(file, at));
         }
     }
+}
+
+/// Reads who is asked too, and after which time; one without the other is a mistake.
+fn escalation(file: &mut File<'_>, table: &Fields<'_>) -> Option<Escalation> {
+    for (key, other) in [
+        ("escalate_after", "escalate_to"),
+        ("escalate_to", "escalate_after"),
+    ] {
+        if let Some(at) = table.value(key).filter(|_| !table.has(other)) {
+            let message = format!("`{key}` needs `{other}` beside it");
+            file.problem(&at.span, &at.field, message);
+            return None;
+        }
+    }
+    let after = time(file, table, "escalate_after");
+    let to = table.text(file, "escalate_to")?;
+    let role = role(file, &to)?;
+    let after_ms = after?.millis();
+    Some(Escalation { after_ms, role })
+}
+
+/// Reads a time of at most a day.
+fn time(file: &mut File<'_>, table: &Fields<'_>, key: &str) -> Option<Span> {
+    let at = table.parsed::<Span>(file, key)?;
+    if (1..=Stage::TIME_MAX.millis()).contains(&at.value.millis()) {
+        return Some(at.value);
+    }
+    let message = format!(
+        "`{}` is not more than nothing and at most {}",
+        at.value,
+        Stage::TIME_MAX
+    );
+    file.problem(&at.span, &at.field, message);
+    None
 }
 
 fn break_glass(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Settings) {
@@ -151,6 +199,11 @@ fn who(file: &mut File<'_>, table: &Fields<'_>) -> Option<Role> {
         }
         return None;
     };
+    role(file, &at)
+}
+
+/// Reads a role, which is written as `role:NAME`.
+fn role(file: &mut File<'_>, at: &At<String>) -> Option<Role> {
     let name = at.value.strip_prefix("role:");
     if let Some(role) = name.filter(|name| name.parse::<RuleId>().is_ok()) {
         return Some(Role(role.to_owned()));
@@ -226,6 +279,27 @@ pub(crate) fn review(
             file.problem(&first.span, &first.field, error.to_string());
             None
         }
+    }
+}
+
+/// Checks that no way to a yes waits for as long as the question is open.
+pub(crate) fn ends_in_time(
+    file: &mut File<'_>,
+    fields: &Fields<'_>,
+    review: &Review,
+    expires: Span,
+) {
+    let waits = |path: &Vec<Stage>| {
+        let waits = path.iter().map(|stage| stage.wait_ms);
+        Span::from_millis(waits.fold(0, u64::saturating_add))
+    };
+    let longest = review.paths.iter().map(waits).max();
+    let longest = longest.filter(|wait| wait.millis() >= expires.millis());
+    if let (Some(longest), Some(at)) = (longest, fields.value("stages")) {
+        let message = format!(
+            "its stages wait for {longest}, and the question is open for {expires}; give it a longer `expires`"
+        );
+        file.problem(&at.span, &at.field, message);
     }
 }
 

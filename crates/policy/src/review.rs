@@ -13,6 +13,8 @@ const PATHS_MAX: usize = 16;
 const STAGES_MAX: usize = 16;
 const NEED_MAX: u32 = 16;
 const VOTES_MAX: u32 = 32;
+/// How long a stage can wait, and after which time it can ask others at the latest: a day, in milliseconds.
+const TIME_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// Numbers that are written as words.
 const NUMBERS: [&str; 10] = [
     "none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
@@ -57,6 +59,22 @@ pub struct Stage {
     pub veto: u32,
     /// How each vote has to be proved.
     pub strength: Strength,
+    /// How long after the stage has begun to wait a yes counts first, in milliseconds. A no counts at once.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub wait_ms: u64,
+    /// Who is asked too when an answer takes long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<Escalation>,
+}
+
+/// Who is asked too when a stage takes long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Escalation {
+    /// How long after the stage has begun to wait, in milliseconds.
+    pub after_ms: u64,
+    /// Who.
+    pub role: Role,
 }
 
 /// Who may override all stages, once, for a short time.
@@ -104,6 +122,9 @@ pub enum ReviewError {
     /// A path has a stage twice, or two stages have one name and are not the same.
     #[error("stage `{0}` is there twice in one path, or is not the same in all")]
     Twice(String),
+    /// A stage waits for longer than a question can be open.
+    #[error("stage `{0}`: `wait` and `escalate_after` are at most {max}", max = Span::from_millis(TIME_MAX_MS))]
+    Late(String),
 }
 
 impl Review {
@@ -129,6 +150,10 @@ impl Review {
             }
             if stage.need > NEED_MAX || stage.veto > NEED_MAX {
                 return Err(ReviewError::TooMany);
+            }
+            let after = stage.escalation.as_ref().map_or(0, |then| then.after_ms);
+            if stage.wait_ms.max(after) > TIME_MAX_MS {
+                return Err(ReviewError::Late(stage.name.clone()));
             }
             if known
                 .insert(&stage.name, stage)
@@ -212,17 +237,37 @@ impl Review {
 impl Stage {
     /// The most votes that one can need.
     pub(crate) const VOTES_MAX: u32 = NEED_MAX;
+    /// How long one can wait, and after which time it can ask others at the latest.
+    pub(crate) const TIME_MAX: Span = Span::from_millis(TIME_MAX_MS);
 
-    /// Says in words who is asked, for example `two of security`.
+    /// Says in words who is asked, for example `two of security (after 5m also on-call)`.
     pub fn in_words(&self) -> String {
         let number = usize::try_from(self.need).ok();
         let word = number.and_then(|number| NUMBERS.get(number));
-        match (self.need, word) {
+        let who = match (self.need, word) {
             (1, _) => self.name.clone(),
             (_, Some(word)) => format!("{word} of {}", self.name),
             (need, None) => format!("{need} of {}", self.name),
+        };
+        let mut more = Vec::new();
+        if self.wait_ms > 0 {
+            more.push(format!("not before {}", Span::from_millis(self.wait_ms)));
         }
+        if let Some(then) = &self.escalation {
+            let after = Span::from_millis(then.after_ms);
+            more.push(format!("after {after} also {}", then.role.0));
+        }
+        if more.is_empty() {
+            return who;
+        }
+        format!("{who} ({})", more.join(", "))
     }
+}
+
+/// Tells whether a time is none: it is not written, so that stages without one are as they always were.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_nothing(millis: &u64) -> bool {
+    *millis == 0
 }
 
 impl BreakGlass {

@@ -165,6 +165,25 @@ fn reviews(settings: &Settings, rules: &[Rule], found: &mut Vec<Warning>) {
             });
         }
     }
+    for (name, stage) in &settings.stages {
+        let open = rules.iter().filter_map(|rule| {
+            let asks = rule.stage.as_ref()?;
+            asks.review.as_ref()?.stage(name)?;
+            Some(asks.expires.millis())
+        });
+        let then = stage.value.escalation.as_ref();
+        if let (Some(then), Some(longest)) = (then, open.max())
+            && then.after_ms >= longest
+        {
+            found.push(Warning {
+                source: stage.source.clone(),
+                message: format!(
+                    "stages.{name}: `escalate_to` is never asked: each question that has the stage \
+                     expires before; give the rule a longer `expires`"
+                ),
+            });
+        }
+    }
     let glass = settings.break_glass.as_ref();
     let is_used = asked().any(|review| review.break_glass.is_some());
     if let Some(glass) = glass.filter(|glass| glass.origin != Origin::Builtin && !is_used) {

@@ -159,7 +159,37 @@ const MISTAKES: &[(&str, u32, &str, &str)] = &[
         "[stages.a]\nwho = \"role:a\"\nescalate = \"b\"",
         4,
         "stages.a.escalate",
-        "not enforceable",
+        "escalate_after",
+    ),
+    (
+        "[stages.a]\nwho = \"role:a\"\nescalate_after = \"5m\"",
+        4,
+        "stages.a.escalate_after",
+        "needs `escalate_to`",
+    ),
+    (
+        "[stages.a]\nwho = \"role:a\"\nescalate_to = \"role:b\"",
+        4,
+        "stages.a.escalate_to",
+        "needs `escalate_after`",
+    ),
+    (
+        "[stages.a]\nwho = \"role:a\"\nescalate_after = \"2d\"\nescalate_to = \"role:b\"",
+        4,
+        "stages.a.escalate_after",
+        "at most",
+    ),
+    (
+        "[stages.a]\nwho = \"role:a\"\nescalate_after = \"2m\"\nescalate_to = \"b\"",
+        5,
+        "stages.a.escalate_to",
+        "not a role",
+    ),
+    (
+        "[stages.a]\nwho = \"role:a\"\nwait = \"0s\"",
+        4,
+        "stages.a.wait",
+        "more than nothing",
     ),
     (
         "[stages.a]\nwho = \"role:a\"\nneeds = 2",

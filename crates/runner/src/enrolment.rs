@@ -385,6 +385,7 @@ fn verify(
         directory: people,
         servers: &pinned.root.servers,
         party: &node.party,
+        since: question.asked,
         now,
     };
     asked.verify(envelope).map_err(|error| error.to_string())

@@ -9,7 +9,7 @@ use crate::{
     nonce::Nonce,
     passkey::RelyingParty,
     people::{Directory, User, UserId},
-    standing::{Choice, Counted, Standing},
+    standing::{Choice, Counted, Standing, TurnError, opened, turn},
     vote::{Ballot, ProofError, Vote},
 };
 
@@ -71,6 +71,8 @@ pub struct Asked<'a> {
     pub servers: &'a Keys,
     /// Where people vote.
     pub party: &'a RelyingParty,
+    /// When it was asked, by the clock of this machine.
+    pub since: UnixMillis,
     /// The time of this machine.
     pub now: UnixMillis,
 }
@@ -84,8 +86,8 @@ pub struct Granted {
     pub not_after: UnixMillis,
     /// Who said yes.
     pub by: Vec<UserId>,
-    /// One person overrode the stages; somebody has to look at it afterwards.
-    pub broken_glass: bool,
+    /// One person overrode the stages, for this reason; somebody has to look at it afterwards.
+    pub broken_glass: Option<String>,
 }
 
 /// Why a grant is none.
@@ -154,9 +156,9 @@ pub enum VoteError {
     /// There is no such stage.
     #[error("there is no such stage")]
     Stage,
-    /// The person is not asked there.
-    #[error("the person does not have the role")]
-    Role,
+    /// The person is not asked there, or was not then.
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     /// It has to say why.
     #[error("it gives no reason")]
     Reason,
@@ -203,11 +205,12 @@ impl Asked<'_> {
         } else {
             self.voted(&grant)?
         };
+        let reason = grant.votes.first().and_then(|vote| vote.reason.clone());
         Ok(Granted {
             scope: grant.scope,
             not_after: grant.not_after,
             by,
-            broken_glass: grant.broken_glass,
+            broken_glass: grant.broken_glass.then(|| reason.unwrap_or_default()),
         })
     }
 
@@ -232,20 +235,21 @@ impl Asked<'_> {
 
     /// Checks all votes, and that they suffice; returns who said yes.
     fn voted(&self, grant: &Grant) -> Result<Vec<UserId>, GrantError> {
-        let mut counted: Vec<Counted> = Vec::new();
-        for vote in &grant.votes {
-            let is_second = counted.iter().any(|one| one.user == vote.user);
-            let checked = if is_second {
+        let count = |vote: &Vote| Counted {
+            user: vote.user.clone(),
+            stage: vote.stage.clone(),
+            choice: vote.choice,
+            at: vote.at,
+        };
+        let counted: Vec<Counted> = grant.votes.iter().map(count).collect();
+        for (index, vote) in grant.votes.iter().enumerate() {
+            let mut earlier = counted.iter().take(index);
+            let checked = if earlier.any(|one| one.user == vote.user) {
                 Err(VoteError::Twice)
             } else {
-                self.stage_vote(grant, vote)
+                self.stage_vote(grant, vote, &counted)
             };
             checked.map_err(|why| wrong(vote, why))?;
-            counted.push(Counted {
-                user: vote.user.clone(),
-                stage: vote.stage.clone(),
-                choice: vote.choice,
-            });
         }
         match Standing::of(self.review, &counted) {
             Standing::Granted => {
@@ -274,7 +278,7 @@ impl Asked<'_> {
                 return Err(VoteError::Stage);
             }
             if !user.has(&glass.role) {
-                return Err(VoteError::Role);
+                return Err(VoteError::Turn(TurnError::Role));
             }
             if vote
                 .reason
@@ -293,12 +297,16 @@ impl Asked<'_> {
         Ok(vec![vote.user.clone()])
     }
 
-    fn stage_vote(&self, grant: &Grant, vote: &Vote) -> Result<(), VoteError> {
+    /// Checks one vote. Others are asked too, and a yes counts, only after a time: since the votes say when
+    /// they were given in the words of whoever took them, that much time must also have passed on the clock
+    /// of this machine.
+    fn stage_vote(&self, grant: &Grant, vote: &Vote, all: &[Counted]) -> Result<(), VoteError> {
         let user = self.voter(vote)?;
         let stage = self.review.stage(&vote.stage).ok_or(VoteError::Stage)?;
-        if !user.has(&stage.role) {
-            return Err(VoteError::Role);
-        }
+        let never = UnixMillis(u64::MAX);
+        let opened = opened(self.review, &stage.name, all, self.since).unwrap_or(never);
+        turn(stage, user, vote.choice, (opened, vote.at))?;
+        turn(stage, user, vote.choice, (self.since, self.now))?;
         let has_reason = vote
             .reason
             .as_deref()

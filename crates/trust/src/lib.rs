@@ -47,6 +47,6 @@ pub use rollout::{
     PointerError, STEPS_MAX, StepKind, cohort,
 };
 pub use root::{Root, RootError};
-pub use standing::{Choice, Counted, Standing};
-pub use stockade_policy::{BreakGlass, Review, ReviewError, Role, Stage, Strength};
+pub use standing::{Choice, Counted, Standing, TurnError, opened, turn};
+pub use stockade_policy::{BreakGlass, Escalation, Review, ReviewError, Role, Stage, Strength};
 pub use vote::{Ballot, Proof, ProofError, Vote};

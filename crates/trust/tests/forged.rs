@@ -14,7 +14,7 @@ fn a_grant_with_all_votes_is_taken() {
         .expect("all is there");
     assert_eq!(granted.by, ["ann", "ben", "cara"].map(id));
     assert_eq!((granted.scope, granted.not_after), (Scope::Once, NOT_AFTER));
-    assert!(!granted.broken_glass);
+    assert_eq!(granted.broken_glass, None);
 }
 
 /// Changes a grant that would be taken, signs it again as a thief of the server's key can, and says what
@@ -304,7 +304,7 @@ fn broken_glass_is_one_strong_vote_for_a_short_time() {
     };
     let good = broken(lab.with(&lab.dora, Lab::vote("dora", "")));
     let granted = lab.judge_grant(&good).expect("dora may");
-    assert!(granted.broken_glass);
+    assert_eq!(granted.broken_glass.as_deref(), Some("release 4"));
     let refused = |grant: &Grant, expected: &str| {
         let said = lab.judge_grant(grant).expect_err(expected).to_string();
         assert!(said.contains(expected), "{said}");
@@ -368,6 +368,95 @@ fn only_the_server_s_signature_over_a_grant_counts() {
     }
     let unknown = text.replacen('{', "{\"more\":1,", 1);
     assert!(serde_json::from_str::<Envelope>(&unknown).is_err());
+}
+
+/// Whoever has the server's key can sign any grant. He has no passkey and no key of a person, so whatever he
+/// puts into one, no stage that needs them is complete.
+#[test]
+fn the_server_s_key_alone_grants_no_stage_for_passkeys() {
+    let lab = Lab::new();
+    assert!(lab.judge_grant(&lab.grant(lab.votes())).is_ok());
+    let thief = SecretKey::from_seed(&[4; 32]);
+    let own = Authenticator::new("ben-1");
+    let mut earlier = Lab::new();
+    earlier.nonce = stockade_trust::Nonce::new([1; 16]);
+    let tries: [(&str, Vec<stockade_trust::Vote>); 8] = [
+        ("no votes", Vec::new()),
+        (
+            "only sessions",
+            ["ann", "ben", "cara"]
+                .map(|name| Lab::vote(name, if name == "ann" { "owner" } else { "security" }))
+                .to_vec(),
+        ),
+        (
+            "the server's own key",
+            vec![
+                Lab::vote("ann", "owner"),
+                lab.signed(&lab.server, Lab::vote("ben", "security")),
+                lab.signed(&lab.server, Lab::vote("cara", "security")),
+            ],
+        ),
+        (
+            "keys of his own",
+            vec![
+                Lab::vote("ann", "owner"),
+                lab.with(&own, Lab::vote("ben", "security")),
+                lab.signed(&thief, Lab::vote("cara", "security")),
+            ],
+        ),
+        ("votes of an earlier asking", earlier.votes()),
+        (
+            "one person's passkey in the name of two",
+            vec![
+                Lab::vote("ann", "owner"),
+                lab.with(&lab.ben, Lab::vote("ben", "security")),
+                lab.with(&lab.ben, Lab::vote("cara", "security")),
+            ],
+        ),
+        (
+            "the owner's stage alone",
+            vec![Lab::vote("ann", "owner"), Lab::vote("ben", "owner")],
+        ),
+        ("a glass that he breaks", vec![Lab::vote("dora", "")]),
+    ];
+    for (what, votes) in tries {
+        for broken_glass in [false, true] {
+            for requester_is_known in [true, false] {
+                let mut grant = lab.grant(votes.clone());
+                grant.broken_glass = broken_glass;
+                // Nothing that the server says changes what the machine knows of itself.
+                let mut machine = Lab::new();
+                machine.ben = Authenticator::new("ben-1");
+                machine.requesters_are_known = requester_is_known;
+                machine.directory = lab.directory.clone();
+                assert!(
+                    machine.judge_grant(&grant).is_err(),
+                    "{what} {broken_glass}"
+                );
+            }
+        }
+    }
+    // He signs a directory with people of his own: the machine takes one of the people keys alone.
+    let mut people = lab.directory.clone();
+    people.people.truncate(0);
+    let root = stockade_trust::Root {
+        org: "shop".to_owned(),
+        version: 1,
+        not_after: UnixMillis(NOW + 1),
+        root: lab.servers.clone(),
+        people: Keys {
+            keys: vec![SecretKey::from_seed(&[9; 32]).public()],
+            threshold: 1,
+        },
+        policy: lab.servers.clone(),
+        servers: lab.servers.clone(),
+    };
+    let said = |key: &SecretKey| {
+        let envelope = Envelope::seal(&people, &[key]).expect("JSON");
+        root.directory(&envelope, 0, UnixMillis(NOW)).is_ok()
+    };
+    assert!(said(&SecretKey::from_seed(&[9; 32])));
+    assert!(!said(&lab.server));
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub(crate) fn stage(name: &str, role: &str, need: u32, strength: Strength) -> St
         need,
         veto: 1,
         strength,
+        wait_ms: 0,
+        escalation: None,
     }
 }
 
@@ -117,6 +119,7 @@ pub(crate) struct Lab {
     pub(crate) request: Digest,
     pub(crate) revision: Digest,
     pub(crate) rendered: Digest,
+    pub(crate) asked: u64,
     pub(crate) now: u64,
 }
 
@@ -178,6 +181,7 @@ impl Lab {
             request: Digest::of(b"git push"),
             revision: Digest::of(b"policy"),
             rendered: Digest::of(b"text"),
+            asked: NOW - 60_000,
             now: NOW,
             server,
             cara_key,
@@ -271,6 +275,7 @@ impl Lab {
             directory: &self.directory,
             servers: &self.servers,
             party: &self.party,
+            since: UnixMillis(self.asked),
             now: UnixMillis(self.now),
         }
         .verify(envelope)

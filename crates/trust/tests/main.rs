@@ -3,6 +3,7 @@
 
 mod forged;
 mod lab;
+mod late;
 mod passkeys;
 mod rollout;
 mod root;

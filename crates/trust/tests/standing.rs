@@ -17,6 +17,7 @@ fn counted(user: u8, stage: u8, allows: bool) -> Counted {
         user: id(&format!("u{user}")),
         stage: format!("s{stage}"),
         choice: if allows { Choice::Allow } else { Choice::Deny },
+        at: stockade_types::UnixMillis(0),
     }
 }
 

@@ -65,6 +65,7 @@ fn commands_are_the_same_lines_for_ever() {
                 have: 1,
                 need: 2,
                 until: Some(UnixMillis(1_790_000_060_000)),
+                also: None,
             },
         },
         answer(Answer::Granted {
@@ -152,6 +153,8 @@ fn case() -> Case {
         need: 1,
         veto: 1,
         strength: Strength::Passkey,
+        wait_ms: 0,
+        escalation: None,
     };
     let review = Review {
         paths: vec![vec![stage]],

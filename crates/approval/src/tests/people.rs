@@ -15,6 +15,8 @@ fn review() -> Review {
         need: 2,
         veto: 1,
         strength: Strength::Passkey,
+        wait_ms: 0,
+        escalation: None,
     };
     Review {
         paths: vec![vec![stage]],
@@ -49,7 +51,9 @@ fn lab() -> Lab {
             scope,
             not_after: UnixMillis(NOT_AFTER),
             by: vec![UserId(by.to_owned()), UserId("ben".to_owned())],
-            broken_glass: false,
+            broken_glass: text
+                .contains("glass")
+                .then(|| "the shop is down".to_owned()),
         })
     };
     Lab::with(AskMode::Tty, Some(Box::new(verify)))
@@ -226,6 +230,7 @@ fn how_far_they_are_is_shown_and_decides_nothing() {
             have,
             need,
             until,
+            also: None,
         };
         lab.desk.progress(&id, progress)
     };

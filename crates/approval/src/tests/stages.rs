@@ -12,6 +12,8 @@ fn review() -> Review {
         need: 2,
         veto: 1,
         strength: Strength::Passkey,
+        wait_ms: 0,
+        escalation: None,
     };
     Review {
         paths: vec![vec![stage]],

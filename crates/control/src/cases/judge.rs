@@ -4,10 +4,11 @@ use stockade_api::node::StageStanding;
 use stockade_policy::{Scope, Stage, Strength};
 use stockade_trust::{
     Asked, Ballot, Choice, Counted, Directory, Envelope, Grant, GrantError, Granted, Keys, Proof,
-    ProofError, RelyingParty, Standing, User, UserId, Vote,
+    ProofError, RelyingParty, Role, Standing, TurnError, User, UserId, Vote, opened, turn,
 };
 use stockade_types::{Digest, UnixMillis};
 
+use super::{FRESH_MS, Voter, clock};
 use crate::state::{QuestionRow, QuestionState};
 
 /// Bytes of a reason.
@@ -62,6 +63,12 @@ pub enum CaseError {
     /// The person has voted.
     #[error("you have voted on this question")]
     Twice,
+    /// The person is asked only if the others take long.
+    #[error("the question asks you only if the others do not answer; wait until {} UTC", clock(*.0))]
+    NotYet(UnixMillis),
+    /// A yes does not count yet.
+    #[error("a yes counts from {} UTC on; a no counts now", clock(*.0))]
+    Early(UnixMillis),
     /// The stage is not one that waits.
     #[error("stage `{0}` does not wait for votes")]
     Stage(String),
@@ -100,6 +107,15 @@ pub enum Counting {
         /// The votes that the grant names.
         votes: Vec<Vote>,
     },
+}
+
+/// What a question asks of a person now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The stages that wait for the person's vote.
+    pub stages: Vec<&'a Stage>,
+    /// Whether the person may override all stages.
+    pub glass: bool,
 }
 
 /// A question with what is judged about it.
@@ -159,7 +175,7 @@ impl<'a> Case<'a> {
         if votes.iter().any(|vote| vote.user == *user) {
             return Err(CaseError::Twice);
         }
-        let stage = self.stage(person, votes, choosing)?;
+        let stage = self.stage(person, votes, choosing, now)?;
         let reason = choosing.reason.as_deref().map(str::trim);
         let reason = reason.filter(|reason| !reason.is_empty());
         let needs_reason = sent.review.reason_required || choosing.breaks_glass;
@@ -205,6 +221,7 @@ impl<'a> Case<'a> {
         person: &User,
         votes: &[Vote],
         choosing: &Choosing,
+        now: UnixMillis,
     ) -> Result<String, CaseError> {
         let review = &self.row.sent.review;
         if choosing.breaks_glass {
@@ -221,22 +238,124 @@ impl<'a> Case<'a> {
         let Standing::Open(open) = Standing::of(review, &counted) else {
             return Err(CaseError::Over);
         };
-        let mine = |stage: &&&Stage| person.has(&stage.role);
-        match &choosing.stage {
-            None => {
-                let first = open.iter().find(mine);
-                let first = first.ok_or(CaseError::Role)?;
-                Ok(first.name.clone())
-            }
+        let mut named = open.iter().copied();
+        let named: Vec<&Stage> = match &choosing.stage {
+            None => named.collect(),
             Some(name) => {
-                let stage = open.iter().find(|stage| stage.name == *name);
-                let stage =
-                    stage.ok_or_else(|| CaseError::Stage(name.chars().take(80).collect()))?;
-                mine(&stage)
-                    .then(|| stage.name.clone())
-                    .ok_or(CaseError::Role)
+                let stage = named.find(|stage| stage.name == *name);
+                let unknown = || CaseError::Stage(name.chars().take(80).collect());
+                vec![stage.ok_or_else(unknown)?]
+            }
+        };
+        // Of several reasons why the person cannot vote the one that passes says most.
+        let mut why = CaseError::Role;
+        for stage in named {
+            let since = self.opened(stage, &counted);
+            match turn(stage, person, choosing.choice, (since, now)) {
+                Ok(()) => return Ok(stage.name.clone()),
+                Err(TurnError::Role) => {}
+                Err(TurnError::NotYet) => {
+                    let then = stage.escalation.as_ref().map_or(0, |then| then.after_ms);
+                    why = CaseError::NotYet(UnixMillis(since.0.saturating_add(then)));
+                }
+                Err(TurnError::Early) => {
+                    why = CaseError::Early(UnixMillis(since.0.saturating_add(stage.wait_ms)));
+                }
             }
         }
+        Err(why)
+    }
+
+    /// Returns when the question was asked: by the later of both clocks, so that no machine finds a vote
+    /// early that the server has taken.
+    fn since(&self) -> UnixMillis {
+        self.row.asked.max(self.row.sent.question.asked)
+    }
+
+    /// Returns since when a stage waits.
+    fn opened(&self, stage: &Stage, votes: &[Counted]) -> UnixMillis {
+        let opened = opened(&self.row.sent.review, &stage.name, votes, self.since());
+        opened.unwrap_or(UnixMillis(u64::MAX))
+    }
+
+    /// Returns what the question asks of a person with these roles now.
+    pub fn wants(
+        &self,
+        user: &UserId,
+        roles: &[Role],
+        votes: &[Vote],
+        now: UnixMillis,
+    ) -> Wanted<'a> {
+        let is_over = self.row.state != QuestionState::Open || self.row.expires <= now;
+        let has_voted = votes.iter().any(|vote| vote.user == *user);
+        if is_over || has_voted || self.may_answer(user).is_err() {
+            return Wanted::default();
+        }
+        let review = &self.row.sent.review;
+        let counted = counted(votes);
+        let person = User {
+            id: user.clone(),
+            name: String::new(),
+            roles: roles.to_vec(),
+            passkeys: Vec::new(),
+            keys: Vec::new(),
+        };
+        // A no counts whenever the person is asked at all.
+        let is_asked = |stage: &&Stage| {
+            let times = (self.opened(stage, &counted), now);
+            turn(stage, &person, Choice::Deny, times).is_ok()
+        };
+        let stages = match Standing::of(review, &counted) {
+            Standing::Open(open) => open.into_iter().filter(is_asked).collect(),
+            Standing::Granted | Standing::Denied(_) => Vec::new(),
+        };
+        let glass = review.break_glass.as_ref();
+        Wanted {
+            stages,
+            glass: glass.is_some_and(|glass| roles.contains(&glass.role)),
+        }
+    }
+
+    /// Returns when a stage that waits asks others too for the first time after `now`.
+    pub fn escalates(&self, votes: &[Vote], now: UnixMillis) -> Option<UnixMillis> {
+        let counted = counted(votes);
+        let Standing::Open(open) = Standing::of(&self.row.sent.review, &counted) else {
+            return None;
+        };
+        let time = |stage: &Stage| {
+            let then = stage.escalation.as_ref()?;
+            let since = self.opened(stage, &counted);
+            Some(UnixMillis(since.0.saturating_add(then.after_ms)))
+        };
+        let times = open.into_iter().filter_map(time);
+        times
+            .filter(|time| *time > now && *time < self.row.expires)
+            .min()
+    }
+
+    /// Makes the vote of a person and counts it, as far as that can be told without the state: who votes
+    /// by being signed in must have signed in lately.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn cast(
+        &self,
+        (directory, party): (&Directory, &RelyingParty),
+        voter: &Voter,
+        votes: &[Vote],
+        choosing: &Choosing,
+        proof: Proof,
+        now: UnixMillis,
+    ) -> Result<(Vote, Counting), CaseError> {
+        let is_fresh = now.0.saturating_sub(voter.signed_in.0) <= FRESH_MS;
+        if matches!(proof, Proof::Session {}) && !is_fresh {
+            return Err(CaseError::Stale);
+        }
+        let vote = self.draft(directory, &voter.user, votes, choosing, proof, now)?;
+        self.proved(directory, &vote, party)?;
+        let mut all = votes.to_vec();
+        all.push(vote.clone());
+        Ok((vote, self.count(directory, &all)))
     }
 
     /// Returns until when a yes may hold at most.
@@ -279,7 +398,7 @@ impl<'a> Case<'a> {
     /// more, does not count.
     pub fn count(&self, directory: &Directory, votes: &[Vote]) -> Counting {
         let review = &self.row.sent.review;
-        let role_of = |stage: &str| review.stage(stage).map(|stage| &stage.role);
+        let all = counted(votes);
         if let Some(glass) = votes.iter().find(|vote| vote.stage.is_empty()) {
             return Counting::Granted {
                 votes: vec![glass.clone()],
@@ -287,10 +406,11 @@ impl<'a> Case<'a> {
         }
         let holds = |vote: &&Vote| {
             let person = directory.user(&vote.user);
-            let role = role_of(&vote.stage);
-            person
-                .zip(role)
-                .is_some_and(|(person, role)| person.has(role))
+            let stage = review.stage(&vote.stage);
+            person.zip(stage).is_some_and(|(person, stage)| {
+                let times = (self.opened(stage, &all), vote.at);
+                turn(stage, person, vote.choice, times).is_ok()
+            })
         };
         let valid: Vec<Vote> = votes.iter().filter(holds).cloned().collect();
         match Standing::of(review, &counted(&valid)) {
@@ -305,9 +425,15 @@ impl<'a> Case<'a> {
     }
 
     /// Returns the stages that wait for votes, for those who wait.
-    pub fn waiting(&self, votes: &[Vote]) -> Vec<StageStanding> {
-        let Standing::Open(open) = Standing::of(&self.row.sent.review, &counted(votes)) else {
+    pub fn waiting(&self, votes: &[Vote], now: UnixMillis) -> Vec<StageStanding> {
+        let counted = counted(votes);
+        let Standing::Open(open) = Standing::of(&self.row.sent.review, &counted) else {
             return Vec::new();
+        };
+        let also = |stage: &Stage| {
+            let then = stage.escalation.as_ref()?;
+            let waited = now.0.checked_sub(self.opened(stage, &counted).0)?;
+            (waited >= then.after_ms).then(|| then.role.0.clone())
         };
         let one = |stage: &&Stage| {
             let yes = votes
@@ -318,6 +444,7 @@ impl<'a> Case<'a> {
                 have: u32::try_from(yes.count()).unwrap_or(u32::MAX),
                 need: stage.need,
                 until: self.row.expires,
+                also: also(stage),
             }
         };
         open.iter().map(one).collect()
@@ -371,6 +498,7 @@ impl<'a> Case<'a> {
             directory,
             servers,
             party,
+            since: self.row.sent.question.asked,
             now,
         };
         asked.verify(envelope)
@@ -382,6 +510,7 @@ fn counted(votes: &[Vote]) -> Vec<Counted> {
         user: vote.user.clone(),
         stage: vote.stage.clone(),
         choice: vote.choice,
+        at: vote.at,
     };
     votes.iter().map(one).collect()
 }

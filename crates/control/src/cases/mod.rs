@@ -3,7 +3,12 @@
 //! A question is open, and then granted, denied, expired or closed; from none of these leads any way back.
 //! Everything that a vote needs is decided by [`judge`], which is pure; here it is written in one transaction.
 
+mod eligible;
+#[cfg(test)]
+mod histories;
 mod judge;
+mod late;
+mod reviews;
 
 use stockade_api::{
     Problem,
@@ -13,7 +18,9 @@ use stockade_api::{
 use stockade_trust::{Directory, Envelope, Proof, UserId, Vote};
 use stockade_types::{ApprovalId, Digest, UnixMillis};
 
-pub use judge::{Case, CaseError, Choosing, Counting};
+pub use eligible::{Shortfall, shortfalls};
+pub use judge::{Case, CaseError, Choosing, Counting, Wanted};
+pub use reviews::{ReviewError, Reviewing};
 
 use crate::{
     Changed, ControlError, Server,
@@ -96,6 +103,7 @@ impl Server {
             sent,
         };
         self.state.add_question(&mut writing, &row).await?;
+        self.look_again(&mut writing, &row, &[], now).await?;
         self.state.commit(writing).await?;
         self.hub.changed(Changed::Question(row.id.clone()));
         Ok(Ok(self.standing(&row).await?))
@@ -135,7 +143,7 @@ impl Server {
     /// Returns the stages that wait for votes.
     pub fn stages(&self, row: &QuestionRow, votes: &[Vote]) -> Vec<StageStanding> {
         let case = Case::new(self.state.org(), row);
-        case.waiting(votes)
+        case.waiting(votes, now())
     }
 
     /// Makes the vote of a person ready to be signed with a passkey or key: returns it with what has to be
@@ -182,27 +190,22 @@ impl Server {
         };
         let votes = self.state.votes_in(&mut writing, id).await?;
         let case = Case::new(self.state.org(), &row);
-        let is_fresh = now.0.saturating_sub(voter.signed_in.0) <= FRESH_MS;
-        if matches!(proof, Proof::Session {}) && !is_fresh {
-            return Ok(Err(CaseError::Stale));
-        }
-        let drafted = case.draft(&directory, &voter.user, &votes, choosing, proof, now);
-        let vote = match drafted {
-            Ok(vote) => vote,
+        let with = (&directory, &self.party);
+        let cast = case.cast(with, voter, &votes, choosing, proof, now);
+        let (vote, counting) = match cast {
+            Ok(cast) => cast,
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(error) = case.proved(&directory, &vote, &self.party) {
-            return Ok(Err(error));
-        }
         if !self.state.add_vote(&mut writing, id, &vote).await? {
             return Ok(Err(CaseError::Twice));
         }
         self.note_vote(&mut writing, &row, &vote, now).await?;
-        let mut all = votes;
-        all.push(vote);
-        let counting = case.count(&directory, &all);
         let state = match counting {
-            Counting::Open => QuestionState::Open,
+            Counting::Open => {
+                let all: Vec<Vote> = votes.into_iter().chain([vote]).collect();
+                self.look_again(&mut writing, &row, &all, now).await?;
+                QuestionState::Open
+            }
             Counting::Denied { ref why } => {
                 let why = why.as_deref();
                 let denied = QuestionState::Denied;
@@ -283,6 +286,9 @@ impl Server {
             .state
             .add_grant(writing, &row.id, &envelope, grant.not_after, now);
         kept.await?;
+        if let Some(glass) = grant.votes.first().filter(|_| grant.broken_glass) {
+            self.await_review(writing, row, glass, now).await?;
+        }
         let act = Act::new(Action::GrantIssued)
             .about(&row.id)
             .node(row.key.node.as_str())
@@ -294,7 +300,7 @@ impl Server {
     }
 
     /// Tells the machine and those who look how a question stands.
-    async fn tell(&self, id: &str) -> Result<(), ControlError> {
+    pub(crate) async fn tell(&self, id: &str) -> Result<(), ControlError> {
         let Some(row) = self.state.question(id).await? else {
             return Ok(());
         };
@@ -362,6 +368,13 @@ impl Server {
         let row = self.directory_row().await?;
         Ok(row.envelope.open(&only(&self.keys.people))?)
     }
+}
+
+/// Writes a time of day as `10:04:05`.
+fn clock(time: UnixMillis) -> String {
+    let seconds = time.0 / 1_000 % (24 * 60 * 60);
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
 }
 
 /// Checks what a machine asks before anybody sees it.

@@ -4,13 +4,14 @@ mod lines;
 mod proposals;
 
 use stockade_api::node::Down;
-use stockade_policy::{HostSets, Origin, Problems, Source, builtin, load};
+use stockade_policy::{HostSets, Origin, Policy, Problems, Source, builtin, load};
 use stockade_trust::{Bundle, Candidate, Envelope, Plan, PlanError, PlanStep, Root};
 use stockade_types::{Digest, UnixMillis};
 
 use crate::{
     Changed, ControlError, Server,
     act::{Act, Action},
+    cases::{Shortfall, shortfalls},
     clock::now,
     keys::only,
     random,
@@ -42,6 +43,9 @@ pub enum PublishError {
     /// It has mistakes.
     #[error("{0}")]
     Mistakes(Problems),
+    /// It asks for more people than there are.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    People(Vec<Shortfall>),
     /// Its plan makes no sense.
     #[error("the plan: {0}")]
     Plan(#[from] PlanError),
@@ -63,7 +67,7 @@ pub enum PublishError {
 ///
 /// # Errors
 /// All its mistakes.
-pub fn check(text: &str) -> Result<(), Problems> {
+pub fn check(text: &str) -> Result<Policy, Problems> {
     let mut sources = vec![Source {
         origin: Origin::Organisation,
         name: POLICY_NAME.to_owned(),
@@ -74,7 +78,7 @@ pub fn check(text: &str) -> Result<(), Problems> {
         name: PRESET.to_owned(),
         text: text.to_owned(),
     }));
-    load(&sources, &HostSets::default()).map(|_| ())
+    load(&sources, &HostSets::default())
 }
 
 /// Notes what became of a proposal.
@@ -169,12 +173,8 @@ impl Server {
         &self,
         wanted: &Publication<'_>,
     ) -> Result<Result<BundleRow, PublishError>, ControlError> {
-        if wanted.text.len() > POLICY_BYTES_MAX || wanted.message.len() > MESSAGE_BYTES_MAX {
-            return Ok(Err(PublishError::TooLong));
-        }
-        let checked = wanted.text.to_owned();
-        if let Err(problems) = self.blocking(move || check(&checked)).await? {
-            return Ok(Err(PublishError::Mistakes(problems)));
+        if let Err(error) = self.publishable(wanted).await? {
+            return Ok(Err(error));
         }
         let now = now();
         let mut writing = self.state.write().await?;
@@ -214,6 +214,24 @@ impl Server {
         }
         self.hub.changed(Changed::Policy);
         Ok(Ok(row))
+    }
+
+    /// Checks a policy with its tests, and whether there are the people whom it asks.
+    async fn publishable(
+        &self,
+        wanted: &Publication<'_>,
+    ) -> Result<Result<(), PublishError>, ControlError> {
+        if wanted.text.len() > POLICY_BYTES_MAX || wanted.message.len() > MESSAGE_BYTES_MAX {
+            return Ok(Err(PublishError::TooLong));
+        }
+        let checked = wanted.text.to_owned();
+        let people = self.people().await?;
+        let few = self.blocking(move || check(&checked).map(|policy| shortfalls(&policy, &people)));
+        Ok(match few.await? {
+            Err(problems) => Err(PublishError::Mistakes(problems)),
+            Ok(few) if !few.is_empty() => Err(PublishError::People(few)),
+            Ok(_) => Ok(()),
+        })
     }
 
     /// Keeps a bundle with its rollout and its review; `false` if its proposal is not open any more.

@@ -13,6 +13,7 @@ mod proposals;
 mod questions;
 mod rollouts;
 mod reading;
+mod reviews;
 mod sessions;
 mod views;
 
@@ -51,6 +52,7 @@ pub(crate) use rollouts::SampleRow;
 pub use rollouts::{MoveRow, RolloutRow, RolloutState};
 pub use reading::{AccusationRow, ContentReadRow, TriageRow};
 pub(crate) use sessions::{Listing, Standing};
+pub use reviews::{ReviewDone, ReviewTaskRow};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 
@@ -59,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_1.sql"),
     include_str!("rollouts.sql"),
     include_str!("schema_reading.sql"),
+    include_str!("schema_approvals.sql"),
 ];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -387,6 +387,10 @@ pub(crate) fn refused(error: &PublishError) -> Problem {
     match error {
         PublishError::TooLong => Problem::wrong(said, "write less"),
         PublishError::Mistakes(_) => Problem::wrong(said, "correct them"),
+        PublishError::People(_) => Problem::conflict(
+            said,
+            "give people the roles on the page of people, or change the stages",
+        ),
         PublishError::Plan(_) => Problem::wrong(said, "correct the plan"),
         PublishError::NothingBefore => Problem::conflict(said, "publish it at once"),
         PublishError::Changed { .. } | PublishError::Reviewed => {

@@ -444,6 +444,12 @@ fn changes() -> Vec<Route> {
             handler(inbox::vote),
         ),
         post(
+            "/inbox/{question}/review",
+            role(Action::Vote),
+            "say whether an override was right",
+            handler(inbox::review),
+        ),
+        post(
             "/api/v1/questions/{question}/challenge",
             role(Action::Vote),
             "what a passkey signs to answer a question",

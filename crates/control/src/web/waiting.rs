@@ -1,49 +1,46 @@
 //! Which questions wait for a person.
 
-use stockade_api::node::StageStanding;
 use stockade_trust::Vote;
+use stockade_types::UnixMillis;
 
 use super::{access::Action, call::Call, caller::Caller, page::may, problem::Problem};
-use crate::state::{QuestionRow, QuestionState};
+use crate::{
+    Server,
+    cases::{Case, Wanted},
+    state::{QuestionRow, QuestionState},
+};
 
 /// Questions that are looked at, and listed on one page: those that are open come first.
 pub(crate) const QUESTIONS: u32 = 200;
 
-/// Returns the stages that roles of the caller may answer; an empty name is breaking the glass.
-pub(crate) fn stages_of<'r>(row: &'r QuestionRow, caller: &Caller) -> Vec<&'r str> {
+/// Tells whether a question asks a role of the caller: now, later, or to override it.
+pub(crate) fn concerns(row: &QuestionRow, caller: &Caller) -> bool {
     let review = &row.sent.review;
-    let stages = review.paths.iter().flatten();
-    let own = stages.filter(|stage| caller.roles.contains(&stage.role));
-    let glass = review
-        .break_glass
-        .iter()
-        .filter(|glass| caller.roles.contains(&glass.role));
-    own.map(|stage| stage.name.as_str())
-        .chain(glass.map(|_| ""))
-        .collect()
+    let stages = review.stages().map(|stage| &stage.role);
+    let late = review
+        .stages()
+        .filter_map(|stage| stage.escalation.as_ref());
+    let glass = review.break_glass.iter().map(|glass| &glass.role);
+    let mut roles = stages.chain(late.map(|then| &then.role)).chain(glass);
+    roles.any(|role| caller.roles.contains(role))
 }
 
-/// Tells whether a vote of the caller is waited for.
-pub(crate) fn waits_for(
-    row: &QuestionRow,
+/// Returns what a question asks of the caller now.
+pub(crate) fn wanted<'r>(
+    call: &'r Call,
+    row: &'r QuestionRow,
     votes: &[Vote],
-    open: &[StageStanding],
     caller: &Caller,
-) -> bool {
-    let has_voted = votes.iter().any(|vote| vote.user == caller.user);
-    let stages = stages_of(row, caller);
-    let is_asked = open
-        .iter()
-        .any(|stage| stages.contains(&stage.name.as_str()));
-    row.state == QuestionState::Open
-        && caller.is_browser()
-        && !has_voted
-        && !row.requesters.is_empty()
-        && !row.requesters.contains(&caller.user)
-        && is_asked
+    now: UnixMillis,
+) -> Wanted<'r> {
+    if !caller.is_browser() {
+        return Wanted::default();
+    }
+    let case = Case::new(call.web.server.state.org(), row);
+    case.wants(&caller.user, &caller.roles, votes, now)
 }
 
-/// Counts the questions that wait for the caller.
+/// Counts the questions that wait for the caller, and the overrides that the caller can look at.
 pub(crate) async fn waiting(call: &Call) -> Result<u64, Problem> {
     let Some(caller) = &call.caller else {
         return Ok(0);
@@ -57,9 +54,18 @@ pub(crate) async fn waiting(call: &Call) -> Result<u64, Problem> {
         if row.state != QuestionState::Open {
             break;
         }
+        if !concerns(&row, caller) {
+            continue;
+        }
         let votes = server.state.votes(&row.id).await?;
-        let open = server.stages(&row, &votes);
-        count += u64::from(waits_for(&row, &votes, &open, caller));
+        let wanted = wanted(call, &row, &votes, caller, call.now);
+        count += u64::from(!wanted.stages.is_empty());
+    }
+    for task in server.state.review_tasks(QUESTIONS).await? {
+        if let Some(row) = server.state.question(&task.question).await? {
+            let may = Server::may_review(&row, &task, &caller.user, &caller.roles);
+            count += u64::from(may.is_ok() && caller.is_browser());
+        }
     }
     Ok(count)
 }

@@ -316,6 +316,7 @@ pub(super) fn progress(dir: &std::path::Path, approval: &ApprovalId, stages: Vec
         have: stage.have,
         need: stage.need,
         until: Some(stage.until),
+        also: stage.also,
     };
     let told = Client::connect(dir).and_then(|mut client| client.progress(approval, progress));
     stockade_types::ignored(told, "what is shown decides nothing, and comes again");

@@ -1,11 +1,13 @@
 //! `stockade policy show`: the policy that a run would have.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 use stockade_policy::{
     BreakGlass, FilesystemSettings, NetworkSettings, Policy, Review, Settings, Sourced, Stage,
     WorkspaceSettings, looks_secret,
 };
+
+use stockade_types::{Span, ignored};
 
 use super::effective;
 use crate::{
@@ -302,9 +304,10 @@ fn people(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
             ..
         } = &stage.value;
         let text = format!(
-            "{name}: {need} of role {}, {veto} no denies, {}",
+            "{name}: {need} of role {}, {veto} no denies, {}{}",
             role.0,
-            strength.as_str()
+            strength.as_str(),
+            times(&stage.value)
         );
         lines.put("stages", text, stage)?;
     }
@@ -318,6 +321,27 @@ fn people(settings: &Settings, lines: &mut Lines<'_>) -> anyhow::Result<()> {
         );
         lines.put("break_glass", text, glass)
     })
+}
+
+/// Says from when a stage counts, and whom else it asks.
+fn times(stage: &Stage) -> String {
+    let mut text = String::new();
+    if stage.wait_ms > 0 {
+        let wait = Span::from_millis(stage.wait_ms);
+        ignored(
+            write!(text, ", a yes not before {wait}"),
+            "a text takes all",
+        );
+    }
+    if let Some(then) = &stage.escalation {
+        let after = Span::from_millis(then.after_ms);
+        let role = &then.role.0;
+        ignored(
+            write!(text, ", after {after} also role {role}"),
+            "a text takes all",
+        );
+    }
+    text
 }
 
 fn filesystem(files: &FilesystemSettings, lines: &mut Lines<'_>) -> anyhow::Result<()> {

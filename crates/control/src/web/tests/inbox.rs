@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use stockade_api::node::QuestionSent;
-use stockade_policy::{NetRequest, Request, Review, Role, Scope, Stage, Strength};
+use stockade_policy::{
+    BreakGlass, Escalation, NetRequest, Request, Review, Role, Scope, Stage, Strength,
+};
 use stockade_shown::{Grounds, Matter};
 use stockade_testkit::browser::Browser;
 use stockade_trust::{Nonce, UserId};
@@ -19,24 +21,65 @@ const INTENT: &str = "<script>window.ran=1</script>\u{202e}";
 
 /// Has the session of a person ask one owner, and then one of security.
 async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
+    ask_with(lab, requester, strength, None).await
+}
+
+/// The same, where one person of a role can override both.
+async fn ask_with(
+    lab: &Lab,
+    requester: &Person,
+    strength: Strength,
+    break_glass: Option<BreakGlass>,
+) -> QuestionRow {
     let stage = |name: &str| Stage {
         name: name.to_owned(),
         role: Role(name.to_owned()),
         need: 1,
         veto: 1,
         strength,
+        wait_ms: 0,
+        escalation: None,
     };
-    let request = Request::Net(NetRequest {
-        host: "paste.test".parse().unwrap(),
-        port: Port::new(443).unwrap(),
-        subject: Subject::default(),
-    });
     let review = Review {
+        paths: vec![vec![stage("owner"), stage("security")]],
+        scope_max: Scope::Session,
+        reason_required: false,
+        break_glass,
+    };
+    ask_review(lab, requester, review).await
+}
+
+/// The same with something changed about whom it asks.
+async fn ask_changed(
+    lab: &Lab,
+    requester: &Person,
+    change: impl FnOnce(&mut Review),
+) -> QuestionRow {
+    let stage = |name: &str| Stage {
+        name: name.to_owned(),
+        role: Role(name.to_owned()),
+        need: 1,
+        veto: 1,
+        strength: Strength::Session,
+        wait_ms: 0,
+        escalation: None,
+    };
+    let mut review = Review {
         paths: vec![vec![stage("owner"), stage("security")]],
         scope_max: Scope::Session,
         reason_required: false,
         break_glass: None,
     };
+    change(&mut review);
+    ask_review(lab, requester, review).await
+}
+
+async fn ask_review(lab: &Lab, requester: &Person, review: Review) -> QuestionRow {
+    let request = Request::Net(NetRequest {
+        host: "paste.test".parse().unwrap(),
+        port: Port::new(443).unwrap(),
+        subject: Subject::default(),
+    });
     let grounds = Grounds {
         rule: Some("paste".parse().unwrap()),
         origin: None,
@@ -233,7 +276,7 @@ async fn questions_of_others_are_not_there() {
                 .contains("paste.test")
         );
         let list = lab.get(&stranger, "/api/v1/questions").await.is(200);
-        assert_eq!(list.body, "{\"questions\":[]}");
+        assert_eq!(list.body, "{\"questions\":[],\"overrides\":[]}");
     }
     // Controls: who asks sees it, and so does an auditor.
     lab.get(&lee, &path).await.is(200);
@@ -288,4 +331,146 @@ async fn a_passkey_answers_a_question() {
         assert_eq!(browser.complaints, Vec::<String>::new());
     }
     assert!(lab.state.grant(&row.id).await.unwrap().is_some());
+}
+
+/// One person overrides all stages with a passkey and a reason; then another one looks at it, and nobody who
+/// had a part in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_breaks_the_glass_and_another_looks_at_it() {
+    let lab = Lab::start().await;
+    let lee = lab.person("lee", &["developer", "owner"]).await;
+    let (ann, bob) = (
+        lab.person("ann", &["owner"]).await,
+        lab.person("bob", &["security"]).await,
+    );
+    let dora = lab.person("dora", &["incident-lead"]).await;
+    let glass = BreakGlass {
+        role: Role("incident-lead".to_owned()),
+        strength: Strength::Passkey,
+        max_ms: 30 * 60 * 1000,
+    };
+    let row = ask_with(&lab, &lee, Strength::Passkey, Some(glass)).await;
+    let path = format!("/inbox/{}", row.id);
+    let rendered = row.sent.rendered.to_string();
+    let over = [
+        ("rendered", rendered.as_str()),
+        ("choice", "allow"),
+        ("breaks_glass", "yes"),
+        ("reason", "the shop is down"),
+    ];
+    // Not who owns the code, not who asks, and not by being signed in alone.
+    lab.post(&ann, &path, &over).await.is(403);
+    lab.post(&lee, &path, &over).await.is(403);
+    lab.post(&dora, &path, &over).await.is(400);
+    let page = lab.get(&ann, &path).await.is(200);
+    assert!(!page.body.contains("Override all stages"), "{}", page.body);
+    assert_eq!(stands(&lab, &row).await, QuestionState::Open);
+    // Nothing is to be looked at, and nobody can say that it was.
+    let said = [("verdict", "justified"), ("note", "it was down")];
+    let review = format!("{path}/review");
+    lab.post(&ann, &review, &said).await.is(404);
+
+    let link = lab
+        .link(LinkKind::Invite, "Ines", &["incident-lead"], later())
+        .await;
+    let mut browser = Browser::start_for(&lab.origin, Some(&lab.key().await));
+    browser.add_authenticator();
+    browser.size(1440, 900);
+    browser.go(&format!("{}/setup?token={link}", lab.origin));
+    browser.follow("document.querySelector('[data-passkey=create]').click()");
+    browser.go(&format!("{}{path}", lab.origin));
+    browser.eval("document.querySelector('details.glass').open = true");
+    browser.eval("document.getElementById('glass-reason').value = 'the shop is down'");
+    browser.picture(&super::browser::pictures().join("glass-light-1440.png"));
+    browser.follow("document.querySelector('#glass [data-choice=allow]').click()");
+    let said_there = browser
+        .eval("document.querySelector('main').textContent")
+        .to_string();
+    assert!(
+        said_there.contains("Your answer counts") && said_there.contains("all, overridden"),
+        "{said_there}"
+    );
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    assert_eq!(stands(&lab, &row).await, QuestionState::Granted);
+    let grant = lab.state.grant(&row.id).await.unwrap().unwrap();
+    let grant = serde_json::to_string(&grant).unwrap();
+    assert!(grant.contains("payload"), "{grant}");
+    let task = lab.state.review_task(&row.id).await.unwrap().unwrap();
+    assert_eq!(task.due.0 - task.made.0, 24 * 60 * 60 * 1000);
+    assert_eq!(task.done, None);
+
+    for person in [&ann, &bob] {
+        let inbox = lab.get(person, "/inbox").await.is(200);
+        assert!(
+            inbox.body.contains("Overrides to look at"),
+            "{}",
+            inbox.body
+        );
+        assert!(
+            inbox.body.contains("overridden by") && inbox.body.contains("Ines"),
+            "{}",
+            inbox.body
+        );
+    }
+    // Who asked has a part in it, although he has the role of a stage; whoever does not answer has none.
+    lab.post(&lee, &review, &said).await.is(403);
+    let tom = lab.person("tom", &["legal", "viewer"]).await;
+    lab.post(&tom, &review, &said).await.is(403);
+    lab.post(&ann, &review, &[("verdict", "justified")])
+        .await
+        .is(400);
+    lab.post(&ann, &review, &[("verdict", "fine"), ("note", "x")])
+        .await
+        .is(400);
+    let own = UserId(task.breaker.0.clone());
+    let ines = lab.signed_in(&own, now()).await;
+    lab.post(&ines, &review, &said).await.is(403);
+    let page = lab.get(&ines, &path).await.is(200);
+    assert!(!page.body.contains("It was justified"), "{}", page.body);
+    lab.post(&ann, &review, &said).await.is(303);
+    lab.post(&bob, &review, &said).await.is(409);
+    let done = lab.state.review_task(&row.id).await.unwrap().unwrap().done;
+    let done = done.expect("it is done");
+    assert_eq!(
+        (done.by.0.as_str(), done.justified),
+        (ann.id.as_str(), true)
+    );
+    let inbox = lab.get(&bob, "/inbox").await.is(200);
+    assert!(!inbox.body.contains("Overrides to look at"));
+    let page = lab.get(&bob, &path).await.is(200);
+    assert!(page.body.contains("it was down"), "{}", page.body);
+}
+
+/// A stage that takes long asks others too, from the time on that it names.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_asked_when_it_takes_long() {
+    let lab = Lab::start().await;
+    let lee = lab.person("lee", &["developer"]).await;
+    let ola = lab.person("ola", &["on-call"]).await;
+    let late = |after_ms| {
+        move |review: &mut Review| {
+            for stage in review.paths.iter_mut().flatten() {
+                stage.escalation = Some(Escalation {
+                    after_ms,
+                    role: Role("on-call".to_owned()),
+                });
+            }
+        }
+    };
+    let in_an_hour = ask_changed(&lab, &lee, late(3_600_000)).await;
+    let soon = ask_changed(&lab, &lee, late(300)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    for (row, status) in [(&in_an_hour, 409), (&soon, 303)] {
+        let path = format!("/inbox/{}", row.id);
+        let rendered = row.sent.rendered.to_string();
+        let yes = [("rendered", rendered.as_str()), ("choice", "allow")];
+        let page = lab.get(&ola, &path).await.is(200);
+        assert_eq!(page.body.contains("Your answer<"), status == 303);
+        assert_eq!(page.body.contains("is asked too"), status == 303);
+        let answer = lab.post(&ola, &path, &yes).await.is(status);
+        assert!(
+            status == 303 || answer.body.contains("wait until"),
+            "{answer:?}"
+        );
+    }
 }

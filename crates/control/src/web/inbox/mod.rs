@@ -1,0 +1,219 @@
+//! Questions, the answers of people, and overrides that are to be looked at.
+
+mod answer;
+mod one;
+mod overrides;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use maud::{Markup, html};
+use serde::Serialize;
+use stockade_api::node::StageStanding;
+use stockade_trust::{UserId, Vote};
+use stockade_types::UnixMillis;
+
+use super::{
+    access::{Action, Reach},
+    call::Call,
+    caller::Caller,
+    page::{Mood, Page, empty, foreign, state, time},
+    problem::Problem,
+    serving::View,
+    waiting::{QUESTIONS, concerns, wanted},
+};
+use crate::state::{QuestionRow, QuestionState};
+
+pub(crate) use answer::{challenge, review, vote};
+pub(crate) use one::one;
+use overrides::{Override, overrides};
+
+/// Characters of a reason.
+const REASON_CHARS_MAX: usize = 500;
+
+/// Questions.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inbox {
+    /// Those that are open first, then the newest.
+    questions: Vec<Question>,
+    /// Overrides that nobody has looked at.
+    overrides: Vec<Override>,
+}
+
+/// A question in a list.
+#[derive(Debug, Serialize)]
+struct Question {
+    id: String,
+    node: String,
+    machine: String,
+    session: String,
+    approval: String,
+    /// Who asks, and for what, in one line.
+    title: String,
+    summary: String,
+    /// `open`, `granted`, `denied`, `expired` or `closed`.
+    state: &'static str,
+    /// Whether the caller's vote is one of those that are waited for.
+    waits_for_you: bool,
+    /// Whether the caller may override all stages.
+    you_may_override: bool,
+    /// The names of people who have no vote, since they ask.
+    requesters: Vec<String>,
+    asked: UnixMillis,
+    expires: UnixMillis,
+    stages: Vec<StageStanding>,
+    why: Option<String>,
+}
+
+/// Tells whether the caller may see a question.
+fn is_seen(row: &QuestionRow, caller: &Caller, reach: Reach) -> bool {
+    reach == Reach::All || row.requesters.contains(&caller.user) || concerns(row, caller)
+}
+
+/// Names of machines and people.
+struct Names {
+    machines: BTreeMap<String, String>,
+    people: BTreeMap<UserId, String>,
+}
+
+impl Names {
+    async fn read(call: &Call) -> Result<Self, Problem> {
+        let state = &call.web.server.state;
+        let machines = state.nodes().await?.into_iter();
+        let people = state.users().await?.into_iter();
+        Ok(Self {
+            machines: machines
+                .map(|node| (node.id.to_string(), node.name))
+                .collect(),
+            people: people.map(|user| (user.id, user.name)).collect(),
+        })
+    }
+
+    fn person(&self, id: &UserId) -> String {
+        self.people.get(id).unwrap_or(&id.0).clone()
+    }
+}
+
+async fn question(
+    call: &Call,
+    row: &QuestionRow,
+    names: &Names,
+) -> Result<(Question, Vec<Vote>), Problem> {
+    let server = &call.web.server;
+    let votes = server.state.votes(&row.id).await?;
+    let is_open = row.state == QuestionState::Open;
+    let stages = if is_open {
+        server.stages(row, &votes)
+    } else {
+        Vec::new()
+    };
+    let shown = row.sent.question.shown();
+    let node = row.key.node.to_string();
+    let wanted = wanted(call, row, &votes, call.caller()?, call.now);
+    let question = Question {
+        waits_for_you: !wanted.stages.is_empty(),
+        you_may_override: wanted.glass,
+        machine: names.machines.get(&node).unwrap_or(&node).clone(),
+        session: row.key.session.as_str().to_owned(),
+        approval: row.approval.as_str().to_owned(),
+        summary: shown.summary(),
+        title: shown.title,
+        state: row.state.word(),
+        requesters: row.requesters.iter().map(|id| names.person(id)).collect(),
+        asked: row.asked,
+        expires: row.expires,
+        stages,
+        why: row.why.clone(),
+        id: row.id.clone(),
+        node,
+    };
+    Ok((question, votes))
+}
+
+/// Returns the question that the caller names, if the caller may see it.
+async fn row(call: &Call) -> Result<QuestionRow, Problem> {
+    let reach = call.reach(Action::SeeQuestions)?;
+    let found = call
+        .web
+        .server
+        .state
+        .question(call.param("question"))
+        .await?;
+    let caller = call.caller()?;
+    found
+        .filter(|row| is_seen(row, caller, reach))
+        .ok_or_else(Problem::not_found)
+}
+
+/// `GET /inbox`
+pub(crate) async fn show(call: Arc<Call>) -> Result<Inbox, Problem> {
+    let reach = call.reach(Action::SeeQuestions)?;
+    let names = Names::read(&call).await?;
+    let mut questions = Vec::new();
+    for row in call.web.server.state.questions(QUESTIONS).await? {
+        if is_seen(&row, call.caller()?, reach) {
+            questions.push(question(&call, &row, &names).await?.0);
+        }
+    }
+    let overrides = overrides(&call).await?;
+    Ok(Inbox {
+        questions,
+        overrides,
+    })
+}
+
+impl View for Inbox {
+    fn page(&self, call: &Call) -> Page {
+        let (open, over): (Vec<_>, Vec<_>) = self
+            .questions
+            .iter()
+            .partition(|question| question.state == "open");
+        let body = html! {
+            (overrides::list(&self.overrides, call))
+            @if open.is_empty() {
+                (empty("No question is open.", "A session asks here when a rule of its policy has stages."))
+            } @else { (list(&open, call)) }
+            @if !over.is_empty() { h2 { "Answered" } (list(&over, call)) }
+        };
+        Page::new("Inbox", body)
+            .lead("What exactly would happen, and should it?")
+            .live("questions")
+    }
+}
+
+fn list(questions: &[&Question], call: &Call) -> Markup {
+    html! {
+        ul.questions { @for question in questions {
+            li {
+                a.question data-row href={ "/inbox/" (question.id) } {
+                    span { strong { (foreign(&question.title)) " " (foreign(&question.summary)) } }
+                    span.nowrap {
+                        @if question.waits_for_you { (state(Mood::Open, "waits for you")) }
+                        @else { (standing(question)) }
+                    }
+                    span.quiet { (foreign(&question.machine)) " · asked by " (asked_by(question)) }
+                    span.quiet {
+                        @if question.state == "open" { "ends " (time(question.expires, call.now)) }
+                        @else { (time(question.asked, call.now)) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn asked_by(question: &Question) -> Markup {
+    html! {
+        @if question.requesters.is_empty() { "an unknown person" }
+        @else { (foreign(&question.requesters.join(", "))) }
+    }
+}
+
+fn standing(question: &Question) -> Markup {
+    match question.state {
+        "open" => state(Mood::Open, "open"),
+        "granted" => state(Mood::Good, "allowed"),
+        "denied" => state(Mood::Bad, "denied"),
+        "expired" => state(Mood::Bad, "nobody answered in time"),
+        _ => state(Mood::Plain, "not asked any more"),
+    }
+}
