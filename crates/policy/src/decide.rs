@@ -60,27 +60,16 @@ impl Policy {
         };
         match request {
             Request::Name(name) => decider.name(name),
-            Request::Net(net) => decider.one(&Features::Net(NetFeatures {
-                host: &net.host,
-                port: net.port.get(),
-                program: Programs::of(&net.subject.exe),
-                http: None,
-            })),
-            Request::Http(http) => decider.one(&Features::Net(NetFeatures {
-                host: &http.host,
-                port: http.port.get(),
-                program: Programs::of(&http.subject.exe),
-                http: Some(HttpFeatures::new(
-                    &http.method,
-                    http.path.as_bytes(),
-                    &http.meaning,
-                )),
-            })),
-            Request::Exec(exec) => decider.one(&Features::Exec(ExecFeatures::new(exec))),
-            Request::File(file) => decider.one(&Features::File(FileFeatures { request: file })),
-            Request::Tool(tool) => decider.one(&Features::Tool(Box::new(ToolFeatures::new(tool)))),
             Request::Port(port) => self.listening(port, request, approvals),
             Request::Definition(wanted) => self.defining(wanted, request, approvals),
+            Request::Net(_)
+            | Request::Http(_)
+            | Request::Exec(_)
+            | Request::File(_)
+            | Request::Tool(_) => match features(request) {
+                Some(features) => decider.one(&features),
+                None => Explain::error(&EngineError::Request("it has no features".to_owned())),
+            },
         }
     }
 
@@ -116,6 +105,32 @@ impl Policy {
         }
         Err(decision)
     }
+}
+
+/// Takes a request apart for the rules; `None` for one that no rule is about by itself.
+pub(crate) fn features(request: &Request) -> Option<Features<'_>> {
+    Some(match request {
+        Request::Net(net) => Features::Net(NetFeatures {
+            host: &net.host,
+            port: net.port.get(),
+            program: Programs::of(&net.subject.exe),
+            http: None,
+        }),
+        Request::Http(http) => Features::Net(NetFeatures {
+            host: &http.host,
+            port: http.port.get(),
+            program: Programs::of(&http.subject.exe),
+            http: Some(HttpFeatures::new(
+                &http.method,
+                http.path.as_bytes(),
+                &http.meaning,
+            )),
+        }),
+        Request::Exec(exec) => Features::Exec(ExecFeatures::new(exec)),
+        Request::File(file) => Features::File(FileFeatures { request: file }),
+        Request::Tool(tool) => Features::Tool(Box::new(ToolFeatures::new(tool))),
+        Request::Name(_) | Request::Port(_) | Request::Definition(_) => return None,
+    })
 }
 
 /// A decision in progress.

@@ -1,6 +1,6 @@
 //! A checked policy, and questions to it other than decisions.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
@@ -33,6 +33,8 @@ pub struct Policy {
     pub(crate) engine: Engine,
     /// A policy that was published since, which can deny beside this one.
     pub(crate) newer: Newer,
+    /// The names of programs in asks and denies, once they were needed.
+    pub(crate) names: OnceLock<Vec<String>>,
 }
 
 /// The parts of a policy other than its rules.
@@ -82,6 +84,7 @@ impl Policy {
             rules,
             engine: Engine::new()?,
             newer: Newer::default(),
+            names: OnceLock::new(),
         })
     }
 
@@ -353,7 +356,7 @@ impl Policy {
         &self.parts.warnings
     }
 
-    fn cedar_bodies(&self) -> impl Iterator<Item = &CedarBody> {
+    pub(crate) fn cedar_bodies(&self) -> impl Iterator<Item = &CedarBody> {
         self.rules.iter().filter_map(|rule| match &rule.body {
             Body::Cedar(body) => Some(body.as_ref()),
             Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Tool(_) | Body::Control => None,

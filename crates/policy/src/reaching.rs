@@ -87,7 +87,7 @@ impl Policy {
     }
 
     /// Returns what rules about a host tell requests apart by, each once.
-    fn topics(&self, host: &Host) -> Vec<Topic> {
+    pub(crate) fn topics(&self, host: &Host) -> Vec<Topic> {
         let mut topics: Vec<Topic> = self.bodies(host).flat_map(NetBody::topics).collect();
         if let Some(newer) = self.newer.get() {
             topics.extend(newer.topics(host));
@@ -98,7 +98,7 @@ impl Policy {
     }
 
     /// Returns what rules about a host say.
-    fn bodies(&self, host: &Host) -> impl Iterator<Item = &NetBody> {
+    pub(crate) fn bodies(&self, host: &Host) -> impl Iterator<Item = &NetBody> {
         let features = Features::Net(NetFeatures {
             host,
             port: 0,

@@ -4,8 +4,9 @@
 
 mod cedar;
 mod corpus;
+mod diff;
 mod grants;
-mod oracle;
+pub(crate) mod oracle;
 mod problems;
 mod published;
 mod revisions;

@@ -266,6 +266,16 @@ impl Credential {
         conditions(&self.bounds)
     }
 
+    /// Returns the hosts and requests that it is for.
+    pub(crate) const fn bounds(&self) -> &NetBody {
+        &self.bounds
+    }
+
+    /// Returns whether it may be missing, and the variable with the address that it is used for.
+    pub(crate) fn limits(&self) -> (bool, Option<&str>) {
+        (self.optional, self.address.as_deref())
+    }
+
     fn reaches(&self, host: &Host, port: Port) -> Result<(), NotFor> {
         reaches(&self.bounds, host, port)
     }

@@ -61,6 +61,11 @@ impl SshKey {
         reaches(&self.bounds, host, port).is_ok()
     }
 
+    /// Returns the hosts that it is for.
+    pub(crate) const fn bounds(&self) -> &NetBody {
+        &self.bounds
+    }
+
     /// Returns the hosts and users that it is for, for messages.
     pub fn conditions(&self) -> String {
         let users: Vec<&str> = self.users.iter().map(String::as_str).collect();

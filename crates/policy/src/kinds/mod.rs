@@ -328,8 +328,19 @@ impl Body {
     /// Returns whether `outer` certainly matches everything that this rule matches, for any
     /// request.
     pub(crate) fn is_covered_by(&self, outer: &Self) -> bool {
-        let points = |x: usize, y: usize| match (self, outer) {
-            (Self::Net(a), Self::Net(b)) => a.points_within(x, b, y),
+        let mut own = 0..self.patterns();
+        own.all(|x| (0..outer.patterns()).any(|y| self.is_pattern_covered_by(x, outer, y)))
+    }
+
+    /// The same of one pattern of each.
+    pub(crate) fn is_pattern_covered_by(
+        &self,
+        pattern: usize,
+        outer: &Self,
+        outer_pattern: usize,
+    ) -> bool {
+        let points = match (self, outer) {
+            (Self::Net(a), Self::Net(b)) => a.points_within(pattern, b, outer_pattern),
             (Self::Exec(_), Self::Exec(b)) => b.unless.is_empty(),
             (Self::File(a), Self::File(b)) => a.points_within(b),
             (Self::Tool(_), Self::Tool(_)) => true,
@@ -343,9 +354,7 @@ impl Body {
                 _,
             ) => false,
         };
-        let within = |x, y| points(x, y) && self.lies_within(x, outer, y);
-        let mut own = 0..self.patterns();
-        own.all(|x| (0..outer.patterns()).any(|y| within(x, y)))
+        points && self.lies_within(pattern, outer, outer_pattern)
     }
 
     /// Returns a request that a pattern allows.

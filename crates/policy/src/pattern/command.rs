@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use super::{Glob, PatternError, glob::Colon};
+use super::{
+    Glob, PatternError,
+    glob::{Colon, SAMPLE},
+};
 
 /// A parsed `command`. The first token matches the names of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,18 @@ impl Token {
     /// Returns whether it matches any number of tokens.
     const fn is_many(&self) -> bool {
         matches!(self, Self::Rest | Self::ManyOf(_))
+    }
+
+    /// Returns a word that it matches; `None` if it matches none at all, too.
+    fn sample(&self) -> Option<String> {
+        match self {
+            Self::Rest | Self::ManyOf(_) => None,
+            Self::One(glob) => Some(glob.sample()),
+            Self::OneOf(list) => {
+                let first = list.globs.first().map(Glob::sample);
+                Some(first.unwrap_or_else(|| SAMPLE.to_owned()))
+            }
+        }
     }
 
     /// Returns whether `word` can be this token, or one of the tokens that it matches.
@@ -198,6 +213,11 @@ impl CommandPattern {
         }
     }
 
+    /// Returns whether it matches every command.
+    pub(crate) fn is_any(&self) -> bool {
+        self.program == Token::Rest && self.arguments == [Token::Rest]
+    }
+
     /// Returns whether it names a particular program.
     pub(crate) fn is_explicit(&self) -> bool {
         matches!(&self.program, Token::One(glob) if !glob.is_any())
@@ -217,6 +237,14 @@ impl CommandPattern {
             Some(Token::One(glob)) => glob.literals(),
             Some(Token::Rest | Token::OneOf(_) | Token::ManyOf(_)) | None => None,
         }
+    }
+
+    /// Returns a command that it matches.
+    pub(crate) fn sample(&self) -> Vec<String> {
+        let arguments = self.arguments.iter().filter_map(Token::sample);
+        let program = self.program.sample();
+        let program = program.unwrap_or_else(|| SAMPLE.to_owned());
+        std::iter::once(program).chain(arguments).collect()
     }
 
     /// Returns whether this pattern matches every command of `inner`.

@@ -5,6 +5,9 @@ use super::PatternError;
 /// Most alternatives to which the braces of one glob may expand, so that `{a,b}{c,d}…` stays small.
 const ALTERNATIVES_MAX: usize = 64;
 
+/// What a star stands for in the sample of a pattern.
+pub(crate) const SAMPLE: &str = "example";
+
 /// A parsed glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Glob {
@@ -111,6 +114,19 @@ impl Glob {
             .iter()
             .map(|alternative| literal(alternative))
             .collect()
+    }
+
+    /// Returns a text that it matches.
+    pub(crate) fn sample(&self) -> String {
+        let pieces = self.alternatives.first().into_iter().flatten();
+        let text: Vec<u8> = pieces
+            .flat_map(|piece| match piece {
+                Piece::Literal(text) => text.as_slice(),
+                Piece::Many => SAMPLE.as_bytes(),
+            })
+            .copied()
+            .collect();
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// The same as [`Self::contains`], also for stars within stars: `git push*` covers `git push origin *`.

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use stockade_types::{Host, HostName};
 
-use super::PatternError;
+use super::{PatternError, glob::SAMPLE};
 
 /// An entry of a rule's `hosts`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +131,24 @@ impl HostPattern {
             }
             _ => false,
         }
+    }
+
+    /// Returns a host that it matches.
+    pub(crate) fn sample(&self) -> Option<Host> {
+        let below = |name: &HostName| format!("{SAMPLE}.{name}").parse().ok();
+        match self {
+            Self::Name(name) => Some(Host::Name(name.clone())),
+            Self::OneLabel(name) | Self::Below(name) => below(name).map(Host::Name),
+            Self::AnyName => format!("{SAMPLE}.test").parse().ok(),
+            Self::Address(address) => Some(Host::Address(*address)),
+            Self::Network { base, bits } => Some(Host::Address(last_address(*base, *bits))),
+        }
+    }
+
+    /// Returns whether some host may match both; certainly none if it says no, because two patterns
+    /// either lie within each other or have nothing in common.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.contains(other) || other.contains(self)
     }
 
     /// Returns the reason why an allow rule may not have this pattern, if there is one.

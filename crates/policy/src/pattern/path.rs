@@ -97,6 +97,17 @@ impl PathPattern {
             .any(|tail| matches_components(&self.components, tail, case))
     }
 
+    /// Returns a path that it matches.
+    pub(crate) fn sample(&self) -> String {
+        let parts = self.components.iter().filter_map(|component| match component {
+            Component::One(glob) => Some(glob.sample()),
+            // It matches no component too.
+            Component::Many => None,
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        if self.rooted { format!("/{path}") } else { path }
+    }
+
     /// Returns whether everything that matches `inner` certainly matches this one.
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         if self.is_any() || self == inner {

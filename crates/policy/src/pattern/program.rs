@@ -41,6 +41,14 @@ impl ProgramPattern {
         }
     }
 
+    /// Returns a path that it matches; `None` for a digest.
+    pub(crate) fn sample(&self) -> Option<String> {
+        match self {
+            Self::Path(pattern) => Some(pattern.sample()),
+            Self::Digest(_) => None,
+        }
+    }
+
     pub(crate) fn contains(&self, inner: &Self) -> bool {
         match (self, inner) {
             (Self::Path(a), Self::Path(b)) => a.contains(b),
@@ -71,6 +79,12 @@ impl VariablePattern {
             name: Glob::parse(name)?,
             value,
         })
+    }
+
+    /// Returns a variable that it matches.
+    pub(crate) fn sample(&self) -> (String, String) {
+        let value = self.value.as_ref().map(Glob::sample);
+        (self.name.sample(), value.unwrap_or_default())
     }
 
     pub(crate) fn matches(&self, name: &RawText, value: &RawText) -> bool {

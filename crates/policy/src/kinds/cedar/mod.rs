@@ -12,5 +12,6 @@ mod matching;
 mod read;
 
 pub(crate) use body::CedarBody;
+pub(crate) use bounds::Attribute;
 pub(crate) use matching::{CedarError, CedarRules};
 pub(crate) use read::{FIELDS, read};

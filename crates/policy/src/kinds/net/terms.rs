@@ -164,11 +164,61 @@ impl RuleTerms {
         }
     }
 
+    /// Tells whether all hosts of the rule share a bound.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.bytes_max.is_some() || self.requests_per_minute_max.is_some()
+    }
+
+    /// Tells whether it says anything of TLS, which depends on the layer of the rule.
+    pub(crate) const fn is_about_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Returns the keys in which other terms differ, each with both values in words, and whether the other one
+    /// lets more happen: `None` where that depends.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<(&'static str, String, Option<bool>)> {
+        let mut found = Vec::new();
+        let mut say = |key, old: String, new: String, looser| {
+            if old != new {
+                found.push((key, format!("{old} instead of {new}"), looser));
+            }
+        };
+        let flag = |private: bool| private.to_string();
+        let bytes = |own: Option<ByteSize>| own.map_or_else(none, |bytes| bytes.to_string());
+        let requests = |own: Option<u32>| own.map_or_else(none, |own| own.to_string());
+        let word = |own: Option<Content>| own.map_or_else(none, |own| format!("{own:?}").to_lowercase());
+        let tls = |own: Option<Tls>| own.map_or_else(none, |own| format!("{own:?}").to_lowercase());
+        say("private", flag(other.private), flag(self.private), Some(other.private));
+        let more = is_more(self.bytes_max, other.bytes_max);
+        say("bytes_max", bytes(other.bytes_max), bytes(self.bytes_max), Some(more));
+        let (own, new) = (self.requests_per_minute_max, other.requests_per_minute_max);
+        say("requests_per_minute_max", requests(new), requests(own), Some(is_more(own, new)));
+        let denies = self.content == Some(Content::Deny);
+        let denies_now = other.content == Some(Content::Deny);
+        let looser = (denies != denies_now).then_some(denies);
+        say("content", word(other.content), word(self.content), looser);
+        say("tls", tls(other.tls), tls(self.tls), None);
+        found
+    }
+
     /// Tells whether TLS is opened whatever is said in it: requests that are counted or searched must be
     /// seen.
     pub(crate) fn inspects(&self) -> bool {
         let seen = self.requests_per_minute_max.is_some() || self.content.is_some();
         self.tls == Some(Tls::Inspect) || seen
+    }
+}
+
+fn none() -> String {
+    "none".to_owned()
+}
+
+/// Tells whether a bound lets more out than another one; none lets out the most.
+fn is_more<T: PartialOrd>(old: Option<T>, new: Option<T>) -> bool {
+    match (old, new) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(old), Some(new)) => new > old,
     }
 }
 

@@ -147,7 +147,7 @@ impl ArgumentPattern {
         })
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.glob.text()
     }
 

@@ -62,7 +62,7 @@ impl Meaning {
     }
 
     /// Returns what it is about.
-    const fn topic(&self) -> Topic {
+    pub(crate) const fn topic(&self) -> Topic {
         match self {
             Self::Git(_) => Topic::Git,
             Self::Package(package) => Topic::Package(Some(package.ecosystem)),
