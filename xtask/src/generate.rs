@@ -15,10 +15,7 @@ const GENERATED: &[(&str, &[&str])] = &[
         "docs/reference/environment.md",
         &["__reference", "environment"],
     ),
-    (
-        "docs/reference/openapi.json",
-        &["__reference", "openapi"],
-    ),
+    ("docs/reference/openapi.json", &["__reference", "openapi"]),
     ("docs/reference/stockade.1", &["man"]),
 ];
 

@@ -239,7 +239,12 @@ fn verdict(field: &'static str, value: String) -> Result<Verdict, QueryError> {
 }
 
 fn moment(field: &'static str, value: String) -> Result<Moment, QueryError> {
-    let span = || value.parse::<Span>().ok().map(|span| Moment::Ago(span.millis()));
+    let span = || {
+        value
+            .parse::<Span>()
+            .ok()
+            .map(|span| Moment::Ago(span.millis()))
+    };
     let at = |time: Timestamp| u64::try_from(time.as_millisecond()).ok();
     let exact = || at(value.parse::<Timestamp>().ok()?);
     let day = || {

@@ -5,7 +5,8 @@ use stockade_types::{UnixMillis, Verdict};
 
 #[test]
 fn fields_and_words_are_read() {
-    let text = "kind:net verdict:deny host:*.Paste.test user:\"Ann Lee\" since:7d \"rm -rf\" secret";
+    let text =
+        "kind:net verdict:deny host:*.Paste.test user:\"Ann Lee\" since:7d \"rm -rf\" secret";
     let query: Query = text.parse().unwrap();
     assert_eq!(query.kinds, ["net"]);
     assert_eq!(query.verdicts, [Verdict::Deny]);
@@ -13,7 +14,9 @@ fn fields_and_words_are_read() {
     assert_eq!(query.users, ["Ann Lee"]);
     assert_eq!(query.since, Some(Moment::Ago(7 * 86_400_000)));
     assert_eq!(query.words, ["rm -rf", "secret"]);
-    let query: Query = "since:2026-01-31 until:2026-02-01T10:00:00Z https://a.test".parse().unwrap();
+    let query: Query = "since:2026-01-31 until:2026-02-01T10:00:00Z https://a.test"
+        .parse()
+        .unwrap();
     let at = |moment: Option<Moment>| moment.unwrap().time(UnixMillis(0)).0;
     assert_eq!(at(query.since), 1_769_817_600_000);
     assert_eq!(at(query.until), 1_769_940_000_000);

@@ -24,17 +24,29 @@ fn read(text: &str) -> (HashMap<String, f64>, HashMap<String, String>) {
     for line in text.lines() {
         if let Some(said) = line.strip_prefix("# TYPE ") {
             let (name, kind) = said.split_once(' ').expect("a name and its type");
-            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{line}");
+            assert!(
+                types.insert(name.to_owned(), kind.to_owned()).is_none(),
+                "{line}"
+            );
         } else if let Some(said) = line.strip_prefix("# HELP ") {
-            assert!(said.split_once(' ').is_some_and(|(_, help)| !help.is_empty()), "{line}");
+            assert!(
+                said.split_once(' ')
+                    .is_some_and(|(_, help)| !help.is_empty()),
+                "{line}"
+            );
         } else {
             let (name, value) = line.rsplit_once(' ').expect("a name and its value");
             let bare = name.split('{').next().expect("a name");
             let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
             assert!(bare.chars().all(is_word), "{line}");
-            let of = ["_bucket", "_sum", "_count"].iter().find_map(|end| bare.strip_suffix(end));
+            let of = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| bare.strip_suffix(end));
             let known = |name: &str| types.contains_key(name);
-            assert!(known(bare) || of.is_some_and(known), "no type before {line}");
+            assert!(
+                known(bare) || of.is_some_and(known),
+                "no type before {line}"
+            );
             let value = value.parse().expect("a number");
             assert!(values.insert(name.to_owned(), value).is_none(), "{line}");
         }
@@ -69,8 +81,14 @@ fn the_server_counts_what_machines_send_for_those_who_may_see_it() {
         );
         let written = meter.written.load(std::sync::atomic::Ordering::Relaxed);
         let taken = values["stockade_events_taken_total"];
-        assert!((taken - f64::from(u32::try_from(written).expect("few"))).abs() < 0.1, "{text}");
-        assert!(values["stockade_journal_bytes_taken_total"] > 1_000.0, "{text}");
+        assert!(
+            (taken - f64::from(u32::try_from(written).expect("few"))).abs() < 0.1,
+            "{text}"
+        );
+        assert!(
+            values["stockade_journal_bytes_taken_total"] > 1_000.0,
+            "{text}"
+        );
         assert_eq!(types["stockade_receipt_seconds"], "histogram");
         let buckets = values.iter().filter(|(name, _)| name.contains("_bucket"));
         let count = values["stockade_receipt_seconds_count"];

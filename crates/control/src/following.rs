@@ -110,7 +110,11 @@ impl Server {
 
     /// Writes summaries until the server ends; first of those sessions that ran when it ended.
     pub(crate) async fn keep_summaries(self: Arc<Self>) {
-        match self.state.open_sessions(u32::try_from(WAITING_MAX).unwrap_or(u32::MAX)).await {
+        match self
+            .state
+            .open_sessions(u32::try_from(WAITING_MAX).unwrap_or(u32::MAX))
+            .await
+        {
             Ok(open) => open.iter().for_each(|key| self.following.grown(key)),
             Err(error) => self.failed(&error),
         }

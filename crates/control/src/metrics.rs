@@ -137,7 +137,11 @@ impl Server {
         );
         metrics.refusals(&mut text);
         metrics.receipts(&mut text);
-        text.gauge("stockade_questions_open", "Questions without an answer.", open);
+        text.gauge(
+            "stockade_questions_open",
+            "Questions without an answer.",
+            open,
+        );
         text.gauge(
             "stockade_unshipped_bytes",
             "Bytes of journals that connected machines have not sent, as they say.",
@@ -182,7 +186,9 @@ fn own() -> Option<(u64, u64)> {
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let ticks = number(USER_TIME)?.saturating_add(number(USER_TIME + 1)?);
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib = resident.split_whitespace().next()?.parse().ok()?;
     Some((ticks, kib))
 }

@@ -29,9 +29,8 @@ impl Server {
     /// have it made for each.
     pub(crate) async fn known_directory(&self) -> Result<DirectoryRow, ControlError> {
         let known = self.known_directory.read().await.clone();
-        let is_fresh = |row: &DirectoryRow| {
-            now().0.saturating_sub(row.issued.0) < DIRECTORY_RENEWED_MS
-        };
+        let is_fresh =
+            |row: &DirectoryRow| now().0.saturating_sub(row.issued.0) < DIRECTORY_RENEWED_MS;
         match known.filter(is_fresh) {
             Some(row) => Ok(row),
             None => self.directory_row().await,

@@ -344,8 +344,9 @@ async fn a_machine_whose_pieces_do_not_come_keeps_no_other_from_its_place() {
     let mut other = lab.machine(None).await;
     let own = Some((machine.answer.certificate.as_str(), &machine.seed));
     let io = TokioIo::new(tls(&lab, own).await.unwrap());
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
     tokio::spawn(async move { drop(connection.await) });
     let mut hung = Vec::new();
     for number in 1..=8 {
@@ -369,8 +370,14 @@ async fn a_machine_whose_pieces_do_not_come_keeps_no_other_from_its_place() {
             let busy = machine.send(&written.session, 0, &written.bytes()).await;
             let busy = busy.unwrap_err();
             assert_eq!(busy.status, 429);
-            assert!(busy.retry_ms.is_some_and(|ms| (250..10_000).contains(&ms)), "{busy:?}");
-            other.send(&written.session, 0, &written.bytes()).await.unwrap();
+            assert!(
+                busy.retry_ms.is_some_and(|ms| (250..10_000).contains(&ms)),
+                "{busy:?}"
+            );
+            other
+                .send(&written.session, 0, &written.bytes())
+                .await
+                .unwrap();
         }
         let answered = answered.await.unwrap().unwrap().unwrap();
         statuses.push(answered.status().as_u16());
@@ -379,7 +386,10 @@ async fn a_machine_whose_pieces_do_not_come_keeps_no_other_from_its_place() {
     // The places are free again.
     let mut written = Written::new(lab.dir.path(), 10);
     written.write(1);
-    machine.send(&written.session, 0, &written.bytes()).await.unwrap();
+    machine
+        .send(&written.session, 0, &written.bytes())
+        .await
+        .unwrap();
 }
 
 /// A machine that breaks off and connects again sends a piece again, and by then more of it, while the server
@@ -408,7 +418,11 @@ async fn a_machine_that_breaks_off_gets_no_receipt_for_other_bytes() {
         let receipted = receipted.first().map_or(0, |row| row.stored.offset);
         let receipted = usize::try_from(receipted).unwrap();
         let there = fs::read(copy(&lab, &machine, &session)).unwrap_or_default();
-        assert_eq!(there[..receipted], own.bytes()[..receipted], "round {round}");
+        assert_eq!(
+            there[..receipted],
+            own.bytes()[..receipted],
+            "round {round}"
+        );
     }
     assert!(broken_off > 5, "{broken_off}");
     let bytes = own.bytes();

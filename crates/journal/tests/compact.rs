@@ -364,13 +364,24 @@ fn the_process_of_the_source_counts_where_the_event_has_none() {
 fn a_reader_that_rests_goes_on_where_it_was() {
     let lab = Lab::new();
     let mut journal = lab.create();
-    let argv: Vec<RawText> = (0..40).map(|word| RawText::from(format!("word-{word}").as_str())).collect();
+    let argv: Vec<RawText> = (0..40)
+        .map(|word| RawText::from(format!("word-{word}").as_str()))
+        .collect();
     let mut rested = read(lab.path()).unwrap().rest();
     let mut events = Vec::new();
     for number in 1..=60 {
-        let by = process(u32::try_from(number % 7).unwrap(), &argv, &["bash -lc make", "agent"]);
+        let by = process(
+            u32::try_from(number % 7).unwrap(),
+            &argv,
+            &["bash -lc make", "agent"],
+        );
         let scope = format!("c-{}", number % 3);
-        append(&mut journal, number, Some(&scope), &changed(&format!("/w/{number}"), &by));
+        append(
+            &mut journal,
+            number,
+            Some(&scope),
+            &changed(&format!("/w/{number}"), &by),
+        );
         if number % 5 != 0 {
             let mut reader = rested.resume().unwrap();
             events.extend(reader.by_ref().map(Result::unwrap));

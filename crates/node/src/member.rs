@@ -178,11 +178,7 @@ impl Connected {
     ///
     /// # Errors
     /// As [`Connected::hello`].
-    pub async fn close(
-        &self,
-        session: &SessionId,
-        approval: &ApprovalId,
-    ) -> Result<(), HttpError> {
+    pub async fn close(&self, session: &SessionId, approval: &ApprovalId) -> Result<(), HttpError> {
         let path = format!("/node/v1/questions/{session}/{approval}?why=answered");
         self.0.ask(Method::DELETE, &path).await.map(|_| ())
     }

@@ -356,7 +356,11 @@ fn what_the_server_lacks_has_an_age() {
     shipping.found(&id(2), here(90, false, 0), 40);
     let first = shipping.backlog(1_000);
     assert_eq!((first.bytes, first.oldest), (450, Some(UnixMillis(1_000))));
-    assert_eq!(shipping.backlog(5_000), first, "it waits for as long as it waits");
+    assert_eq!(
+        shipping.backlog(5_000),
+        first,
+        "it waits for as long as it waits"
+    );
     assert!(matches!(shipping.next(5_000), Next::Send { .. }));
     assert!(matches!(shipping.next(5_000), Next::Send { .. }));
     shipping.answered(&id(1), Answered::Held(400), 5_100);

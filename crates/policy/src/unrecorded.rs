@@ -62,7 +62,9 @@ impl fmt::Display for Unrecorded {
 /// Digits of the mark of a hidden text.
 const MARK_DIGITS: usize = 8;
 /// Directories of the machine: no session can write a program there.
-const OF_THE_MACHINE: [&[u8]; 6] = [b"/usr/", b"/bin/", b"/sbin/", b"/lib/", b"/lib32/", b"/lib64/"];
+const OF_THE_MACHINE: [&[u8]; 6] = [
+    b"/usr/", b"/bin/", b"/sbin/", b"/lib/", b"/lib32/", b"/lib64/",
+];
 
 /// Tells whether a name or path in a rule could mean the file of the system that is called `own`: `python3` is
 /// `python3.11` on a machine that links it.
@@ -94,7 +96,9 @@ impl Policy {
             return Some(Unrecorded::HiddenText);
         }
         let features = ExecFeatures::new(exec);
-        let candidates = self.index.candidates(&Features::Exec(ExecFeatures::new(exec)));
+        let candidates = self
+            .index
+            .candidates(&Features::Exec(ExecFeatures::new(exec)));
         for candidate in candidates {
             let rule = self.rules.get(candidate.rule);
             let Some(Body::Exec(body)) = rule.map(|rule| &rule.body) else {
@@ -112,7 +116,8 @@ impl Policy {
                 return Some(Unrecorded::ProgramContent);
             }
         }
-        self.rests_on_names(exec).then_some(Unrecorded::ProgramNames)
+        self.rests_on_names(exec)
+            .then_some(Unrecorded::ProgramNames)
     }
 
     /// Tells whether another rule would match if the file were known by another name, of those that rules
@@ -138,7 +143,8 @@ impl Policy {
                 aliases: vec![name.clone()],
                 ..exec.clone()
             };
-            self.matching(&aliased) != plain || self.cedar_looks_at(RequestKind::Exec, Attribute::Names)
+            self.matching(&aliased) != plain
+                || self.cedar_looks_at(RequestKind::Exec, Attribute::Names)
         };
         names.any(named)
     }
@@ -151,7 +157,8 @@ impl Policy {
             let rule = self.rules.get(candidate.rule);
             rule.is_some_and(|rule| rule.fit(candidate.pattern, &features).is_ok())
         });
-        fits.map(|candidate| (candidate.rule, candidate.pattern)).collect()
+        fits.map(|candidate| (candidate.rule, candidate.pattern))
+            .collect()
     }
 
     fn unrecorded_of_http(&self, http: &HttpRequest) -> Option<Unrecorded> {
@@ -183,16 +190,24 @@ impl Policy {
     fn unrecorded_of_tool(&self, tool: &ToolRequest) -> Option<Unrecorded> {
         let request = Request::Tool(tool.clone());
         let features = features(&request)?;
-        let by_rule = self.index.candidates(&features).into_iter().any(|candidate| {
-            let rule = self.rules.get(candidate.rule);
-            match rule.map(|rule| &rule.body) {
-                Some(Body::Tool(ToolBody { arguments, .. })) => !arguments.is_empty(),
-                Some(
-                    Body::Net(_) | Body::Exec(_) | Body::File(_) | Body::Cedar(_) | Body::Control,
-                )
-                | None => false,
-            }
-        });
+        let by_rule = self
+            .index
+            .candidates(&features)
+            .into_iter()
+            .any(|candidate| {
+                let rule = self.rules.get(candidate.rule);
+                match rule.map(|rule| &rule.body) {
+                    Some(Body::Tool(ToolBody { arguments, .. })) => !arguments.is_empty(),
+                    Some(
+                        Body::Net(_)
+                        | Body::Exec(_)
+                        | Body::File(_)
+                        | Body::Cedar(_)
+                        | Body::Control,
+                    )
+                    | None => false,
+                }
+            });
         let by_text = self.cedar_looks_at(RequestKind::Tool, Attribute::Arguments);
         (by_rule || by_text).then_some(Unrecorded::ToolArguments)
     }
@@ -200,7 +215,9 @@ impl Policy {
     /// Tells whether a rule about this host looks at single requests.
     pub fn looks_at_requests(&self, host: &stockade_types::Host) -> bool {
         self.bodies(host).any(|body| body.has_request_conditions())
-            || self.cedar_bodies().any(|body| body.is_about(RequestKind::Http))
+            || self
+                .cedar_bodies()
+                .any(|body| body.is_about(RequestKind::Http))
     }
 
     fn cedar_looks_at(&self, kind: RequestKind, attribute: Attribute) -> bool {
@@ -222,7 +239,11 @@ fn has_mark(text: &[u8]) -> bool {
     // Nothing closes what stands behind the last bracket.
     parts.pop();
     parts.into_iter().any(|part| {
-        let Some((before, mark)) = part.len().checked_sub(MARK_DIGITS).map(|at| part.split_at(at)) else {
+        let Some((before, mark)) = part
+            .len()
+            .checked_sub(MARK_DIGITS)
+            .map(|at| part.split_at(at))
+        else {
             return false;
         };
         before.contains(&b'[') && before.ends_with(b":") && mark.iter().all(u8::is_ascii_hexdigit)

@@ -1,6 +1,11 @@
 //! What another policy would change: nothing that loosens is left out or called harmless, and what is
 //! certain is true.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use proptest::{
     collection::vec,
@@ -19,9 +24,17 @@ use crate::oracle::{
 };
 
 fn load_as(origin: Origin, text: &str, sets: &HostSets) -> Policy {
-    let source = |origin, name: &str, text: String| Source { origin, name: name.to_owned(), text };
+    let source = |origin, name: &str, text: String| Source {
+        origin,
+        name: name.to_owned(),
+        text,
+    };
     let sources = [
-        source(Origin::Builtin, "generic", builtin("generic").unwrap().to_owned()),
+        source(
+            Origin::Builtin,
+            "generic",
+            builtin("generic").unwrap().to_owned(),
+        ),
         source(origin, "own.toml", format!("schema = 1\n{text}")),
     ];
     load(&sources, sets).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
@@ -41,7 +54,10 @@ fn diff(old: &Policy, new: &Policy) -> PolicyDiff {
 
 /// Returns the changes of a topic.
 fn of(diff: &PolicyDiff, topic: Topic) -> Vec<&Change> {
-    diff.changes.iter().filter(|change| change.topic == topic).collect()
+    diff.changes
+        .iter()
+        .filter(|change| change.topic == topic)
+        .collect()
 }
 
 /// Ends the test if not exactly one change of the topic is there, in this direction, with these effects.
@@ -55,7 +71,10 @@ fn assert_one(
     let found = of(diff, topic);
     assert_eq!(found.len(), 1, "{:#?}", diff.changes);
     assert_eq!(found[0].direction, direction, "{:#?}", found[0]);
-    let shown = found[0].effects.iter().filter(|effect| effect.example.is_some());
+    let shown = found[0]
+        .effects
+        .iter()
+        .filter(|effect| effect.example.is_some());
     let shown: Vec<_> = shown.map(|effect| (effect.before, effect.after)).collect();
     for wanted in certain {
         assert!(shown.contains(wanted), "{wanted:?} in {:#?}", found[0]);
@@ -64,7 +83,8 @@ fn assert_one(
 
 const CRATES: &str = "[[allow]]\nid = \"crates\"\nwhat = \"net\"\nhosts = [\"crates.test\", \"index.test\"]\n\
                       methods = [\"GET\", \"HEAD\"]\nreason = \"r\"\n";
-const PASTE: &str = "[[deny]]\nid = \"paste\"\nwhat = \"net\"\nhosts = [\"**.paste.test\"]\nreason = \"r\"\n";
+const PASTE: &str =
+    "[[deny]]\nid = \"paste\"\nwhat = \"net\"\nhosts = [\"**.paste.test\"]\nreason = \"r\"\n";
 
 #[test]
 fn what_is_moved_renamed_or_written_otherwise_is_no_difference() {
@@ -87,24 +107,49 @@ fn each_kind_says_what_becomes_of_requests() {
     use Direction::{Both, Loosens, Tightens};
     use Verdict::{Allow, Ask, Deny};
     let none = user("");
-    let allow = user("[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [8443]\n");
+    let allow =
+        user("[[allow]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [8443]\n");
     assert_one(&diff(&none, &allow), Topic::Connections, Loosens, &[]);
     assert_one(&diff(&allow, &none), Topic::Connections, Tightens, &[]);
-    let requests = user("[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nmethods = [\"POST\"]\n");
+    let requests = user(
+        "[[deny]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nmethods = [\"POST\"]\n",
+    );
     assert_one(&diff(&none, &requests), Topic::Requests, Tightens, &[]);
     let command = user("[[deny]]\nid = \"a\"\nwhat = \"exec\"\ncommand = [\"curl\", \"**\"]\n");
-    assert_one(&diff(&none, &command), Topic::Executions, Tightens, &[(Allow, Deny)]);
-    assert_one(&diff(&command, &none), Topic::Executions, Loosens, &[(Deny, Allow)]);
+    assert_one(
+        &diff(&none, &command),
+        Topic::Executions,
+        Tightens,
+        &[(Allow, Deny)],
+    );
+    assert_one(
+        &diff(&command, &none),
+        Topic::Executions,
+        Loosens,
+        &[(Deny, Allow)],
+    );
     let file = user("[[ask]]\nid = \"a\"\nwhat = \"file\"\npaths = [\"secrets/**\"]\n");
     assert_one(&diff(&none, &file), Topic::Files, Tightens, &[(Allow, Ask)]);
     assert_one(&diff(&file, &none), Topic::Files, Loosens, &[(Ask, Allow)]);
     let tool = user("[[deny]]\nid = \"a\"\nwhat = \"tool\"\ntools = [\"Bash\"]\n");
-    assert_one(&diff(&none, &tool), Topic::Tools, Tightens, &[(Allow, Deny)]);
+    assert_one(
+        &diff(&none, &tool),
+        Topic::Tools,
+        Tightens,
+        &[(Allow, Deny)],
+    );
     let model = user("[[deny]]\nid = \"a\"\nwhat = \"model\"\nhosts = [\"model.test\"]\n");
     assert_eq!(of(&diff(&none, &model), Topic::Models).len(), 1);
     // A question about what was denied opens, one about what was allowed closes: without a proof it is both.
-    let asked = organisation("[[ask]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [9999]\n");
-    assert_one(&diff(&organisation(""), &asked), Topic::Connections, Both, &[(Deny, Ask)]);
+    let asked = organisation(
+        "[[ask]]\nid = \"a\"\nwhat = \"net\"\nhosts = [\"good.test\"]\nports = [9999]\n",
+    );
+    assert_one(
+        &diff(&organisation(""), &asked),
+        Topic::Connections,
+        Both,
+        &[(Deny, Ask)],
+    );
 }
 
 #[test]
@@ -134,7 +179,9 @@ fn every_way_to_widen_is_said() {
     loosens(&user(&cedar(25)), &user(""));
     let found = loosens(&user(&cedar(25)), &user(&cedar(26)));
     assert_eq!(of(&found, Topic::Cedar).len(), 2);
-    let laid_out = cedar(25).replace(" when {", "\n  when {").replace("'", "'''");
+    let laid_out = cedar(25)
+        .replace(" when {", "\n  when {")
+        .replace("'", "'''");
     assert!(diff(&user(&cedar(25)), &user(&laid_out)).is_same());
     // A pin goes, or is less.
     let pin = |text: &str| organisation(&format!("[require]\n{text}\n"));
@@ -152,7 +199,10 @@ fn every_way_to_widen_is_said() {
         ))
     };
     let found = loosens(&stage(2), &stage(1));
-    assert_eq!(of(&found, Topic::Executions)[0].direction, Direction::Loosens);
+    assert_eq!(
+        of(&found, Topic::Executions)[0].direction,
+        Direction::Loosens
+    );
     assert!(diff(&stage(1), &stage(2)).acknowledges().is_none());
 }
 
@@ -160,21 +210,33 @@ fn every_way_to_widen_is_said() {
 fn a_host_set_that_grows_is_a_widened_rule() {
     let rule = "[[allow]]\nid = \"p\"\nwhat = \"net\"\nhosts = [\"@npm\"]\n";
     let sets = |hosts: &[&str]| {
-        let host = |host: &&str| SetHost { host: host.parse().unwrap(), port: None };
+        let host = |host: &&str| SetHost {
+            host: host.parse().unwrap(),
+            port: None,
+        };
         HostSets([("npm".to_owned(), hosts.iter().map(host).collect())].into())
     };
     let old = load_as(Origin::User, rule, &sets(&["registry.test"]));
     let new = load_as(Origin::User, rule, &sets(&["registry.test", "other.test"]));
     let found = diff(&old, &new);
     let changes = found.loosening();
-    assert!(changes.iter().any(|change| change.what.contains("other.test")), "{changes:#?}");
+    assert!(
+        changes
+            .iter()
+            .any(|change| change.what.contains("other.test")),
+        "{changes:#?}"
+    );
     // The set in other words is the same policy.
     let named = load_as(
         Origin::User,
         "[[allow]]\nid = \"p\"\nwhat = \"net\"\nhosts = [\"registry.test\"]\n",
         &sets(&["registry.test"]),
     );
-    assert!(diff(&old, &named).is_same(), "{:#?}", diff(&old, &named).changes);
+    assert!(
+        diff(&old, &named).is_same(),
+        "{:#?}",
+        diff(&old, &named).changes
+    );
 }
 
 #[test]
@@ -203,7 +265,11 @@ fn settings_have_directions() {
         ("", "[filesystem]\nhide = [\"~/notes\"]", Tightens),
         ("", "[environment]\npass = [\"EDITOR\"]", Loosens),
         ("", "[environment]\nset = { EDITOR = \"vi\" }", Both),
-        ("[limits]\nopen_files = 10", "[limits]\nopen_files = 20", Loosens),
+        (
+            "[limits]\nopen_files = 10",
+            "[limits]\nopen_files = 20",
+            Loosens,
+        ),
         ("[limits]\nopen_files = 10", "", Loosens),
         ("", "[limits]\nwatches = 10", Tightens),
         ("", "[record]\nsync = \"each\"", Tightens),
@@ -211,24 +277,47 @@ fn settings_have_directions() {
         ("", "[record]\njournal_bytes_max = \"1GiB\"", Neither),
         ("", "[mcp]\nadded = \"deny\"", Tightens),
         ("", "[network]\npublish = false", Tightens),
-        ("[process]\ndebuggers = \"none\"", "[process]\ndebuggers = \"all\"", Loosens),
+        (
+            "[process]\ndebuggers = \"none\"",
+            "[process]\ndebuggers = \"all\"",
+            Loosens,
+        ),
     ] {
         let found = diff(&user(&format!("{old}\n")), &user(&format!("{new}\n")));
-        let own: Vec<_> = found.changes.iter().map(|change| change.direction).collect();
+        let own: Vec<_> = found
+            .changes
+            .iter()
+            .map(|change| change.direction)
+            .collect();
         assert_eq!(own, [direction], "{new}: {:#?}", found.changes);
     }
-    let secret = diff(&user(""), &user("[environment]\nset = { API_TOKEN = \"hunter2\" }\n"));
+    let secret = diff(
+        &user(""),
+        &user("[environment]\nset = { API_TOKEN = \"hunter2\" }\n"),
+    );
     assert!(!format!("{secret:?}").contains("hunter2"));
 }
 
 #[test]
 fn the_words_say_what_is_certain() {
-    let found = diff(&user(""), &user("[[deny]]\nid = \"curl\"\nwhat = \"exec\"\ncommand = [\"curl\", \"**\"]\n"));
+    let found = diff(
+        &user(""),
+        &user("[[deny]]\nid = \"curl\"\nwhat = \"exec\"\ncommand = [\"curl\", \"**\"]\n"),
+    );
     let lines = found.changes[0].in_words();
-    assert_eq!(lines[0], "tightens: deny exec curl ** `curl` (user, own.toml:2)");
-    assert!(lines[1].starts_with("newly denied (was allowed): for example `exec curl"), "{lines:?}");
+    assert_eq!(
+        lines[0],
+        "tightens: deny exec curl ** `curl` (user, own.toml:2)"
+    );
+    assert!(
+        lines[1].starts_with("newly denied (was allowed): for example `exec curl"),
+        "{lines:?}"
+    );
     // What no sample shows is only possible.
-    assert!(lines[2].starts_with("may be newly denied (was asked)"), "{lines:?}");
+    assert!(
+        lines[2].starts_with("may be newly denied (was asked)"),
+        "{lines:?}"
+    );
 }
 
 /// Changes some of the rules: leaves them out, moves them, has them do something else, or in another layer.
@@ -257,7 +346,10 @@ fn another(drafts: &[Draft], edits: &[(usize, u8)], more: Vec<Draft>) -> Vec<Dra
                 draft.asks = None;
             }
             3 => {
-                let layer = ALL.iter().position(|layer| *layer == new[which].layer).unwrap();
+                let layer = ALL
+                    .iter()
+                    .position(|layer| *layer == new[which].layer)
+                    .unwrap();
                 new[which].layer = ALL[(layer + 1) % ALL.len()];
             }
             _ => new[which].asks = None,
@@ -270,7 +362,13 @@ fn another(drafts: &[Draft], edits: &[(usize, u8)], more: Vec<Draft>) -> Vec<Dra
 /// Returns what a decision lets happen, without the names of rules.
 fn outcome(decision: &Decision) -> (Verdict, bool, bool, bool, bool) {
     let terms = &decision.terms;
-    (decision.verdict, decision.http_only, terms.private, terms.inspect, terms.splice)
+    (
+        decision.verdict,
+        decision.http_only,
+        terms.private,
+        terms.inspect,
+        terms.splice,
+    )
 }
 
 fn edits() -> impl Strategy<Value = Vec<(usize, u8)>> {
@@ -362,5 +460,9 @@ fn the_attack_on_the_test_itself_is_seen() {
     let request: Vec<Request> = probe.requests().to_vec();
     assert_eq!(found.about(&deny, &none, &request[0]).len(), 1);
     let elsewhere = stockade_policy::Probe::parse("net b.test:443").unwrap();
-    assert!(found.about(&deny, &none, &elsewhere.requests()[0]).is_empty());
+    assert!(
+        found
+            .about(&deny, &none, &elsewhere.requests()[0])
+            .is_empty()
+    );
 }

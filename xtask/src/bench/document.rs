@@ -27,9 +27,15 @@ mod tests {
         let load = |figure: &str| format!("{LOAD_HEAD}\n\n{figure}\n");
         let first = with_load("# Benchmarks\n\nrows\n", &load("one"));
         let second = with_load(&first, &load("two"));
-        assert_eq!(second, "# Benchmarks\n\nrows\n\n## Load of a server\n\ntwo\n");
+        assert_eq!(
+            second,
+            "# Benchmarks\n\nrows\n\n## Load of a server\n\ntwo\n"
+        );
         let anew = with_front(&second, "# Benchmarks\n\nother rows\n");
-        assert_eq!(anew, "# Benchmarks\n\nother rows\n\n## Load of a server\n\ntwo\n");
+        assert_eq!(
+            anew,
+            "# Benchmarks\n\nother rows\n\n## Load of a server\n\ntwo\n"
+        );
         assert_eq!(with_front("# Benchmarks\n", "new"), "new");
     }
 }

@@ -55,7 +55,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let (program, load, which) = match &args.program {
         Some(program) => {
             let mut build = workspace::cargo();
-            build.args(["build", "--release", "--locked", "--package", "stockade-testkit"]);
+            build.args([
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "stockade-testkit",
+            ]);
             process::show(build.args(["--example", "load"]).current_dir(&root))?;
             let load = target.join("release/examples/load");
             (program.clone(), load, bench::digest(program)?)

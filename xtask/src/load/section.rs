@@ -57,7 +57,10 @@ impl Scenario {
             let [needed, measured, outcome] = figure.cells();
             put(
                 &mut text,
-                format_args!("  {:<42} {measured:>12}  {needed:<10} {outcome}\n", figure.what),
+                format_args!(
+                    "  {:<42} {measured:>12}  {needed:<10} {outcome}\n",
+                    figure.what
+                ),
             );
         }
         text
@@ -65,7 +68,10 @@ impl Scenario {
 
     fn rows(&self, text: &mut String) {
         put(text, format_args!("\n**{}**: {}\n\n", self.name, self.what));
-        put(text, format_args!("| what | needed | measured | |\n|---|---|---:|---|\n"));
+        put(
+            text,
+            format_args!("| what | needed | measured | |\n|---|---|---:|---|\n"),
+        );
         for figure in &self.figures {
             let [needed, measured, outcome] = figure.cells();
             put(
@@ -116,8 +122,14 @@ mod tests {
         let missed = scenario(5.1);
         assert!(!missed.is_reached());
         let text = markdown("commit 1", "a machine", &[missed]);
-        assert!(text.contains("| time | ≤ 5.00 s | 5.10 s | not reached |"), "{text}");
+        assert!(
+            text.contains("| time | ≤ 5.00 s | 5.10 s | not reached |"),
+            "{text}"
+        );
         assert!(text.contains("| memory | – | 7.00 MB |  |"), "{text}");
-        assert!(text.contains("| lost | ≤ 0.00 | 0.00 | reached |"), "{text}");
+        assert!(
+            text.contains("| lost | ≤ 0.00 | 0.00 | reached |"),
+            "{text}"
+        );
     }
 }

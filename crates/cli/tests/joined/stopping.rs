@@ -41,7 +41,11 @@ fn a_click_ends_the_whole_tree_of_a_session_within_two_seconds() {
     let stubborn = format!(
         "trap '' TERM HUP INT; for i in 1 2 3; do (trap '' TERM; setsid sleep {MARK} & wait) & done; sleep {MARK}"
     );
-    let session = joined.env.session(joined.repo.path()).line(stubborn).spawn();
+    let session = joined
+        .env
+        .session(joined.repo.path())
+        .line(stubborn)
+        .spawn();
     until("the tree is there", || sleepers() == 4);
     let id = joined.env.session_id();
     let mut page = String::new();
@@ -63,7 +67,8 @@ fn a_click_ends_the_whole_tree_of_a_session_within_two_seconds() {
     assert_eq!(sleepers(), 4, "the control: nothing has ended");
     let token = ann.field(&page, "token");
     let clicked = Instant::now();
-    ann.post(&stop, &[("token", token.as_str())]).expect("it is told");
+    ann.post(&stop, &[("token", token.as_str())])
+        .expect("it is told");
     while sleepers() > 0 {
         assert!(clicked.elapsed() < STOPPED_MAX, "{} are left", sleepers());
         std::thread::sleep(Duration::from_millis(10));
@@ -71,6 +76,10 @@ fn a_click_ends_the_whole_tree_of_a_session_within_two_seconds() {
     let took = clicked.elapsed();
     assert!(took < STOPPED_MAX, "{took:?}");
     drop(session.wait());
-    until("the server has the record to its end", || joined.is_held(&id));
-    until("the page says so", || ann.get(&page).contains("ended") || ann.get(&page).contains("not connected"));
+    until("the server has the record to its end", || {
+        joined.is_held(&id)
+    });
+    until("the page says so", || {
+        ann.get(&page).contains("ended") || ann.get(&page).contains("not connected")
+    });
 }

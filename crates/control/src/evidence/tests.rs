@@ -41,7 +41,10 @@ impl Disk for Arc<Played> {
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let content = fs::read(path)?;
-        self.durable.lock().unwrap().insert(path.to_owned(), content);
+        self.durable
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), content);
         Ok(())
     }
 }

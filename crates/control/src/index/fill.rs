@@ -277,7 +277,8 @@ impl Index {
     /// Returns how many events of each session are here.
     pub(crate) async fn known(&self) -> Result<HashMap<SessionKey, u64>, ControlError> {
         let failed = || ControlError::state("read the index");
-        let rows = sqlx::query("SELECT node_id, session_id, seq FROM indexed").fetch_all(&self.pool);
+        let rows =
+            sqlx::query("SELECT node_id, session_id, seq FROM indexed").fetch_all(&self.pool);
         let rows = rows.await.map_err(failed())?;
         let mut known = HashMap::with_capacity(rows.len());
         for row in rows {
@@ -294,7 +295,11 @@ impl Index {
     /// Forgets a session.
     async fn forget(&self, key: &SessionKey) -> Result<(), ControlError> {
         let failed = || ControlError::state("forget a session of the index");
-        let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        let mut writing = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(failed())?;
         for sql in [
             "INSERT INTO events_text (events_text, rowid, text) SELECT 'delete', id, text FROM events_ix \
              WHERE session = (SELECT id FROM indexed WHERE node_id = $1 AND session_id = $2)",
@@ -314,7 +319,11 @@ impl Index {
     /// Writes what was read of a session, all of it or nothing.
     async fn write(&self, key: &SessionKey, batch: &Batch) -> Result<(), ControlError> {
         let failed = || ControlError::state("write the index");
-        let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+        let mut writing = self
+            .pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(failed())?;
         let session = session(&mut writing, key, batch).await.map_err(failed())?;
         write_rows(&mut writing, session, &batch.rows)
             .await
@@ -477,7 +486,9 @@ async fn earlier(
     Ok(Some(FlowKey {
         exe: text(0)?.unwrap_or_default(),
         host: text(1)?.unwrap_or_default(),
-        port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default(),
+        port: port
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or_default(),
         verdict: "allow",
         rule: text(3)?.unwrap_or_default(),
     }))

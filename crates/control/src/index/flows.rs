@@ -152,7 +152,9 @@ impl Index {
         sql.push_bind(signed(since.0));
         sql.push(" AND f.last_at >= ").push_bind(signed(since.0));
         push_seen(&mut sql, seen, "f.session");
-        sql.push(" GROUP BY h.host ORDER BY COUNT(DISTINCT f.session) DESC, h.first_at DESC LIMIT ");
+        sql.push(
+            " GROUP BY h.host ORDER BY COUNT(DISTINCT f.session) DESC, h.first_at DESC LIMIT ",
+        );
         sql.push_bind(i64::from(count_max));
         let mut connection = self.look().await?;
         let rows = sql.build().fetch_all(&mut *connection);
@@ -181,8 +183,7 @@ impl Index {
     ) -> Result<Vec<Bucket>, ControlError> {
         let failed = || ControlError::state("count decisions");
         let first = (now.0 / HOUR_MS + 1).saturating_sub(hours);
-        let mut buckets =
-            vec![Bucket::default(); usize::try_from(hours).unwrap_or_default()];
+        let mut buckets = vec![Bucket::default(); usize::try_from(hours).unwrap_or_default()];
         for (verdict, is_deny) in [("deny", true), ("ask", false)] {
             let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT at / ");
             sql.push_bind(signed(HOUR_MS));

@@ -118,7 +118,9 @@ impl Row {
         let own = event.own_target();
         let target = decision.map(|decision| &decision.target).or(own.as_ref());
         let subject = decision.map(|decision| &decision.subject);
-        let subject = subject.or_else(|| event.subject()).or(envelope.process.as_ref());
+        let subject = subject
+            .or_else(|| event.subject())
+            .or(envelope.process.as_ref());
         let path = target.and_then(|target| target.path.as_ref()).map(name);
         Some(Self {
             seq: envelope.seq,
@@ -129,7 +131,9 @@ impl Row {
             rule: decision.and_then(|decision| Some(decision.rule.as_ref()?.as_str().to_owned())),
             host: target.and_then(host),
             port: target.and_then(|target| target.port),
-            exe: subject.map(|subject| program(&subject.exe)).filter(|exe| !exe.is_empty()),
+            exe: subject
+                .map(|subject| program(&subject.exe))
+                .filter(|exe| !exe.is_empty()),
             path,
             decision: number(event, decision).map(DecisionId::get),
             text: cut(&event.line(), TEXT_CHARS_MAX),
@@ -175,7 +179,9 @@ fn request(event: &Event, decision: Option<&DecisionRecord>) -> Option<&'static 
 /// what only refers to one has none.
 fn number(event: &Event, decision: Option<&DecisionRecord>) -> Option<DecisionId> {
     let is_told = !matches!(event, Event::ApprovalRequested { .. });
-    decision.filter(|_| is_told).map(|decision| decision.decision)
+    decision
+        .filter(|_| is_told)
+        .map(|decision| decision.decision)
 }
 
 fn host(target: &Target) -> Option<String> {

@@ -141,7 +141,10 @@ pub(super) fn push_seen(sql: &mut QueryBuilder<Sqlite>, seen: &Seen, column: &'s
 }
 
 fn push_query(sql: &mut QueryBuilder<Sqlite>, query: &Query, now: UnixMillis) {
-    for (moment, compare) in [(query.since, " AND e.at >= "), (query.until, " AND e.at < ")] {
+    for (moment, compare) in [
+        (query.since, " AND e.at >= "),
+        (query.until, " AND e.at < "),
+    ] {
         if let Some(moment) = moment {
             sql.push(compare).push_bind(signed(moment.time(now).0));
         }
@@ -217,7 +220,10 @@ fn phrases(words: &[String]) -> Option<String> {
             None => (word.as_str(), ""),
         };
         // The database ends a text at a NUL; no control character is part of a word anyway.
-        let word: String = word.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let word: String = word
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         format!("\"{}\"{end}", word.replace('"', "\"\""))
     });
     let all: Vec<String> = quoted.collect();

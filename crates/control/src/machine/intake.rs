@@ -236,7 +236,10 @@ mod tests {
         assert!((RETRY_MS_MIN..2 * RETRY_MS_MIN).contains(&first), "{first}");
         let waits: Vec<u64> = (0..2_000).map(|number| retry(200 + number)).collect();
         let last = &waits[1_900..];
-        assert!(last.iter().all(|wait| (4_000..=RETRY_MS_MAX).contains(wait)));
+        assert!(
+            last.iter()
+                .all(|wait| (4_000..=RETRY_MS_MAX).contains(wait))
+        );
         // They do not come together.
         let mut spread: Vec<u64> = last.iter().map(|wait| wait / 400).collect();
         spread.sort_unstable();

@@ -1,10 +1,6 @@
 //! How journals are replicated: by offset, with a receipt for what is checked and on the disk.
 
-use std::{
-    io::Read as _,
-    sync::Arc,
-    time::Instant,
-};
+use std::{io::Read as _, sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -264,10 +260,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 async fn body(body: Body) -> Result<Vec<u8>, Refused> {
     let bytes = timeout(BODY_PATIENCE, to_bytes(body, PIECE_SENT_BYTES_MAX)).await;
     let late = |_| Problem::new(408, "late", "the piece did not come within 10 seconds");
-    bytes
-        .map_err(late)?
-        .map(Vec::from)
-        .map_err(|_| too_long())
+    bytes.map_err(late)?.map(Vec::from).map_err(|_| too_long())
 }
 
 /// Unpacks a piece; not one byte more than a piece may have.

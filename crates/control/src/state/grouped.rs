@@ -47,10 +47,7 @@ pub(crate) enum Write {
         now: UnixMillis,
     },
     /// Which sessions of a machine run.
-    Live {
-        node: NodeId,
-        live: Vec<SessionId>,
-    },
+    Live { node: NodeId, live: Vec<SessionId> },
     /// What became of a bundle on a machine.
     Acknowledged {
         node: NodeId,
@@ -194,7 +191,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_written_together_is_all_there_and_a_request_given_up_takes_none_with_it() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::open(&dir.path().join("state.db"), "lab").await.unwrap();
+        let state = State::open(&dir.path().join("state.db"), "lab")
+            .await
+            .unwrap();
         let mut tasks = Vec::new();
         for number in 0..600 {
             let state = state.clone();

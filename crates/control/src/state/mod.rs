@@ -11,9 +11,9 @@ mod people;
 mod policy;
 mod proposals;
 mod questions;
-mod rollouts;
 mod reading;
 mod reviews;
+mod rollouts;
 mod sessions;
 mod views;
 
@@ -47,12 +47,12 @@ pub use policy::{BundleRow, DirectoryRow};
 pub(crate) use proposals::Reviewed;
 pub use proposals::{ProposalRow, ProposalState};
 pub use questions::{QuestionRow, QuestionState};
-pub(crate) use sessions::Tip;
+pub use reading::{AccusationRow, ContentReadRow, TriageRow};
+pub use reviews::{ReviewDone, ReviewTaskRow};
 pub(crate) use rollouts::SampleRow;
 pub use rollouts::{MoveRow, RolloutRow, RolloutState};
-pub use reading::{AccusationRow, ContentReadRow, TriageRow};
+pub(crate) use sessions::Tip;
 pub(crate) use sessions::{Listing, Standing};
-pub use reviews::{ReviewDone, ReviewTaskRow};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
 

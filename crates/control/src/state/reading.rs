@@ -122,7 +122,8 @@ impl State {
     /// When the state cannot be read.
     pub async fn triaged(&self) -> Result<Vec<TriageRow>, ControlError> {
         let failed = || ControlError::state("read what became of findings");
-        let sql = "SELECT finding, state, assignee, note, by_user, at FROM triage WHERE org_id = $1";
+        let sql =
+            "SELECT finding, state, assignee, note, by_user, at FROM triage WHERE org_id = $1";
         let rows = sqlx::query(sql).bind(self.org()).fetch_all(&self.pool);
         let rows = rows.await.map_err(failed())?;
         let one = |row: &SqliteRow| {
@@ -210,7 +211,9 @@ impl State {
             .bind(&owner.0)
             .bind(i64::from(count_max))
             .fetch_all(&self.pool);
-        let rows = rows.await.map_err(ControlError::state("read who looked at content"))?;
+        let rows = rows
+            .await
+            .map_err(ControlError::state("read who looked at content"))?;
         rows.iter().map(content_read).collect()
     }
 
@@ -234,7 +237,9 @@ impl State {
             .bind(&by.0)
             .bind(signed(now.0))
             .fetch_optional(&self.pool);
-        let row = row.await.map_err(ControlError::state("read who may look at content"))?;
+        let row = row
+            .await
+            .map_err(ControlError::state("read who may look at content"))?;
         row.as_ref().map(content_read).transpose()
     }
 }

@@ -94,8 +94,9 @@ pub(crate) const ROLES: [(&str, &[(Action, Reach)]); 12] = [
 ];
 
 use Action::{
-    ManageFleet, ManagePeople, ProposePolicy, PublishPolicy, ReadContent, SeeAudit, SeeFleet, SeeIntegrity,
-    SeeMetrics, SeeOverview, SeePeople, SeePolicy, SeeQuestions, SeeSessions, StopSession, TriageFindings, Vote,
+    ManageFleet, ManagePeople, ProposePolicy, PublishPolicy, ReadContent, SeeAudit, SeeFleet,
+    SeeIntegrity, SeeMetrics, SeeOverview, SeePeople, SeePolicy, SeeQuestions, SeeSessions,
+    StopSession, TriageFindings, Vote,
 };
 use Reach::{All, Own};
 
@@ -167,11 +168,8 @@ const LEADS: &[(Action, Reach)] = &[
     (SeeIntegrity, All),
 ];
 /// Reads what was said, with a reason that the person concerned sees. No other role reads it unseen.
-const READS_CONTENT: &[(Action, Reach)] = &[
-    (SeeOverview, Own),
-    (SeeSessions, All),
-    (ReadContent, All),
-];
+const READS_CONTENT: &[(Action, Reach)] =
+    &[(SeeOverview, Own), (SeeSessions, All), (ReadContent, All)];
 /// Administrators do not answer questions, and do not read what was said: these are other roles, which
 /// someone has to give them.
 const ADMINISTERS: &[(Action, Reach)] = &[

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use serde::Serialize;
 use stockade_event::{Envelope, Event};
-use stockade_policy::{
-    Approvals, HostSets, Origin, Policy, Request, Source, Width, builtin, load,
-};
+use stockade_policy::{Approvals, HostSets, Origin, Policy, Request, Source, Width, builtin, load};
 use stockade_types::{DecisionRecord, RawText, RequestKind, Target, UnixMillis, Verdict};
 
 use super::{
@@ -185,7 +183,8 @@ fn story(dir: &std::path::Path, seq: u64, until: u64) -> Option<Story> {
             break;
         }
         left -= 1;
-        if left == 0 || (decision.verdict != Verdict::Ask && asked.is_none() && left < AFTER - 100) {
+        if left == 0 || (decision.verdict != Verdict::Ask && asked.is_none() && left < AFTER - 100)
+        {
             break;
         }
     }
@@ -356,7 +355,9 @@ impl Decision {
 
 fn subject(record: &DecisionRecord) -> Markup {
     let subject = &record.subject;
-    let command: Vec<String> = (subject.argv.iter().take(WORDS_MAX)).map(RawText::display).collect();
+    let command: Vec<String> = (subject.argv.iter().take(WORDS_MAX))
+        .map(RawText::display)
+        .collect();
     html! {
         (foreign(&subject.exe.display()))
         @if !command.is_empty() { span.hint { code { (foreign(&command.join(" "))) } } }

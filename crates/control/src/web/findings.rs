@@ -219,7 +219,9 @@ impl View for Findings {
 
 impl Findings {
     fn similar(&self, chosen: &Finding) -> usize {
-        let same = |one: &&Finding| one.kind == chosen.kind && one.title == chosen.title && one.id != chosen.id;
+        let same = |one: &&Finding| {
+            one.kind == chosen.kind && one.title == chosen.title && one.id != chosen.id
+        };
         self.findings.iter().filter(same).count()
     }
 
@@ -362,5 +364,9 @@ pub(crate) async fn settle(call: Arc<Call>) -> Result<Answer, Problem> {
 fn named(id: &str) -> (Option<NodeId>, Option<SessionId>, Option<u64>) {
     let mut parts = id.splitn(3, '/');
     let mut next = || parts.next().unwrap_or_default();
-    (next().parse().ok(), next().parse().ok(), next().parse().ok())
+    (
+        next().parse().ok(),
+        next().parse().ok(),
+        next().parse().ok(),
+    )
 }

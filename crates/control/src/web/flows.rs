@@ -88,7 +88,9 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Flows, Problem> {
     let host: String = call.query("host").chars().take(100).collect();
     let since = UnixMillis(call.now.0.saturating_sub(days * DAY_MS));
     let index = &call.web.server.index;
-    let rows = index.flows(&fleet.seen(), since, host.trim(), FLOWS + 1).await?;
+    let rows = index
+        .flows(&fleet.seen(), since, host.trim(), FLOWS + 1)
+        .await?;
     let more = rows.len() > usize::try_from(FLOWS).unwrap_or(usize::MAX);
     let new_since = call.now.0.saturating_sub(NEW_DAYS * DAY_MS);
     let flows: Vec<Flow> = rows
@@ -137,7 +139,10 @@ async fn chosen(call: &Call, flows: &[Flow]) -> Result<Option<Chosen>, Problem> 
     let Ok(port) = port.parse::<u16>() else {
         return Ok(None);
     };
-    if !flows.iter().any(|flow| flow.host == host && flow.port == port) {
+    if !flows
+        .iter()
+        .any(|flow| flow.host == host && flow.port == port)
+    {
         return Ok(None);
     }
     let bundle = call.web.server.state.bundles(1).await?.into_iter().next();
@@ -216,7 +221,10 @@ impl Flows {
     }
 
     fn row(&self, flow: &Flow, now: UnixMillis) -> Markup {
-        let evidence = format!("/sessions/{}/{}?at={}#e{}", flow.node, flow.session, flow.seq, flow.seq);
+        let evidence = format!(
+            "/sessions/{}/{}?at={}#e{}",
+            flow.node, flow.session, flow.seq, flow.seq
+        );
         let more: String = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("days", &self.days.to_string())
             .append_pair("host", &self.host)
@@ -338,7 +346,11 @@ fn map(flows: &[Flow]) -> Markup {
 
 fn label(name: &str) -> String {
     let shown = stockade_types::RawText::from(name).display();
-    if shown.is_empty() { "–".to_owned() } else { cut(&shown, LABEL_CHARS) }
+    if shown.is_empty() {
+        "–".to_owned()
+    } else {
+        cut(&shown, LABEL_CHARS)
+    }
 }
 
 fn edges(flows: &[Flow], columns: &Columns) -> Vec<Edge> {

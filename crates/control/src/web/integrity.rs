@@ -98,7 +98,12 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Integrity, Problem> {
         .losses()
         .await?
         .into_iter()
-        .map(|(key, lost)| ((key.node.to_string(), key.session.as_str().to_owned()), lost))
+        .map(|(key, lost)| {
+            (
+                (key.node.to_string(), key.session.as_str().to_owned()),
+                lost,
+            )
+        })
         .collect();
     let more = rows.len() > usize::try_from(SESSIONS).unwrap_or(usize::MAX);
     let mut days: BTreeMap<(u64, String), Day> = BTreeMap::new();
@@ -119,7 +124,12 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Integrity, Problem> {
         faults.extend(Fault::of(row, lost, name));
     }
     let too_many = faults.len() > FAULTS;
-    faults.sort_by_key(|fault| (!fault.broken, std::cmp::Reverse(fault.started.map(|at| at.0))));
+    faults.sort_by_key(|fault| {
+        (
+            !fault.broken,
+            std::cmp::Reverse(fault.started.map(|at| at.0)),
+        )
+    });
     faults.truncate(FAULTS);
     let from: usize = call.query("from").parse().unwrap_or_default();
     let next = from.saturating_add(ROWS);
@@ -309,9 +319,18 @@ impl View for OneRecord {
 
 fn said(verified: &Verified) -> Markup {
     let (mood, words) = match verified.verdict {
-        "intact" => (Mood::Good, "Every line is as it was signed, to the signed end."),
-        "unfinished" => (Mood::Good, "Every line is as it was signed; the signed end is not here."),
-        _ => (Mood::Bad, "The journal on this server is not as it was signed."),
+        "intact" => (
+            Mood::Good,
+            "Every line is as it was signed, to the signed end.",
+        ),
+        "unfinished" => (
+            Mood::Good,
+            "Every line is as it was signed; the signed end is not here.",
+        ),
+        _ => (
+            Mood::Bad,
+            "The journal on this server is not as it was signed.",
+        ),
     };
     html! {
         (note(mood, html! { (words) " " (verified.events) " events were verified." }))

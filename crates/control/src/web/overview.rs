@@ -149,7 +149,11 @@ impl Overview {
         let (denied, asked) = self.hours.iter().fold((0, 0), |(denied, asked), hour| {
             (denied + hour.denied, asked + hour.asked)
         });
-        let most = self.hours.iter().map(|hour| hour.denied.max(hour.asked)).max();
+        let most = self
+            .hours
+            .iter()
+            .map(|hour| hour.denied.max(hour.asked))
+            .max();
         let most = most.unwrap_or(0).max(1);
         let height = |count: u64| (count * HEIGHT).div_ceil(most);
         let width = self.hours.len() * COLUMN;

@@ -24,7 +24,10 @@ const EVENTS: u32 = 80;
 /// Searches to begin with.
 const EXAMPLES: [(&str, &str); 5] = [
     ("verdict:deny since:1d", "what was refused in the last day"),
-    ("kind:net verdict:ask since:7d", "hosts that people were asked about"),
+    (
+        "kind:net verdict:ask since:7d",
+        "hosts that people were asked about",
+    ),
     ("kind:secret.sent", "secrets that were sent"),
     ("kind:exec \"git push\"", "pushes"),
     ("kind:file path:*/.git/*", "changes below .git"),
@@ -78,7 +81,10 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Search, Problem> {
         Err(mistake) => {
             // A program learns it by the status.
             if call.here.starts_with("/api/") {
-                return Err(Problem::wrong(mistake.to_string(), "write the search so that it has a meaning"));
+                return Err(Problem::wrong(
+                    mistake.to_string(),
+                    "write the search so that it has a meaning",
+                ));
             }
             search.mistake = Some(format!("{mistake}"));
             return Ok(search);
@@ -98,7 +104,10 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Search, Problem> {
         let last = found.last().map(|one| format!("{}.{}", one.at.0, one.id));
         search.next = last;
     }
-    search.events = found.into_iter().map(|one| Event::of(one, &fleet)).collect();
+    search.events = found
+        .into_iter()
+        .map(|one| Event::of(one, &fleet))
+        .collect();
     Ok(search)
 }
 
@@ -115,7 +124,10 @@ fn narrowed(fleet: &Fleet, query: &Query) -> Seen {
     }
     let is_same = |wanted: &str, name: &str| wanted.eq_ignore_ascii_case(name);
     let is_user = |node: &NodeRow| {
-        let owner = node.owner.as_ref().map(|owner| (fleet.person(owner), owner.0.clone()));
+        let owner = node
+            .owner
+            .as_ref()
+            .map(|owner| (fleet.person(owner), owner.0.clone()));
         let is_one = |(name, id): &(String, String)| {
             let mut wanted = query.users.iter();
             wanted.any(|user| is_same(user, name) || user == id)

@@ -211,8 +211,7 @@ pub(crate) async fn tls(
     let mut config = match own {
         None => builder.with_no_client_auth(),
         Some((pem, seed)) => {
-            let chain: Result<Vec<_>, _> =
-                CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
             let key = [PKCS8.as_slice(), seed].concat();
             let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
             builder.with_client_auth_cert(chain?, key)?

@@ -124,7 +124,9 @@ pub fn steps(steps: &Listed<PlanStepSeen>) -> Vec<String> {
         format!("{sign} {}", cut(&step_line(&words), STEP_CHARS_MAX))
     };
     let mut lines: Vec<String> = steps.first.iter().map(one).collect();
-    let more = steps.count.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+    let more = steps
+        .count
+        .saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
     if more > 0 {
         lines.push(format!("and {} more", number(more)));
     }
@@ -173,4 +175,3 @@ pub fn denied(decision: &DecisionRecord) -> String {
     let target = target(decision);
     format!("{:<4} {target} denied ({rule})", decision.kind.as_str())
 }
-

@@ -135,4 +135,3 @@ fn change(direction: Direction, what: String, places: [Option<&Own>; 2]) -> Chan
         ..Change::new(Topic::Credentials, direction, what)
     }
 }
-

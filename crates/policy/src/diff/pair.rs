@@ -37,9 +37,7 @@ pub(super) fn pair<'p>(old: Vec<Part<'p>>, new: Vec<Part<'p>>) -> Pairs<'p> {
     // The same rule once more changes nothing; an ask may only be beside patterns that the other one has.
     let is_again = |part: &Part<'_>| {
         let known = known.get(&format!("{:?}", part.key()));
-        known.is_some_and(|beside| {
-            part.effect() != Verdict::Ask || part.beside.is_subset(beside)
-        })
+        known.is_some_and(|beside| part.effect() != Verdict::Ask || part.beside.is_subset(beside))
     };
     let old = old.into_iter().filter(|part| !is_again(part)).collect();
     let new = new.into_iter().filter(|part| !is_again(part)).collect();

@@ -65,7 +65,9 @@ impl Part<'_> {
 /// Takes all rules of a policy apart, except the controls, which every policy has.
 pub(super) fn parts(policy: &Policy) -> Vec<Part<'_>> {
     let rules = policy.rule_list().iter().enumerate().skip(COUNT);
-    rules.flat_map(|(number, rule)| of_rule(number, rule)).collect()
+    rules
+        .flat_map(|(number, rule)| of_rule(number, rule))
+        .collect()
 }
 
 fn of_rule(number: usize, rule: &Rule) -> Vec<Part<'_>> {
@@ -204,7 +206,9 @@ fn topic(body: &Body) -> Topic {
     match body {
         Body::Net(own) => match &own.meaning {
             Some(Condition::Model(_)) => Topic::Models,
-            Some(Condition::Git(_) | Condition::Package(_) | Condition::Forge(_)) => Topic::Requests,
+            Some(Condition::Git(_) | Condition::Package(_) | Condition::Forge(_)) => {
+                Topic::Requests
+            }
             None if own.has_request_conditions() => Topic::Requests,
             None => Topic::Connections,
         },

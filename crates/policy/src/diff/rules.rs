@@ -28,7 +28,11 @@ pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
             let rule = rules.entry((part.number, part.topic())).or_default();
             rule.push(part);
         }
-        changes.extend(rules.into_values().map(|parts| one_sided(side, &parts, &proof, &mut trial)));
+        changes.extend(
+            rules
+                .into_values()
+                .map(|parts| one_sided(side, &parts, &proof, &mut trial)),
+        );
     }
     changes.extend(altered(&pairs, &mut trial));
     changes.extend(regrouped(&pairs, &proof, &mut trial));
@@ -325,7 +329,8 @@ impl<'p> Trial<'p> {
                     break;
                 };
                 self.decisions = left;
-                let decide = |policy: &Policy| policy.decide(&sample.request, &Approvals::none()).verdict;
+                let decide =
+                    |policy: &Policy| policy.decide(&sample.request, &Approvals::none()).verdict;
                 sample.verdicts = Some((decide(old), decide(new)));
             }
             let shown = effects.iter_mut().find(|effect| {

@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use stockade_types::{Host, Port, RawText, Subject};
 
-use super::{
-    limits::SAMPLES_MAX,
-    parts::Part,
-};
+use super::{limits::SAMPLES_MAX, parts::Part};
 use crate::{
     Access, ExecRequest, FileRequest, HttpRequest, NetRequest, Request, ToolRequest,
     kinds::{
@@ -108,11 +105,23 @@ fn lines(body: &NetBody) -> Vec<(String, String)> {
     let methods = methods.unwrap_or_else(|| vec!["GET".to_owned(), "POST".to_owned()]);
     let rooted = |pattern: &PathPattern| {
         let path = pattern.sample();
-        if path.starts_with('/') { path } else { format!("/{path}") }
+        if path.starts_with('/') {
+            path
+        } else {
+            format!("/{path}")
+        }
     };
     let mut lines = Vec::new();
     match (&body.paths, &body.meaning) {
-        (_, Some(Condition::Git(_) | Condition::Package(_) | Condition::Forge(_) | Condition::Model(_))) => {
+        (
+            _,
+            Some(
+                Condition::Git(_)
+                | Condition::Package(_)
+                | Condition::Forge(_)
+                | Condition::Model(_),
+            ),
+        ) => {
             let services = SERVICES.iter();
             lines.extend(services.map(|(method, path)| ((*method).to_owned(), (*path).to_owned())));
         }
@@ -169,7 +178,10 @@ fn exec(body: &ExecBody) -> Option<Request> {
         program: RawText::from(program.as_str()),
         invoked_as: RawText::from(program.as_str()),
         digest,
-        argv: words.iter().map(|word| RawText::from(word.as_str())).collect(),
+        argv: words
+            .iter()
+            .map(|word| RawText::from(word.as_str()))
+            .collect(),
         cwd: RawText::from(cwd.as_str()),
         environment: variables.collect(),
         ..ExecRequest::default()
@@ -181,7 +193,8 @@ fn file(body: &FileBody) -> Vec<Request> {
         return Vec::new();
     };
     let relative = if path.starts_with('/') {
-        path.strip_prefix(&format!("{WORKSPACE}/")).map(str::to_owned)
+        path.strip_prefix(&format!("{WORKSPACE}/"))
+            .map(str::to_owned)
     } else {
         Some(path)
     };
@@ -228,12 +241,21 @@ pub(super) fn line(request: &Request) -> String {
     let plain = match request {
         Request::Net(net) => format!("net {}:{}", net.host, net.port),
         Request::Http(http) => {
-            let scheme = if http.port.get() == 80 { "http" } else { "https" };
+            let scheme = if http.port.get() == 80 {
+                "http"
+            } else {
+                "https"
+            };
             let port = match http.port.get() {
                 80 | 443 => String::new(),
                 other => format!(":{other}"),
             };
-            format!("net {} {scheme}://{}{port}{}", http.method, http.host, http.path.display())
+            format!(
+                "net {} {scheme}://{}{port}{}",
+                http.method,
+                http.host,
+                http.path.display()
+            )
         }
         Request::Exec(_) => format!("exec {}", target.summary()),
         Request::File(file) => {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
+use stockade_types::Span;
+
 use super::{At, Change, Direction, Topic};
 use crate::{
     AgentSettings, BreakGlass, EnvironmentSettings, FilesystemSettings, Limits, McpSettings,
@@ -169,7 +171,8 @@ impl Found {
         entry: Entry,
     ) {
         let has = |list: &[Sourced<T>], one: &Sourced<T>| {
-            list.iter().any(|own| own.value == one.value && is_default(own) == is_default(one))
+            list.iter()
+                .any(|own| own.value == one.value && is_default(own) == is_default(one))
         };
         for one in new.iter().filter(|one| !has(old, one)) {
             let what = format!("{key}: {} added", one.value);
@@ -196,7 +199,12 @@ impl Found {
                     let changed = entry.added.and(entry.removed);
                     let (was, is) = (text(name, &own.value), text(name, &one.value));
                     let what = format!("{key}: {is} instead of {was}");
-                    self.add(Topic::Settings, changed, what, [Some(at(own)), Some(at(one))]);
+                    self.add(
+                        Topic::Settings,
+                        changed,
+                        what,
+                        [Some(at(own)), Some(at(one))],
+                    );
                 }
                 None => {
                     let what = format!("{key}: {} added", text(name, &one.value));
@@ -238,10 +246,15 @@ impl Found {
             runs_later,
         } = old;
         let text = |mode: &stockade_types::WorkspaceMode| mode.to_string();
-        self.value("workspace.mode", (mode, &new.mode), text, |_, new| match new {
-            Direct => Loosens,
-            Review => Tightens,
-        });
+        self.value(
+            "workspace.mode",
+            (mode, &new.mode),
+            text,
+            |_, new| match new {
+                Direct => Loosens,
+                Review => Tightens,
+            },
+        );
         for (key, old, new, entry) in [
             ("workspace.protect", protect, &new.protect, CLOSES),
             (
@@ -281,11 +294,23 @@ impl Found {
         self.list("filesystem.caches", (caches, &new.caches), OPENS);
         self.state(state, &new.state);
         let kept = (caches_kept.as_ref(), new.caches_kept.as_ref());
-        self.option("filesystem.caches_kept", kept, bool::to_string, |_, _| Neither);
+        self.option("filesystem.caches_kept", kept, bool::to_string, |_, _| {
+            Neither
+        });
         let bytes = (caches_bytes_max.as_ref(), new.caches_bytes_max.as_ref());
-        self.option("filesystem.caches_bytes_max", bytes, ToString::to_string, |_, _| Neither);
+        self.option(
+            "filesystem.caches_bytes_max",
+            bytes,
+            ToString::to_string,
+            |_, _| Neither,
+        );
         let text = |name: &String, place: &String| format!("{name} moves {place}");
-        self.map("filesystem.moved_by", (moved_by, &new.moved_by), text, OPENS);
+        self.map(
+            "filesystem.moved_by",
+            (moved_by, &new.moved_by),
+            text,
+            OPENS,
+        );
     }
 
     /// A state directory shows copies of the host's files; which ones is part of it.
@@ -325,12 +350,24 @@ impl Found {
             wall_time,
         } = old;
         self.bound("limits.memory", memory.as_ref(), new.memory.as_ref());
-        self.bound("limits.processes", processes.as_ref(), new.processes.as_ref());
+        self.bound(
+            "limits.processes",
+            processes.as_ref(),
+            new.processes.as_ref(),
+        );
         self.bound("limits.cpus", cpus.as_ref(), new.cpus.as_ref());
         self.bound("limits.disk", disk.as_ref(), new.disk.as_ref());
-        self.bound("limits.open_files", open_files.as_ref(), new.open_files.as_ref());
+        self.bound(
+            "limits.open_files",
+            open_files.as_ref(),
+            new.open_files.as_ref(),
+        );
         self.bound("limits.watches", watches.as_ref(), new.watches.as_ref());
-        self.bound("limits.wall_time", wall_time.as_ref(), new.wall_time.as_ref());
+        self.bound(
+            "limits.wall_time",
+            wall_time.as_ref(),
+            new.wall_time.as_ref(),
+        );
     }
 
     fn agent(&mut self, old: &AgentSettings, new: &AgentSettings) {
@@ -349,9 +386,19 @@ impl Found {
             terminal,
         } = old;
         let bytes = (journal_bytes_max.as_ref(), new.journal_bytes_max.as_ref());
-        self.option("record.journal_bytes_max", bytes, ToString::to_string, |_, _| Neither);
+        self.option(
+            "record.journal_bytes_max",
+            bytes,
+            ToString::to_string,
+            |_, _| Neither,
+        );
         let bytes = (denials_bytes_max.as_ref(), new.denials_bytes_max.as_ref());
-        self.option("record.denials_bytes_max", bytes, ToString::to_string, |_, _| Neither);
+        self.option(
+            "record.denials_bytes_max",
+            bytes,
+            ToString::to_string,
+            |_, _| Neither,
+        );
         let text = |sync: &RecordSync| sync.as_str().to_owned();
         self.value("record.sync", (sync, &new.sync), text, |_, new| match new {
             RecordSync::Second => Loosens,
@@ -359,19 +406,29 @@ impl Found {
         });
         // Later values keep less. Without one it depends on whether the organisation has a policy.
         let content = (content.as_ref(), new.content.as_ref());
-        self.option("record.content", content, RecordContent::to_string, |old, new| {
-            let (Some(old), Some(new)) = (old, new) else {
-                return Both;
-            };
-            Direction::of(Some(new > old))
-        });
+        self.option(
+            "record.content",
+            content,
+            RecordContent::to_string,
+            |old, new| {
+                let (Some(old), Some(new)) = (old, new) else {
+                    return Both;
+                };
+                Direction::of(Some(new > old))
+            },
+        );
         let kept = |_: &bool, new: &bool| Direction::of(Some(!*new));
         self.value("record.otlp", (otlp, &new.otlp), bool::to_string, kept);
         let text = crate::RecordTerminal::to_string;
-        self.value("record.terminal", (terminal, &new.terminal), text, |_, new| match new {
-            crate::RecordTerminal::Off => Loosens,
-            crate::RecordTerminal::On => Tightens,
-        });
+        self.value(
+            "record.terminal",
+            (terminal, &new.terminal),
+            text,
+            |_, new| match new {
+                crate::RecordTerminal::Off => Loosens,
+                crate::RecordTerminal::On => Tightens,
+            },
+        );
     }
 
     fn sessions(&mut self, old: &SessionsSettings, new: &SessionsSettings) {
@@ -380,9 +437,21 @@ impl Found {
             keep_bytes,
             keep_count,
         } = old;
-        self.kept("sessions.keep_for", keep_for.as_ref(), new.keep_for.as_ref());
-        self.kept("sessions.keep_bytes", keep_bytes.as_ref(), new.keep_bytes.as_ref());
-        self.kept("sessions.keep_count", keep_count.as_ref(), new.keep_count.as_ref());
+        self.kept(
+            "sessions.keep_for",
+            keep_for.as_ref(),
+            new.keep_for.as_ref(),
+        );
+        self.kept(
+            "sessions.keep_bytes",
+            keep_bytes.as_ref(),
+            new.keep_bytes.as_ref(),
+        );
+        self.kept(
+            "sessions.keep_count",
+            keep_count.as_ref(),
+            new.keep_count.as_ref(),
+        );
     }
 
     fn mcp(&mut self, old: &McpSettings, new: &McpSettings) {
@@ -407,7 +476,8 @@ impl Found {
             upstream_ca,
         } = old;
         // A fixed address can be one that rules about the name did not mean.
-        let text = |name: &stockade_types::HostName, to: &std::net::IpAddr| format!("{name} is {to}");
+        let text =
+            |name: &stockade_types::HostName, to: &std::net::IpAddr| format!("{name} is {to}");
         let either = Entry {
             added: Both,
             removed: Both,
@@ -425,13 +495,24 @@ impl Found {
         let proxy = (proxy.as_ref(), new.proxy.as_ref());
         self.option("network.proxy", proxy, ToString::to_string, |_, _| Both);
         let file = (proxy_auth_file.as_ref(), new.proxy_auth_file.as_ref());
-        self.option("network.proxy_auth_file", file, String::clone, |_, _| Neither);
+        self.option("network.proxy_auth_file", file, String::clone, |_, _| {
+            Neither
+        });
         let inside = (inside_proxy.as_ref(), new.inside_proxy.as_ref());
-        self.option("network.inside_proxy", inside, ToString::to_string, |_, _| Neither);
+        self.option(
+            "network.inside_proxy",
+            inside,
+            ToString::to_string,
+            |_, _| Neither,
+        );
         let variables = (inside_proxy_variables, &new.inside_proxy_variables);
         let key = "network.inside_proxy_variables";
         self.value(key, variables, bool::to_string, |_, _| Neither);
-        self.list("network.upstream_ca", (upstream_ca, &new.upstream_ca), OPENS);
+        self.list(
+            "network.upstream_ca",
+            (upstream_ca, &new.upstream_ca),
+            OPENS,
+        );
     }
 
     fn process(&mut self, old: &ProcessSettings, new: &ProcessSettings) {
@@ -440,8 +521,14 @@ impl Found {
             namespaces,
         } = old;
         let text = |own: &crate::Debuggers| own.as_str().to_owned();
-        let looser = |old: &crate::Debuggers, new: &crate::Debuggers| Direction::of(Some(new > old));
-        self.value("process.debuggers", (debuggers, &new.debuggers), text, looser);
+        let looser =
+            |old: &crate::Debuggers, new: &crate::Debuggers| Direction::of(Some(new > old));
+        self.value(
+            "process.debuggers",
+            (debuggers, &new.debuggers),
+            text,
+            looser,
+        );
         let namespaces = (namespaces, &new.namespaces);
         self.value("process.namespaces", namespaces, bool::to_string, opening);
     }
@@ -467,7 +554,11 @@ impl Found {
         let own = (commands, packages) != (&new.commands, &new.packages);
         say("commands and packages", own, Neither);
         say("arguments", *arguments != new.arguments, Both);
-        say("own questions", *own_questions_off != new.own_questions_off, Both);
+        say(
+            "own questions",
+            *own_questions_off != new.own_questions_off,
+            Both,
+        );
         let direction = match (hooks, &new.hooks) {
             (Some(_), None) => Loosens,
             (None, Some(_)) => Tightens,
@@ -489,9 +580,19 @@ impl Found {
                 need,
                 veto,
                 strength,
+                wait_ms,
+                escalation,
             } = stage;
             let (role, strength) = (&role.0, strength.as_str());
-            format!("{need} of {role}, {veto} to deny, by {strength}")
+            let mut text = format!("{need} of {role}, {veto} to deny, by {strength}");
+            if *wait_ms > 0 {
+                text += &format!(", not before {}", Span::from_millis(*wait_ms));
+            }
+            if let Some(then) = escalation {
+                let after = Span::from_millis(then.after_ms);
+                text += &format!(", after {after} also {}", then.role.0);
+            }
+            text
         };
         for (name, stage) in new {
             let own = old.get(name);
@@ -503,7 +604,12 @@ impl Found {
             };
             let was = own.map_or_else(|| "no such stage".to_owned(), |own| words(&own.value));
             let what = format!("{name}: {} instead of {was}", words(&stage.value));
-            self.add(Topic::Stages, direction, what, [own.map(at), Some(at(stage))]);
+            self.add(
+                Topic::Stages,
+                direction,
+                what,
+                [own.map(at), Some(at(stage))],
+            );
         }
         for (name, own) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
             let what = format!("{name}: no longer there");
@@ -511,7 +617,11 @@ impl Found {
         }
     }
 
-    fn break_glass(&mut self, old: Option<&Sourced<BreakGlass>>, new: Option<&Sourced<BreakGlass>>) {
+    fn break_glass(
+        &mut self,
+        old: Option<&Sourced<BreakGlass>>,
+        new: Option<&Sourced<BreakGlass>>,
+    ) {
         let (before, after) = (old.map(|own| &own.value), new.map(|own| &own.value));
         let direction = match (before, after) {
             (before, after) if before == after => return,
@@ -580,7 +690,19 @@ fn stage_direction(old: &Stage, new: &Stage) -> Direction {
     let need = of(new.need.cmp(&old.need));
     // Fewer denies deny sooner.
     let veto = of(old.veto.cmp(&new.veto));
-    need.and(veto).and(of(new.strength.cmp(&old.strength)))
+    let strength = of(new.strength.cmp(&old.strength));
+    let wait = of(new.wait_ms.cmp(&old.wait_ms));
+    // Whoever is asked later can say yes as well.
+    let others = match (&old.escalation, &new.escalation) {
+        (None, None) => Neither,
+        (None, Some(_)) => Loosens,
+        (Some(_), None) => Tightens,
+        (Some(old), Some(new)) if old.role == new.role => of(new.after_ms.cmp(&old.after_ms)),
+        (Some(_), Some(_)) => Both,
+    };
+    [veto, strength, wait, others]
+        .into_iter()
+        .fold(need, Direction::and)
 }
 
 /// Compares two values of a pin, by the order from the loosest to the tightest where there is one.

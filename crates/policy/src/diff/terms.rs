@@ -64,7 +64,10 @@ pub(super) fn compare(old: &Part<'_>, new: &Part<'_>) -> Altered {
         (None, None) | (Some(_), _) | (None, Some(_)) => {}
     }
     match (old.rule.quiet, new.rule.quiet) {
-        (false, true) => found.say("its refusals are only counted".to_owned(), Direction::Neither),
+        (false, true) => found.say(
+            "its refusals are only counted".to_owned(),
+            Direction::Neither,
+        ),
         (true, false) => found.say("each refusal is reported".to_owned(), Direction::Neither),
         (true, true) | (false, false) => {}
     }
@@ -82,12 +85,19 @@ fn layer(old: &Part<'_>, new: &Part<'_>, found: &mut Altered) {
         Verdict::Allow => Direction::of(Some(rises)),
         Verdict::Ask | Verdict::Deny => Direction::of(Some(!rises)),
     };
-    let about_tls = |part: &Part<'_>| part.rule.net().is_some_and(|body| body.terms.is_about_tls());
+    let about_tls = |part: &Part<'_>| {
+        part.rule
+            .net()
+            .is_some_and(|body| body.terms.is_about_tls())
+    };
     if about_tls(old) || about_tls(new) {
         direction = Direction::Both;
     }
     found.judges |= old.effect() != Verdict::Deny;
-    found.say(format!("in the {after} layer instead of the {before} layer"), direction);
+    found.say(
+        format!("in the {after} layer instead of the {before} layer"),
+        direction,
+    );
 }
 
 fn stage(old: &AskStage, new: &AskStage, found: &mut Altered) {
@@ -101,12 +111,18 @@ fn stage(old: &AskStage, new: &AskStage, found: &mut Altered) {
         found.say(words, direction);
     }
     if old.expires != new.expires {
-        let words = format!("a question is open for {} instead of {}", new.expires, old.expires);
+        let words = format!(
+            "a question is open for {} instead of {}",
+            new.expires, old.expires
+        );
         // Unanswered it is a deny either way.
         found.say(words, Direction::Neither);
     }
     if old.scope_max != new.scope_max {
-        let words = format!("answers reach {} instead of {}", new.scope_max, old.scope_max);
+        let words = format!(
+            "answers reach {} instead of {}",
+            new.scope_max, old.scope_max
+        );
         let direction = match (
             new.scope_max.is_within(old.scope_max),
             old.scope_max.is_within(new.scope_max),
@@ -142,7 +158,11 @@ fn review(old: &Review, new: &Review, found: &mut Altered) {
     };
     let mut words = Vec::new();
     if old.in_words() != new.in_words() {
-        words.push(format!("asks {} instead of {}", new.in_words(), old.in_words()));
+        words.push(format!(
+            "asks {} instead of {}",
+            new.in_words(),
+            old.in_words()
+        ));
     }
     if old.reason_required != new.reason_required {
         let is = if new.reason_required { "a" } else { "no" };
@@ -177,14 +197,18 @@ fn is_at_least(one: &Review, other: &Review) -> bool {
             && own.strength >= wanted.strength
     };
     let goes_through = |path: &Vec<Stage>, inner: &Vec<Stage>| {
-        inner.iter().all(|wanted| path.iter().any(|own| stage(own, wanted)))
+        inner
+            .iter()
+            .all(|wanted| path.iter().any(|own| stage(own, wanted)))
     };
     let is_enough = |path| other.paths.iter().any(|inner| goes_through(path, inner));
     let glass = match (&one.break_glass, &other.break_glass) {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(own), Some(wanted)) => {
-            own.role == wanted.role && own.strength >= wanted.strength && own.max_ms <= wanted.max_ms
+            own.role == wanted.role
+                && own.strength >= wanted.strength
+                && own.max_ms <= wanted.max_ms
         }
     };
     glass

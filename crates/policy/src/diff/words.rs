@@ -44,8 +44,16 @@ impl Effect {
             Verdict::Ask => "asked",
             Verdict::Deny => "denied",
         };
-        let may = if self.example.is_some() { "" } else { "may be " };
-        format!("{may}newly {} (was {})", word(self.after), word(self.before))
+        let may = if self.example.is_some() {
+            ""
+        } else {
+            "may be "
+        };
+        format!(
+            "{may}newly {} (was {})",
+            word(self.after),
+            word(self.before)
+        )
     }
 }
 
@@ -71,7 +79,8 @@ impl Change {
         let mut lines = vec![first.trim_end().to_owned()];
         for effect in &self.effects {
             let example = effect.example.as_ref();
-            let example = example.map_or_else(String::new, |line| format!(": for example `{line}`"));
+            let example =
+                example.map_or_else(String::new, |line| format!(": for example `{line}`"));
             lines.push(format!("{}{example}", effect.in_words()));
         }
         lines
@@ -83,7 +92,10 @@ impl PolicyDiff {
     pub fn by_topic(&self) -> Vec<(Topic, Vec<&Change>)> {
         let mut topics: Vec<(Topic, Vec<&Change>)> = Vec::new();
         for change in &self.changes {
-            match topics.last_mut().filter(|(topic, _)| *topic == change.topic) {
+            match topics
+                .last_mut()
+                .filter(|(topic, _)| *topic == change.topic)
+            {
                 Some((_, changes)) => changes.push(change),
                 None => topics.push((change.topic, vec![change])),
             }

@@ -99,13 +99,20 @@ impl PathPattern {
 
     /// Returns a path that it matches.
     pub(crate) fn sample(&self) -> String {
-        let parts = self.components.iter().filter_map(|component| match component {
-            Component::One(glob) => Some(glob.sample()),
-            // It matches no component too.
-            Component::Many => None,
-        });
+        let parts = self
+            .components
+            .iter()
+            .filter_map(|component| match component {
+                Component::One(glob) => Some(glob.sample()),
+                // It matches no component too.
+                Component::Many => None,
+            });
         let path = parts.collect::<Vec<_>>().join("/");
-        if self.rooted { format!("/{path}") } else { path }
+        if self.rooted {
+            format!("/{path}")
+        } else {
+            path
+        }
     }
 
     /// Returns whether everything that matches `inner` certainly matches this one.

@@ -40,7 +40,9 @@ fn main() {
     if names == ["all"] {
         names = SCENARIOS.map(str::to_owned).to_vec();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.expect("a runtime");
     let needs_ground = names.iter().any(|name| name != "kill");
     let mut ground = needs_ground.then(|| runtime.block_on(Ground::make(&program, &options)));

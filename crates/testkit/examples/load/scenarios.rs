@@ -149,11 +149,25 @@ impl Ground {
         self.serial += 1;
         let took = self.connect().await;
         let after = self.site.usage();
-        report.target("all connected, with the bundle stored", took.as_secs_f64(), "s", 5.0);
+        report.target(
+            "all connected, with the bundle stored",
+            took.as_secs_f64(),
+            "s",
+            5.0,
+        );
         let kib = after.resident_kib.saturating_sub(before.resident_kib);
-        report.target("memory a machine", float(kib * 1_024 / 1_000) / count(nodes), "kB", 50.0);
+        report.target(
+            "memory a machine",
+            float(kib * 1_024 / 1_000) / count(nodes),
+            "kB",
+            50.0,
+        );
         let cpu = after.cpu_ms.saturating_sub(before.cpu_ms);
-        report.told("time of the server's processor a machine", float(cpu) / count(nodes), "ms");
+        report.told(
+            "time of the server's processor a machine",
+            float(cpu) / count(nodes),
+            "ms",
+        );
         sleep(Duration::from_secs(5)).await;
         let before = self.site.usage();
         sleep(IDLE).await;
@@ -212,14 +226,23 @@ impl Ground {
         while let Some(done) = shipping.join_next().await {
             shipped.push(done.expect("a session"));
         }
-        report.target("processor of the server, of a core", share(before, after, lasted), "%", 60.0);
+        report.target(
+            "processor of the server, of a core",
+            share(before, after, lasted),
+            "%",
+            60.0,
+        );
         report.target("receipt, p99", meter.acks.percentile_ms(99), "ms", 50.0);
         report.told("receipt, p50", meter.acks.percentile_ms(50), "ms");
         self.whole(&mut report, &meter, &shipped);
         report.told("events a second", per_second(&meter, options.seconds), "");
         let pieces = count(meter.acks.count()) / f64::from(options.seconds);
         report.told("pieces a second", pieces, "");
-        report.told("memory of the server", float(after.resident_kib) / 1e3, "MB");
+        report.told(
+            "memory of the server",
+            float(after.resident_kib) / 1e3,
+            "MB",
+        );
         let own = float(own) / lasted.as_secs_f64() / 10.0;
         report.told("processor of the machines, of a core", own, "%");
         report
@@ -231,8 +254,18 @@ impl Ground {
             meter.written.load(Ordering::Relaxed),
             meter.held.load(Ordering::Relaxed),
         );
-        report.target("events without a receipt", float(written.saturating_sub(held)), "", 0.0);
-        report.target("copies that differ", count(self.differing(shipped)), "", 0.0);
+        report.target(
+            "events without a receipt",
+            float(written.saturating_sub(held)),
+            "",
+            0.0,
+        );
+        report.target(
+            "copies that differ",
+            count(self.differing(shipped)),
+            "",
+            0.0,
+        );
         let faults = meter.faults.lock().expect("faults");
         for fault in faults.iter().take(3) {
             eprintln!("load: {fault}");
@@ -254,7 +287,10 @@ impl Ground {
             sleep(next.saturating_duration_since(Instant::now())).await;
             next = Instant::now() + pause;
             // What came before says nothing about this question.
-            while timeout(Duration::from_millis(1), inbox.next()).await.is_ok() {}
+            while timeout(Duration::from_millis(1), inbox.next())
+                .await
+                .is_ok()
+            {}
             self.approvals += 1;
             let approval = ApprovalId::from_random(self.approvals);
             let index = usize::try_from(self.approvals).expect("few") * 7;
@@ -271,8 +307,14 @@ impl Ground {
             put.map_err(|error| error.to_string())?;
             let came = came.map_err(|_| "the inbox does not hear of a question")?;
             asked.inbox.add(came.ok_or("the stream has ended")? - begun);
-            self.answer(&machine, &session, &approval, &sent.rendered.to_string(), &asked)
-                .await?;
+            self.answer(
+                &machine,
+                &session,
+                &approval,
+                &sent.rendered.to_string(),
+                &asked,
+            )
+            .await?;
         }
         Ok(asked)
     }
@@ -288,7 +330,9 @@ impl Ground {
         let all = self.voter.data("/api/v1/questions").await;
         let all = all.get("questions").and_then(|all| all.as_array());
         let open = all.and_then(|all| all.iter().find(|one| one["state"] == "open"));
-        let id = open.and_then(|one| one["id"].as_str()).ok_or("no question is open")?;
+        let id = open
+            .and_then(|one| one["id"].as_str())
+            .ok_or("no question is open")?;
         let form = [
             ("rendered", rendered),
             ("scope", "once"),
@@ -336,12 +380,35 @@ impl Ground {
     fn asked(&self, report: &mut Report, asked: Result<Asked, String>, at_most: f64) {
         let asked = asked.unwrap_or_else(|why| panic!("{why}\n{}", self.site.said()));
         assert!(asked.inbox.count() > 0, "nothing was asked");
-        report.target("question to the inbox, p99", asked.inbox.percentile_ms(99), "ms", at_most);
-        report.target("answer to the machine, p99", asked.answer.percentile_ms(99), "ms", at_most);
-        report.told("question to the inbox, p50", asked.inbox.percentile_ms(50), "ms");
-        report.told("answer to the machine, p50", asked.answer.percentile_ms(50), "ms");
+        report.target(
+            "question to the inbox, p99",
+            asked.inbox.percentile_ms(99),
+            "ms",
+            at_most,
+        );
+        report.target(
+            "answer to the machine, p99",
+            asked.answer.percentile_ms(99),
+            "ms",
+            at_most,
+        );
+        report.told(
+            "question to the inbox, p50",
+            asked.inbox.percentile_ms(50),
+            "ms",
+        );
+        report.told(
+            "answer to the machine, p50",
+            asked.answer.percentile_ms(50),
+            "ms",
+        );
         report.told("questions", count(asked.inbox.count()), "");
-        report.target("statements that machines refused", count(self.seen.refused().len()), "", 0.0);
+        report.target(
+            "statements that machines refused",
+            count(self.seen.refused().len()),
+            "",
+            0.0,
+        );
     }
 
     /// Many browsers follow the page of one session.
@@ -368,8 +435,11 @@ impl Ground {
                 let mut frames = 0_u64;
                 let mut longest = Duration::ZERO;
                 let mut last = Instant::now();
-                while let Ok(Some(at)) =
-                    timeout(end.saturating_duration_since(Instant::now()), browser.next()).await
+                while let Ok(Some(at)) = timeout(
+                    end.saturating_duration_since(Instant::now()),
+                    browser.next(),
+                )
+                .await
                 {
                     longest = longest.max(at.saturating_duration_since(last));
                     (frames, last) = (frames + 1, at);
@@ -387,7 +457,12 @@ impl Ground {
         let (id, dir) = shipping.await.expect("a session");
         let seconds = f64::from(options.seconds);
         report.target("frames a second, most", float(most) / seconds, "", 20.0);
-        report.target("longest time without a frame", longest.as_secs_f64(), "s", 3.0);
+        report.target(
+            "longest time without a frame",
+            longest.as_secs_f64(),
+            "s",
+            3.0,
+        );
         report.told("frames a second, least", float(least) / seconds, "");
         self.whole(&mut report, &meter, &[(0, id, dir)]);
         report
@@ -414,10 +489,23 @@ impl Ground {
             sleep(Duration::from_millis(10)).await;
         }
         let bundles = self.seen.bundles();
-        report.target("stored and acknowledged, p99", bundles.percentile_ms(99) / 1e3, "s", 5.0);
-        report.told("stored and acknowledged, p50", bundles.percentile_ms(50) / 1e3, "s");
+        report.target(
+            "stored and acknowledged, p99",
+            bundles.percentile_ms(99) / 1e3,
+            "s",
+            5.0,
+        );
+        report.told(
+            "stored and acknowledged, p50",
+            bundles.percentile_ms(50) / 1e3,
+            "s",
+        );
         let cpu = self.site.usage().cpu_ms.saturating_sub(before.cpu_ms);
-        report.told("time of the server's processor a machine", float(cpu) / count(nodes), "ms");
+        report.told(
+            "time of the server's processor a machine",
+            float(cpu) / count(nodes),
+            "ms",
+        );
         report
     }
 
@@ -448,7 +536,9 @@ impl Ground {
         });
         let mut all = Asked::default();
         while !drained.is_finished() && begun.elapsed() < FLOOD_PATIENCE {
-            let some = self.questions(Instant::now() + Duration::from_secs(1)).await;
+            let some = self
+                .questions(Instant::now() + Duration::from_secs(1))
+                .await;
             match some {
                 Ok(some) => all.join(&some),
                 Err(why) => panic!("{why}\n{}", self.site.said()),
@@ -459,17 +549,35 @@ impl Ground {
         let shipped: Vec<Shipped> = ended
             .iter()
             .enumerate()
-            .flat_map(|(index, all)| all.iter().map(move |(id, dir)| (index, id.clone(), dir.clone())))
+            .flat_map(|(index, all)| {
+                all.iter()
+                    .map(move |(id, dir)| (index, id.clone(), dir.clone()))
+            })
             .collect();
         let written = float(meter.written.load(Ordering::Relaxed));
-        meter.held.store(meter.written.load(Ordering::Relaxed), Ordering::Relaxed);
-        report.target("memory of the server, at most", float(after.peak_kib) / 1e3, "MB", 512.0);
+        meter
+            .held
+            .store(meter.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        report.target(
+            "memory of the server, at most",
+            float(after.peak_kib) / 1e3,
+            "MB",
+            512.0,
+        );
         self.asked(&mut report, Ok(all), 1_000.0);
         self.whole(&mut report, &meter, &shipped);
         report.told("events a second", written / drained.as_secs_f64(), "");
         report.told("until the server has all", drained.as_secs_f64(), "s");
-        report.told("pieces without room", float(meter.busy.load(Ordering::Relaxed)), "");
-        report.told("processor of the server, of a core", share(before, after, drained), "%");
+        report.told(
+            "pieces without room",
+            float(meter.busy.load(Ordering::Relaxed)),
+            "",
+        );
+        report.told(
+            "processor of the server, of a core",
+            share(before, after, drained),
+            "%",
+        );
         report
     }
 }
@@ -490,9 +598,15 @@ impl Asked {
 
 /// Kills server and agent at random times.
 pub(crate) fn kill(program: &Path, options: &Options) -> Report {
-    let what = format!("{} rounds of `kill -9` of server and agent at random times", options.rounds);
+    let what = format!(
+        "{} rounds of `kill -9` of server and agent at random times",
+        options.rounds
+    );
     let mut report = Report::new("kill", what);
-    let seed = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let seed = std::time::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default()
+        .as_secs();
     eprintln!("load: seed {seed}");
     // It panics where an event is missing, a receipt is for bytes that are not there, or verdicts differ.
     let kills = kill_at_random(program, options.rounds, seed);

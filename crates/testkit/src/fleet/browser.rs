@@ -161,7 +161,10 @@ impl Browser {
         self.as_whom = Some((header::COOKIE, cookie));
         let page = self.get("/me").await;
         let (_, rest) = page.split_once("name=\"token\" value=\"").expect("a form");
-        rest.split('"').next().expect("a token").clone_into(&mut self.token);
+        rest.split('"')
+            .next()
+            .expect("a token")
+            .clone_into(&mut self.token);
     }
 
     /// Invites a person with a role; returns the link.

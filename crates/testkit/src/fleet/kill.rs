@@ -237,12 +237,22 @@ fn arrives(site: &Site, machine: &Machine, id: &SessionId, events: u64) {
         envelope.open(&servers).ok()
     };
     let is_closed = || last().is_some_and(|receipt| receipt.closed);
-    assert!(wait::until_true(PATIENCE, is_closed), "{id}: {:?}\n{}", last(), site.said());
+    assert!(
+        wait::until_true(PATIENCE, is_closed),
+        "{id}: {:?}\n{}",
+        last(),
+        site.said()
+    );
     let receipt = last().expect("a receipt");
     assert_eq!(receipt.events, events, "{id}");
     let own = fs::read(dir.join(layout::JOURNAL_FILE)).expect("a journal");
     let copy = fs::read(site.copy(&machine.node(), id)).expect("a copy");
-    assert!(own == copy, "{id}: {} bytes, and a copy of {}", own.len(), copy.len());
+    assert!(
+        own == copy,
+        "{id}: {} bytes, and a copy of {}",
+        own.len(),
+        copy.len()
+    );
 }
 
 /// Verifies all records on both sides.

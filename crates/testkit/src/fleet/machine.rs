@@ -79,7 +79,10 @@ impl Fleet {
                 scope.spawn(move || {
                     let numbered = tokens.iter().enumerate();
                     let made = numbered.map(|(number, token)| {
-                        Arc::new(Machine::enrol(&root.join(format!("{part}-{number}")), token))
+                        Arc::new(Machine::enrol(
+                            &root.join(format!("{part}-{number}")),
+                            token,
+                        ))
                     });
                     made.collect::<Vec<_>>()
                 })
@@ -173,7 +176,10 @@ impl Machine {
             directory_serial,
             now: member.now(),
         };
-        let answer = connected.hello(&hello).await.map_err(|error| failed(&error))?;
+        let answer = connected
+            .hello(&hello)
+            .await
+            .map_err(|error| failed(&error))?;
         if let Some(directory) = &answer.directory {
             let taken = self.member(|member| member.take_directory(directory));
             taken.map_err(|error| failed(&error))?;
@@ -220,6 +226,8 @@ impl Machine {
                 | Down::Order { .. }
                 | Down::Resync { .. }
                 | Down::Restarting { .. }
+                | Down::Pointer { .. }
+                | Down::Unknown
                 | Down::Retired => {}
             }
         }
@@ -277,6 +285,7 @@ fn stored(here: BundleHere) -> Ack {
         state: AckState::Stored,
         error: None,
         session: None,
+        rollout: None,
     }
 }
 

@@ -21,6 +21,8 @@ pub use site::{PASSWORD, Site};
 
 /// Runs what machines and people do, to its end.
 pub fn run<F: Future>(work: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(work)
 }

@@ -20,6 +20,8 @@ pub fn question(role: &str, now: UnixMillis) -> QuestionSent {
             need: 1,
             veto: 1,
             strength: Strength::Session,
+            wait_ms: 0,
+            escalation: None,
         }]],
         scope_max: Scope::Session,
         reason_required: false,

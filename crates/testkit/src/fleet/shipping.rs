@@ -14,7 +14,7 @@ use std::{
 use stockade_api::limits::PIECE_BYTES_MAX;
 use stockade_event::{Durability, Event};
 use stockade_journal::{Entry, Journal, SigningKey, journal_bytes, layout, lines, now};
-use stockade_node::{Answered, HttpError, Here, Next, Shipping};
+use stockade_node::{Answered, Here, HttpError, Next, Shipping};
 use stockade_types::SessionId;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -197,7 +197,11 @@ pub fn backlog(machine: &Machine, number: u64, events: u64, meter: &Meter) -> (S
 }
 
 /// Ships journals of a machine that have ended, until the server has all of them.
-pub async fn ship_ended(machine: Arc<Machine>, ended: Vec<(SessionId, PathBuf)>, meter: Arc<Meter>) {
+pub async fn ship_ended(
+    machine: Arc<Machine>,
+    ended: Vec<(SessionId, PathBuf)>,
+    meter: Arc<Meter>,
+) {
     let begun = Instant::now();
     let mut shipper = Shipper {
         machine,

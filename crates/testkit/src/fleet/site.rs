@@ -54,7 +54,10 @@ impl Site {
             command.args(["--listen", &format!("127.0.0.1:{web}")]);
             command.args(["--node-listen", &format!("127.0.0.1:{node}")]);
         });
-        let link = made.lines().last().and_then(|line| line.split_once("token="));
+        let link = made
+            .lines()
+            .last()
+            .and_then(|line| line.split_once("token="));
         let (_, link) = link.expect("a link");
         link.clone_into(&mut site.link);
         site.start();

@@ -1,7 +1,9 @@
 //! What the sessions of a fleet do: programs, files and connections, as an agent that builds and tests.
 
 use stockade_event::Event;
-use stockade_types::{DecisionId, DecisionRecord, Digest, RequestKind, SessionId, Target, UnixMillis, Verdict};
+use stockade_types::{
+    DecisionId, DecisionRecord, Digest, RequestKind, SessionId, Target, UnixMillis, Verdict,
+};
 
 use crate::invented::{changed, started, subject};
 

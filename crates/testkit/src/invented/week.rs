@@ -71,7 +71,8 @@ pub fn week(state: &Path, seed: u64, now_ns: u64) -> Vec<String> {
     for day in 0..7 {
         for number in 0..A_DAY {
             let place = day * A_DAY + number;
-            let ago = (6 - day) * 24 * HOUR_NS + (A_DAY - number) * HOUR_NS + seed * 420 * SECOND_NS;
+            let ago =
+                (6 - day) * 24 * HOUR_NS + (A_DAY - number) * HOUR_NS + seed * 420 * SECOND_NS;
             let writer = Writer::at(
                 state,
                 0x0100_0000 * (seed + 1) + place,
@@ -86,11 +87,21 @@ pub fn week(state: &Path, seed: u64, now_ns: u64) -> Vec<String> {
     ids
 }
 
-type Task = (&'static str, &'static str, &'static str, &'static str, &'static str);
+type Task = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+);
 
 impl Writer {
     fn work(mut self, place: u64, task: &Task, is_last: bool) -> String {
-        let agent = if place.is_multiple_of(3) { "claude" } else { "codex" };
+        let agent = if place.is_multiple_of(3) {
+            "claude"
+        } else {
+            "codex"
+        };
         self.start(agent, place);
         let turns = 2 + place % 5;
         for turn in 0..turns {
@@ -249,7 +260,11 @@ impl Writer {
             ..Target::default()
         };
         let decision = DecisionRecord {
-            rule: Some(if allowed { "registries" } else { "no-paste" }.parse().expect("an id")),
+            rule: Some(
+                if allowed { "registries" } else { "no-paste" }
+                    .parse()
+                    .expect("an id"),
+            ),
             reason: if allowed {
                 "packages are downloaded here".to_owned()
             } else {
@@ -292,7 +307,9 @@ impl Writer {
     ) {
         let target = Target {
             path: Some("/usr/bin/git".into()),
-            argv: ["git", "push", "origin", "main"].map(RawText::from).to_vec(),
+            argv: ["git", "push", "origin", "main"]
+                .map(RawText::from)
+                .to_vec(),
             cwd: Some("/home/lee/src/shop".into()),
             ..Target::default()
         };
@@ -315,7 +332,11 @@ impl Writer {
         let is_yes = place.is_multiple_of(2);
         let decided = Event::ApprovalDecided {
             approval,
-            verdict: if is_yes { Verdict::Allow } else { Verdict::Deny },
+            verdict: if is_yes {
+                Verdict::Allow
+            } else {
+                Verdict::Deny
+            },
             scope: is_yes.then(|| "once".to_owned()),
             by: Person::Terminal.into(),
             reason: (!is_yes).then(|| "open a merge request instead".to_owned()),

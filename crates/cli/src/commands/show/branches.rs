@@ -3,9 +3,7 @@
 use jiff::tz::TimeZone;
 use stockade_event::tree::{Grown, Node, Sort};
 
-use super::{
-    Paint, painted,
-};
+use super::{Paint, painted};
 use crate::human::{cut, number, time_of_day};
 
 /// Columns of a line where there is no terminal to fit.

@@ -18,7 +18,10 @@ const FORMS: &[(&str, &str)] = &[
         "depth:integer sort:string seq:integer at_ns:integer text:string withheld:boolean? detail:string? \
          about:string? verdict:string? facts:string? below:integer",
     ),
-    ("Host", "host:string connections:integer failed:integer bytes_out:integer bytes_in:integer"),
+    (
+        "Host",
+        "host:string connections:integer failed:integer bytes_out:integer bytes_in:integer",
+    ),
     ("Changed", "path:string times:integer"),
     ("Strip", "count:integer denied:integer asked:integer"),
     ("Wish", "sort:string? verdict:string? text:string?"),
@@ -33,14 +36,26 @@ const FORMS: &[(&str, &str)] = &[
         "Line",
         "seq:integer at_ns:integer kind:string text:string? verdict:string? rule:string? decision:integer?",
     ),
-    ("Events", "+Session timeline:[Line] after:integer next:integer?"),
+    (
+        "Events",
+        "+Session timeline:[Line] after:integer next:integer?",
+    ),
     (
         "Event",
         "node:string session:string machine:string events:integer event:any withheld:boolean",
     ),
-    ("Rule", "id:string source:string conditions:string reason:string"),
-    ("Answer", "approval:string verdict:string scope:string? by:string reason:string?"),
-    ("Now", "serial:integer verdict:string rule:string? reason:string"),
+    (
+        "Rule",
+        "id:string source:string conditions:string reason:string",
+    ),
+    (
+        "Answer",
+        "approval:string verdict:string scope:string? by:string reason:string?",
+    ),
+    (
+        "Now",
+        "serial:integer verdict:string rule:string? reason:string",
+    ),
     ("Draft", "text:string words:string risk:string? test:string"),
     (
         "Decision",
@@ -54,42 +69,72 @@ const FORMS: &[(&str, &str)] = &[
          new:boolean node:string session:string seq:integer",
     ),
     ("Chosen", "host:string port:integer draft:Draft?"),
-    ("Flows", "days:integer host:string flows:[Flow] more:boolean chosen:Chosen?"),
+    (
+        "Flows",
+        "days:integer host:string flows:[Flow] more:boolean chosen:Chosen?",
+    ),
     (
         "Finding",
         "id:string severity:string kind:string title:string detail:string at:integer node:string machine:string \
          session:string? seq:integer? state:string assignee:string? note:string by:string? settled:integer?",
     ),
-    ("Findings", "which:string findings:[Finding] more:boolean chosen:integer?"),
+    (
+        "Findings",
+        "which:string findings:[Finding] more:boolean chosen:integer?",
+    ),
     (
         "Found",
         "node:string session:string machine:string seq:integer at:integer kind:string request:string? \
          verdict:string? rule:string? decision:integer? text:string",
     ),
-    ("Search", "query:string mistake:string? events:[Found] next:string?"),
+    (
+        "Search",
+        "query:string mistake:string? events:[Found] next:string?",
+    ),
     (
         "Day",
         "day:integer node:string machine:string sessions:integer events:integer ended:integer running:integer \
          unfinished:integer broken:integer lost:integer",
     ),
-    ("Fault", "node:string session:string machine:string started:integer? what:string broken:boolean"),
-    ("Integrity", "days:[Day] faults:[Fault] more:boolean next:integer?"),
-    ("Verified", "verdict:string events:integer faults:[string] receipted:boolean"),
+    (
+        "Fault",
+        "node:string session:string machine:string started:integer? what:string broken:boolean",
+    ),
+    (
+        "Integrity",
+        "days:[Day] faults:[Fault] more:boolean next:integer?",
+    ),
+    (
+        "Verified",
+        "verdict:string events:integer faults:[string] receipted:boolean",
+    ),
     (
         "Record",
         "node:string session:string machine:string events:integer bytes:integer chain:string closed:boolean \
          fault:string? verified:Verified?",
     ),
     ("Hour", "denied:integer asked:integer"),
-    ("NewHost", "host:string first:integer verdict:string sessions:integer"),
+    (
+        "NewHost",
+        "host:string first:integer verdict:string sessions:integer",
+    ),
     (
         "Overview",
         "org:string waiting:integer running:integer? broken:integer? machines:integer? connected:integer? \
          failed:integer? hours:[Hour]? new_hosts:[NewHost]?",
     ),
-    ("Passkey", "id:string label:string created:integer last_used:integer?"),
-    ("OwnSession", "node:string session:string words:string live:boolean updated:integer"),
-    ("ContentRead", "by:string reason:string node:string session:string at:integer"),
+    (
+        "Passkey",
+        "id:string label:string created:integer last_used:integer?",
+    ),
+    (
+        "OwnSession",
+        "node:string session:string words:string live:boolean updated:integer",
+    ),
+    (
+        "ContentRead",
+        "by:string reason:string node:string session:string at:integer",
+    ),
     (
         "Me",
         "id:string name:string roles:[string] signed_in_by:string signed_in:integer passkeys:[Passkey] \
@@ -120,14 +165,20 @@ const QUERIES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("state", "`running` or `broken`"),
             ("node", "the id of a machine"),
-            ("before", "only sessions whose records grew last before this, in milliseconds since 1970"),
+            (
+                "before",
+                "only sessions whose records grew last before this, in milliseconds since 1970",
+            ),
         ],
     ),
     (
         "/sessions/{node}/{session}",
         &[
             ("at", "the number of an event: what is below it"),
-            ("from", "how many nodes of the first level come before the page"),
+            (
+                "from",
+                "how many nodes of the first level come before the page",
+            ),
             ("kind", "a sort of node"),
             ("verdict", "`allow`, `ask` or `deny`"),
             ("text", "a part of a host, a path or a command"),
@@ -157,7 +208,10 @@ const QUERIES: &[(&str, &[(&str, &str)])] = &[
             ("after", "where the page begins"),
         ],
     ),
-    ("/integrity", &[("from", "how many rows come before the page")]),
+    (
+        "/integrity",
+        &[("from", "how many rows come before the page")],
+    ),
 ];
 
 /// Returns the form of the answer of a path.
@@ -193,9 +247,15 @@ fn add(members: &str, properties: &mut Map<String, Value>, required: &mut Vec<Va
     for member in members.split_whitespace() {
         if let Some(base) = member.strip_prefix('+') {
             let known = FORMS.iter().find(|(name, _)| *name == base);
-            add(known.map_or("", |(_, members)| members), properties, required);
+            add(
+                known.map_or("", |(_, members)| members),
+                properties,
+                required,
+            );
         } else if let Some((name, kind)) = member.split_once(':') {
-            let (kind, is_needed) = kind.strip_suffix('?').map_or((kind, true), |kind| (kind, false));
+            let (kind, is_needed) = kind
+                .strip_suffix('?')
+                .map_or((kind, true), |kind| (kind, false));
             if is_needed {
                 required.push(name.into());
             }
@@ -205,7 +265,10 @@ fn add(members: &str, properties: &mut Map<String, Value>, required: &mut Vec<Va
 }
 
 fn of(kind: &str, is_needed: bool) -> Value {
-    if let Some(item) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
+    if let Some(item) = kind
+        .strip_prefix('[')
+        .and_then(|kind| kind.strip_suffix(']'))
+    {
         return json!({"type": "array", "items": of(item, true)});
     }
     match (kind, is_needed) {

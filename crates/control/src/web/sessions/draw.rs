@@ -59,7 +59,11 @@ impl View for Timeline {
 
 impl Timeline {
     fn path(&self) -> String {
-        format!("/sessions/{}/{}", self.session.node, self.session.id.as_str())
+        format!(
+            "/sessions/{}/{}",
+            self.session.node,
+            self.session.id.as_str()
+        )
     }
 
     fn facts(&self, call: &Call) -> Markup {
@@ -268,7 +272,10 @@ fn explained(row: &Row) -> Markup {
     let Some(detail) = row.detail.as_ref().filter(|detail| *detail != &row.text) else {
         return html! {};
     };
-    let at_once = matches!(row.sort, Sort::Refused | Sort::Note | Sort::Asked | Sort::Connected);
+    let at_once = matches!(
+        row.sort,
+        Sort::Refused | Sort::Note | Sort::Asked | Sort::Connected
+    );
     html! {
         @if at_once { span.hint { (foreign(detail)) } }
         @else {

@@ -23,7 +23,14 @@ const EVENTS: usize = 150;
 /// Fields of one event that a page shows.
 const FIELDS_MAX: usize = 100;
 /// Kinds whose texts are what a person or a model said begin with these words.
-const CONTENT: [&str; 6] = ["prompt.", "model.", "tool.called", "tool.returned", "plan.", "claim."];
+const CONTENT: [&str; 6] = [
+    "prompt.",
+    "model.",
+    "tool.called",
+    "tool.returned",
+    "plan.",
+    "claim.",
+];
 
 /// A session with its events.
 #[derive(Debug, Serialize)]
@@ -118,7 +125,8 @@ pub(in super::super) async fn read<T: Send + 'static>(
     let server = &call.web.server;
     let dir = session_dir(&server.node_dir(&key.node), &key.session);
     let place = server.stories.place().await;
-    let _place = place.ok_or_else(|| Problem::later("many people read journals at the moment", 5))?;
+    let _place =
+        place.ok_or_else(|| Problem::later("many people read journals at the moment", 5))?;
     super::super::blocking(move || work(&dir)).await
 }
 
@@ -135,7 +143,9 @@ fn lines(dir: &Path, after: u64, until: u64, may_read: bool) -> Vec<Line> {
 /// Returns one event of a journal.
 pub(in super::super) fn event_at(dir: &Path, seq: u64, until: u64) -> Option<Envelope> {
     let mut events = stockade_journal::read(dir).ok()?.flatten();
-    events.find(|one| one.seq >= seq).filter(|one| one.seq == seq && seq <= until)
+    events
+        .find(|one| one.seq >= seq)
+        .filter(|one| one.seq == seq && seq <= until)
 }
 
 impl View for Events {
@@ -234,7 +244,15 @@ pub(crate) async fn event(call: Arc<Call>) -> Result<OneEvent, Problem> {
     let withheld = is_content(&envelope) && !may_read;
     let mut event = envelope.to_cli_json();
     if let (true, Some(members)) = (withheld, event.as_object_mut()) {
-        const PLAIN: [&str; 7] = ["v", "session", "seq", "time", "time_unix_ns", "kind", "source"];
+        const PLAIN: [&str; 7] = [
+            "v",
+            "session",
+            "seq",
+            "time",
+            "time_unix_ns",
+            "kind",
+            "source",
+        ];
         members.retain(|name, _| PLAIN.contains(&name.as_str()));
     }
     Ok(OneEvent {
@@ -245,7 +263,10 @@ pub(crate) async fn event(call: Arc<Call>) -> Result<OneEvent, Problem> {
         event,
         withheld,
         seq,
-        decision: envelope.event.decision().map(|decision| decision.decision.get()),
+        decision: envelope
+            .event
+            .decision()
+            .map(|decision| decision.decision.get()),
         at_ns: envelope.time_unix_ns,
         text: (!withheld).then(|| envelope.event.line()),
     })

@@ -183,7 +183,11 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Sessions, Problem> {
     let fleet = Fleet::read(&call).await?;
     let node = call.query("node").parse::<NodeId>().ok();
     let nodes = match (node, fleet.seen()) {
-        (Some(node), _) => Some(if fleet.may_see(&node) { vec![node] } else { Vec::new() }),
+        (Some(node), _) => Some(if fleet.may_see(&node) {
+            vec![node]
+        } else {
+            Vec::new()
+        }),
         (None, Seen::Of(nodes)) => Some(nodes),
         (None, Seen::All) => None,
     };
@@ -344,4 +348,3 @@ fn record(session: &Session) -> Markup {
         (None, false) => state(Mood::Open, "verified so far"),
     }
 }
-

@@ -10,10 +10,7 @@ use stockade_event::{
 use stockade_types::Verdict;
 
 use super::{
-    super::{
-        call::Call,
-        problem::Problem,
-    },
+    super::{call::Call, problem::Problem},
     Session,
     actions::{Reading, may_read, may_stop},
     events::read,

@@ -33,7 +33,9 @@ impl Wish {
     fn is_met(&self, row: &Row) -> bool {
         let has = |text: &String| text.to_lowercase().contains(&self.text);
         self.sort.is_none_or(|sort| sort == row.sort)
-            && self.verdict.is_none_or(|verdict| Some(verdict) == row.verdict)
+            && self
+                .verdict
+                .is_none_or(|verdict| Some(verdict) == row.verdict)
             && (self.text.is_empty() || has(&row.text) || row.about.as_ref().is_some_and(has))
     }
 }
@@ -125,7 +127,9 @@ pub(super) fn part(nodes: &[Node], wish: &Wish, place: Place, may_read: bool) ->
     let level = top.depth;
     let behind = all.get(root + 1..).unwrap_or_default();
     let end = behind.iter().position(|row| row.depth <= level);
-    let below = behind.get(..end.unwrap_or(behind.len())).unwrap_or_default();
+    let below = behind
+        .get(..end.unwrap_or(behind.len()))
+        .unwrap_or_default();
     let depth = depth_for(below, level);
     let (rows, previous, next) = cut(below, level, depth, place);
     Part {
@@ -170,7 +174,9 @@ fn root_of(all: &[Row], seq: u64) -> (usize, Option<u64>) {
     let Some((index, row)) = known.max_by_key(|(index, row)| (row.seq, *index)) else {
         return (0, None);
     };
-    let has_below = all.get(index + 1).is_some_and(|next| next.depth > row.depth);
+    let has_below = all
+        .get(index + 1)
+        .is_some_and(|next| next.depth > row.depth);
     if has_below {
         return (index, None);
     }
@@ -231,8 +237,16 @@ fn cut(below: &[Row], level: usize, depth: usize, place: Place) -> Cut {
     let firsts = below.iter().filter(|row| row.depth == level + 1).count();
     let has_pages = depth == 1 && firsts > ROWS;
     let last = firsts.saturating_sub(ROWS);
-    let default = if place.is_live && place.at.is_none() { last } else { 0 };
-    let from = if has_pages { place.from.unwrap_or(default).min(firsts) } else { 0 };
+    let default = if place.is_live && place.at.is_none() {
+        last
+    } else {
+        0
+    };
+    let from = if has_pages {
+        place.from.unwrap_or(default).min(firsts)
+    } else {
+        0
+    };
     let mut rows: Vec<Row> = Vec::new();
     let (mut first, mut hidden): (usize, Option<usize>) = (0, None);
     for row in below {
@@ -285,7 +299,11 @@ pub(super) fn strip(nodes: &[Node]) -> Vec<Strip> {
             continue;
         };
         one.count += node.count;
-        one.denied += if node.sort == Sort::Refused { node.count } else { 0 };
+        one.denied += if node.sort == Sort::Refused {
+            node.count
+        } else {
+            0
+        };
         one.asked += u64::from(node.sort == Sort::Asked);
     }
     strip

@@ -50,7 +50,12 @@ async fn pages(lab: &Lab, machine: &Machine, ids: &[String]) -> Vec<(&'static st
         count_max: 1,
     };
     let seen = crate::index::Seen::Of(vec![machine.id.clone()]);
-    let found = lab.server.index.search(&query, &seen, now(), page).await.unwrap();
+    let found = lab
+        .server
+        .index
+        .search(&query, &seen, now(), page)
+        .await
+        .unwrap();
     let denied = &found[0];
     let raised = lab.server.index.raised(&seen, 1).await.unwrap();
     let finding = format!("{}/{}/{}", machine.id, raised[0].key.session, raised[0].seq);
@@ -77,7 +82,10 @@ async fn pages(lab: &Lab, machine: &Machine, ids: &[String]) -> Vec<(&'static st
             ),
         ),
         ("flows", path("/flows?days=30")),
-        ("flows-draft", path("/flows?days=30&draft=paste.test&port=443")),
+        (
+            "flows-draft",
+            path("/flows?days=30&draft=paste.test&port=443"),
+        ),
         ("flows-nothing", path("/flows?host=nothing")),
         ("findings", path("/findings")),
         ("finding", format!("/findings?id={finding}")),
@@ -149,7 +157,10 @@ async fn every_page_is_light_and_usable() {
     std::fs::write(pictures().join("weights.json"), json!(weights).to_string()).unwrap();
     assert!(wrong.is_empty(), "{wrong:#?}");
     for (name, bytes) in &weights {
-        assert!((20_000..=WEIGHT_MAX).contains(bytes), "{name}: {bytes} bytes");
+        assert!(
+            (20_000..=WEIGHT_MAX).contains(bytes),
+            "{name}: {bytes} bytes"
+        );
     }
     // A control: a button without a name is found.
     browser.eval(&axe);
@@ -164,7 +175,12 @@ async fn keys_lead_everywhere() {
     let lab = Lab::start().await;
     let (_, ids) = week(&lab).await;
     let mut browser = signed_in(&lab, "Ann Lee").await;
-    for (key, title) in [("w", "Flows"), ("d", "Findings"), ("y", "Integrity"), ("s", "Sessions")] {
+    for (key, title) in [
+        ("w", "Flows"),
+        ("d", "Findings"),
+        ("y", "Integrity"),
+        ("s", "Sessions"),
+    ] {
         browser.eval(&press("g"));
         browser.follow(&press(key));
         assert_eq!(heading(&mut browser), title);
@@ -247,7 +263,11 @@ async fn answers_have_the_described_form() {
     assert_eq!(checked, web::openapi::ANSWERS.len() * 2);
     // A control: what is not described is found, and what is missing, too.
     let form = document.pointer("/components/schemas/Hour").unwrap();
-    for other in [json!({"denied": 1}), json!({"denied": 1, "asked": "2"}), json!({"denied": 1, "asked": 2, "more": 3})] {
+    for other in [
+        json!({"denied": 1}),
+        json!({"denied": 1, "asked": "2"}),
+        json!({"denied": 1, "asked": 2, "more": 3}),
+    ] {
         let mut wrong = Vec::new();
         compare(&document, form, &other, "hour", &mut wrong);
         assert_eq!(wrong.len(), 1, "{other}: {wrong:?}");
@@ -286,7 +306,9 @@ fn compare(document: &Value, form: &Value, value: &Value, place: &str, wrong: &m
     for item in value.as_array().into_iter().flatten() {
         compare(document, &form["items"], item, place, wrong);
     }
-    let Some(members) = value.as_object() else { return };
+    let Some(members) = value.as_object() else {
+        return;
+    };
     for (name, member) in members {
         match form["properties"].get(name) {
             Some(form) => compare(document, form, member, &format!("{place}.{name}"), wrong),

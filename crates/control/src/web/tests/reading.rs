@@ -42,7 +42,9 @@ async fn data(lab: &Lab, person: &Person, path: &str) -> Value {
 }
 
 fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
-    value[name].as_array().unwrap_or_else(|| panic!("{name}: {value}"))
+    value[name]
+        .as_array()
+        .unwrap_or_else(|| panic!("{name}: {value}"))
 }
 
 /// Each page says what the records say, and its data the same.
@@ -55,28 +57,60 @@ async fn pages_say_what_the_records_say() {
     assert!(list(&session, "rows").len() > 10, "{session}");
     assert_eq!(session["live"], true);
     let page = lab.get(&ann, &machine.path(last)).await.is(200);
-    for part in ["paste.test", "held to event", "below", "data-live=\"session/"] {
+    for part in [
+        "paste.test",
+        "held to event",
+        "below",
+        "data-live=\"session/",
+    ] {
         let found = ids.iter().any(|_| page.body.contains(part));
-        assert!(found || part == "below" || part == "paste.test", "{part}: {}", page.body);
+        assert!(
+            found || part == "below" || part == "paste.test",
+            "{part}: {}",
+            page.body
+        );
     }
     let flows = data(&lab, &ann, "/api/v1/flows?days=7").await;
-    let denied = list(&flows, "flows").iter().find(|flow| flow["host"] == "paste.test").unwrap();
+    let denied = list(&flows, "flows")
+        .iter()
+        .find(|flow| flow["host"] == "paste.test")
+        .unwrap();
     assert_eq!(denied["verdict"], "deny");
     assert_eq!(denied["new"], true);
-    let allowed = list(&flows, "flows").iter().find(|flow| flow["host"] == "registry.test").unwrap();
+    let allowed = list(&flows, "flows")
+        .iter()
+        .find(|flow| flow["host"] == "registry.test")
+        .unwrap();
     assert!(allowed["bytes_in"].as_u64() > Some(40_000), "{allowed}");
-    assert!(allowed["connections"].as_u64() == allowed["decisions"].as_u64(), "{allowed}");
+    assert!(
+        allowed["connections"].as_u64() == allowed["decisions"].as_u64(),
+        "{allowed}"
+    );
     let draft = "/flows?days=7&draft=paste.test&port=443";
     let page = lab.get(&ann, draft).await.is(200);
-    assert!(page.body.contains("[[allow]]") && page.body.contains("hosts = "), "{}", page.body);
+    assert!(
+        page.body.contains("[[allow]]") && page.body.contains("hosts = "),
+        "{}",
+        page.body
+    );
     // A host that is not among the flows is not drafted.
-    let page = lab.get(&ann, "/flows?draft=other.test&port=443").await.is(200);
+    let page = lab
+        .get(&ann, "/flows?draft=other.test&port=443")
+        .await
+        .is(200);
     assert!(!page.body.contains("Draft of a rule"));
     let findings = data(&lab, &ann, "/api/v1/findings").await;
     assert_eq!(list(&findings, "findings")[0]["severity"], "high");
-    assert!(list(&findings, "findings").iter().any(|one| one["kind"] == "secret.sent"));
+    assert!(
+        list(&findings, "findings")
+            .iter()
+            .any(|one| one["kind"] == "secret.sent")
+    );
     let integrity = data(&lab, &ann, "/api/v1/integrity").await;
-    let sessions: u64 = list(&integrity, "days").iter().filter_map(|day| day["sessions"].as_u64()).sum();
+    let sessions: u64 = list(&integrity, "days")
+        .iter()
+        .filter_map(|day| day["sessions"].as_u64())
+        .sum();
     assert_eq!(sessions, u64::try_from(ids.len()).unwrap());
     assert!(list(&integrity, "faults").is_empty());
     let overview = data(&lab, &ann, "/api/v1/overview").await;
@@ -98,16 +132,30 @@ async fn a_decision_says_why() {
         one["decision"]
     );
     let page = lab.get(&lee, &path).await.is(200);
-    for part in ["denied", "data leaves the company", "no-paste", "ask security for a rule", "[[allow]]"] {
+    for part in [
+        "denied",
+        "data leaves the company",
+        "no-paste",
+        "ask security for a rule",
+        "[[allow]]",
+    ] {
         assert!(page.body.contains(part), "{part}: {}", page.body);
     }
     let decision = data(&lab, &lee, &format!("/api/v1{path}")).await;
     assert_eq!(decision["decision"]["verdict"], "deny");
     let asked = data(&lab, &lee, "/api/v1/search?q=kind:approval.requested").await;
     let one = &list(&asked, "events")[0];
-    let event = format!("{}/events/{}", machine.path(one["session"].as_str().unwrap()), one["seq"]);
+    let event = format!(
+        "{}/events/{}",
+        machine.path(one["session"].as_str().unwrap()),
+        one["seq"]
+    );
     lab.get(&lee, &event).await.is(200);
-    let missing = format!("/decisions/{}/{}/99999", machine.id, one["session"].as_str().unwrap());
+    let missing = format!(
+        "/decisions/{}/{}/99999",
+        machine.id,
+        one["session"].as_str().unwrap()
+    );
     lab.get(&lee, &missing).await.is(404);
 }
 
@@ -150,9 +198,19 @@ async fn a_search_finds_what_it_names() {
     ] {
         assert_eq!(count(query).await, 0, "{query}");
     }
-    for query in ["\" OR 1=1 --\"", "a\"\"b", "*", "NEAR(", "'); DROP TABLE events_ix; --", "text:x"] {
+    for query in [
+        "\" OR 1=1 --\"",
+        "a\"\"b",
+        "*",
+        "NEAR(",
+        "'); DROP TABLE events_ix; --",
+        "text:x",
+    ] {
         let query: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
-        let status = lab.get(&lee, &format!("/api/v1/search?q={query}")).await.status;
+        let status = lab
+            .get(&lee, &format!("/api/v1/search?q={query}"))
+            .await
+            .status;
         assert!(status == 200 || status == 400, "{query}: {status}");
         lab.get(&lee, &format!("/search?q={query}")).await.is(200);
     }
@@ -191,7 +249,10 @@ async fn dump(index: &Index) -> Vec<String> {
             format!("{one:?}")
         })
         .collect();
-    let flows = index.flows(&Seen::All, UnixMillis(0), "", u32::MAX).await.unwrap();
+    let flows = index
+        .flows(&Seen::All, UnixMillis(0), "", u32::MAX)
+        .await
+        .unwrap();
     lines.extend(flows.iter().map(|flow| format!("{flow:?}")));
     let raised = index.raised(&Seen::All, u32::MAX).await.unwrap();
     lines.extend(raised.iter().map(|one| format!("{one:?}")));
@@ -251,19 +312,33 @@ async fn words_need_a_role_a_reason_and_a_fresh_sign_in() {
     // Her own.
     let own = lab.get(&lee, &page).await.is(200);
     assert!(own.body.contains(words), "the control: she sees them");
-    for (name, role) in [("ann", "viewer"), ("adm", "admin"), ("aud", "auditor"), ("ana", "analyst")] {
+    for (name, role) in [
+        ("ann", "viewer"),
+        ("adm", "admin"),
+        ("aud", "auditor"),
+        ("ana", "analyst"),
+    ] {
         let person = lab.person(name, &[role]).await;
-        for path in [page.clone(), format!("/api/v1{page}"), format!("/api/v1{page}/events"), format!("{page}?kind=prompt&text={words}")] {
+        for path in [
+            page.clone(),
+            format!("/api/v1{page}"),
+            format!("/api/v1{page}/events"),
+            format!("{page}?kind=prompt&text={words}"),
+        ] {
             let seen = lab.get(&person, &path).await.is(200);
             let shown = seen.body.replace(&format!("value=\"{words}\""), "");
             assert!(!shown.contains(words), "{role} {path}");
         }
-        lab.post(&person, &content, &[("reason", "because I can")]).await.is(403);
+        lab.post(&person, &content, &[("reason", "because I can")])
+            .await
+            .is(403);
     }
     let rea = lab.person("rea", &["content-reader"]).await;
     assert!(!lab.get(&rea, &page).await.is(200).body.contains(words));
     lab.post(&rea, &content, &[]).await.is(400);
-    lab.post(&rea, &content, &[("reason", "short")]).await.is(400);
+    lab.post(&rea, &content, &[("reason", "short")])
+        .await
+        .is(400);
     let old = UnixMillis(now().0 - 5 * 60 * 1000 - 1);
     let stale = lab.signed_in(&UserId(rea.id.clone()), old).await;
     let reason = [("reason", "incident 42 <script>window.ran=1</script>")];
@@ -283,10 +358,26 @@ async fn words_need_a_role_a_reason_and_a_fresh_sign_in() {
     };
     let by = UserId(rea.id.clone());
     let at = |minutes: u64| UnixMillis(now().0 + minutes * 60_000);
-    assert!(lab.state.may_read_content(&key, &by, at(14)).await.unwrap().is_some());
-    assert!(lab.state.may_read_content(&key, &by, at(16)).await.unwrap().is_none());
+    assert!(
+        lab.state
+            .may_read_content(&key, &by, at(14))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        lab.state
+            .may_read_content(&key, &by, at(16))
+            .await
+            .unwrap()
+            .is_none()
+    );
     let me = lab.get(&lee, "/me").await.is(200);
-    assert!(me.body.contains("rea") && me.body.contains("incident 42 &lt;script&gt;"), "{}", me.body);
+    assert!(
+        me.body.contains("rea") && me.body.contains("incident 42 &lt;script&gt;"),
+        "{}",
+        me.body
+    );
     let aud = lab.person("auditor", &["auditor"]).await;
     let begun = Instant::now();
     loop {
@@ -304,7 +395,10 @@ async fn words_need_a_role_a_reason_and_a_fresh_sign_in() {
 async fn sessions_of_others_are_not_there() {
     let (lab, lee, machine, ids) = week().await;
     let mia = lab.person("mia", &["developer"]).await;
-    let (own, none) = (machine.path(&ids[0]), format!("/sessions/{}/0000000000000000", machine.id));
+    let (own, none) = (
+        machine.path(&ids[0]),
+        format!("/sessions/{}/0000000000000000", machine.id),
+    );
     for end in ["", "/events", "/events/1"] {
         for front in ["", "/api/v1"] {
             lab.get(&lee, &format!("{front}{own}{end}")).await.is(200);
@@ -337,7 +431,10 @@ async fn sessions_of_others_are_not_there() {
         assert!(list(&hidden, name).is_empty(), "{path}: {hidden}");
     }
     let overview = data(&lab, &mia, "/api/v1/overview").await;
-    assert_eq!((&overview["running"], &overview["new_hosts"]), (&Value::from(0), &Value::Null));
+    assert_eq!(
+        (&overview["running"], &overview["new_hosts"]),
+        (&Value::from(0), &Value::Null)
+    );
 }
 
 /// A finding is settled by who may, after a fresh sign-in, and only one that is there.
@@ -346,20 +443,44 @@ async fn a_finding_is_settled_once_it_exists() {
     let (lab, lee, machine, _) = week().await;
     let ana = lab.person("ana", &["analyst"]).await;
     let findings = data(&lab, &ana, "/api/v1/findings").await;
-    let id = list(&findings, "findings")[0]["id"].as_str().unwrap().to_owned();
+    let id = list(&findings, "findings")[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let form = |id: &'static str| [("id", id), ("state", "expected"), ("note", "it was a test")];
     lab.post(&ana, "/findings", &form("n-99")).await.is(404);
     let wrong = format!("{}/0000000000000000/3", machine.id);
-    lab.post(&ana, "/findings", &[("id", &wrong), ("state", "expected")]).await.is(404);
-    lab.post(&ana, "/findings", &[("id", &id), ("state", "fine")]).await.is(400);
-    lab.post(&lee, "/findings", &[("id", &id), ("state", "expected")]).await.is(403);
-    let settle = [("id", id.as_str()), ("state", "expected"), ("note", "it was a test"), ("mine", "1")];
+    lab.post(&ana, "/findings", &[("id", &wrong), ("state", "expected")])
+        .await
+        .is(404);
+    lab.post(&ana, "/findings", &[("id", &id), ("state", "fine")])
+        .await
+        .is(400);
+    lab.post(&lee, "/findings", &[("id", &id), ("state", "expected")])
+        .await
+        .is(403);
+    let settle = [
+        ("id", id.as_str()),
+        ("state", "expected"),
+        ("note", "it was a test"),
+        ("mine", "1"),
+    ];
     lab.post(&ana, "/findings", &settle).await.is(303);
     let open = data(&lab, &ana, "/api/v1/findings").await;
-    assert!(list(&open, "findings").iter().all(|one| one["id"] != id.as_str()));
+    assert!(
+        list(&open, "findings")
+            .iter()
+            .all(|one| one["id"] != id.as_str())
+    );
     let settled = data(&lab, &ana, "/api/v1/findings?which=settled").await;
-    let one = list(&settled, "findings").iter().find(|one| one["id"] == id.as_str()).unwrap();
-    assert_eq!((&one["note"], &one["assignee"]), (&"it was a test".into(), &"ana".into()));
+    let one = list(&settled, "findings")
+        .iter()
+        .find(|one| one["id"] == id.as_str())
+        .unwrap();
+    assert_eq!(
+        (&one["note"], &one["assignee"]),
+        (&"it was a test".into(), &"ana".into())
+    );
 }
 
 /// A journal on the disk of the server that was changed is found when a person has it verified.
@@ -369,7 +490,12 @@ async fn a_journal_that_was_changed_here_is_found() {
     let aud = lab.person("aud", &["auditor"]).await;
     let path = format!("/integrity/{}/{}", machine.id, ids[1]);
     let good = lab.post(&aud, &path, &[]).await.is(200);
-    assert!(good.body.contains("Every line is as it was signed, to the signed end"), "{}", good.body);
+    assert!(
+        good.body
+            .contains("Every line is as it was signed, to the signed end"),
+        "{}",
+        good.body
+    );
     let file = session_dir(&machine.dir, &ids[1].parse().unwrap()).join(JOURNAL_FILE);
     let bytes = fs::read(&file).unwrap();
     let at = bytes.len() / 2;
@@ -377,11 +503,30 @@ async fn a_journal_that_was_changed_here_is_found() {
     opened.seek(SeekFrom::Start(at as u64)).unwrap();
     opened.write_all(&[bytes[at] ^ 1]).unwrap();
     let bad = lab.post(&aud, &path, &[]).await.is(200);
-    assert!(bad.body.contains("is not as it was signed") && bad.body.contains("line "), "{}", bad.body);
+    assert!(
+        bad.body.contains("is not as it was signed") && bad.body.contains("line "),
+        "{}",
+        bad.body
+    );
     // A shorter one has no fault of its own, and is not what was receipted.
-    fs::write(&file, bytes.split_inclusive(|byte| *byte == b'\n').take(9).flatten().copied().collect::<Vec<_>>()).unwrap();
+    fs::write(
+        &file,
+        bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .take(9)
+            .flatten()
+            .copied()
+            .collect::<Vec<_>>(),
+    )
+    .unwrap();
     let short = lab.post(&aud, &path, &[]).await.is(200);
-    assert!(short.body.contains("not the one that this server has signed a receipt for"), "{}", short.body);
+    assert!(
+        short
+            .body
+            .contains("not the one that this server has signed a receipt for"),
+        "{}",
+        short.body
+    );
 }
 
 /// A session is ended from its page by who may, after a fresh sign-in.
@@ -391,7 +536,11 @@ async fn a_session_is_ended_by_who_may() {
     let running = machine.path(ids.last().unwrap());
     let stop = format!("{running}/stop");
     let button = "End this session";
-    for (name, role, status) in [("ann", "viewer", 403), ("aud", "auditor", 403), ("sec", "security", 403)] {
+    for (name, role, status) in [
+        ("ann", "viewer", 403),
+        ("aud", "auditor", 403),
+        ("sec", "security", 403),
+    ] {
         let person = lab.person(name, &[role]).await;
         lab.post(&person, &stop, &[]).await.is(status);
         let page = lab.get(&person, &running).await;
@@ -411,7 +560,9 @@ async fn a_session_is_ended_by_who_may() {
     lab.post(&lead, &stop, &[]).await.is(303);
     assert_eq!(orders().await, 2);
     // One that has ended is not.
-    lab.post(&lead, &format!("{}/stop", machine.path(&ids[0])), &[]).await.is(409);
+    lab.post(&lead, &format!("{}/stop", machine.path(&ids[0])), &[])
+        .await
+        .is(409);
 }
 
 /// Markup, control characters, and texts of a megabyte are on no page but as text, and no page is too long.
@@ -433,14 +584,22 @@ async fn a_hostile_session_is_text_on_every_page() {
         "/flows?days=90".to_owned(),
         "/findings?which=all".to_owned(),
         "/search?q=verdict:deny".to_owned(),
-        format!("/search?q={}", url::form_urlencoded::byte_serialize(hostile.as_bytes()).collect::<String>()),
+        format!(
+            "/search?q={}",
+            url::form_urlencoded::byte_serialize(hostile.as_bytes()).collect::<String>()
+        ),
         "/integrity".to_owned(),
         "/fleet".to_owned(),
         "/me".to_owned(),
     ];
     for id in [&id, &second] {
         let path = machine.path(id);
-        paths.extend([path.clone(), format!("{path}/events"), format!("{path}?kind=prompt"), format!("{path}?text=<script>")]);
+        paths.extend([
+            path.clone(),
+            format!("{path}/events"),
+            format!("{path}?kind=prompt"),
+            format!("{path}?text=<script>"),
+        ]);
         paths.extend((1..30).map(|seq| format!("{path}/events/{seq}")));
         paths.extend((1..30).map(|seq| format!("{path}?at={seq}")));
         paths.push(format!("/decisions/{}/{id}/1", machine.id));
@@ -455,7 +614,10 @@ async fn a_hostile_session_is_text_on_every_page() {
         seen += usize::from(page.body.contains("&lt;script&gt;window"));
         assert!(page.body.len() < 400_000, "{path}: {}", page.body.len());
     }
-    assert!(seen > 20, "the control: it is there as text, on {seen} pages");
+    assert!(
+        seen > 20,
+        "the control: it is there as text, on {seen} pages"
+    );
 }
 
 /// A session of 100,000 events opens at once, and goes on where it was.
@@ -464,7 +626,11 @@ async fn a_long_session_opens_in_pages() {
     let lab = Lab::start().await;
     let ann = lab.person("ann", &["viewer"]).await;
     let machine = lab.machine("laptop", None).await;
-    let id = invented::record(&machine.dir, 100_000 / invented::TURN_EVENTS, &"baskets".into());
+    let id = invented::record(
+        &machine.dir,
+        100_000 / invented::TURN_EVENTS,
+        &"baskets".into(),
+    );
     lab.take(&machine, ALL).await;
     let path = machine.path(&id);
     let begun = Instant::now();
@@ -479,6 +645,9 @@ async fn a_long_session_opens_in_pages() {
     let filtered = begun.elapsed();
     let times = format!("100,000 events: first {cold:?}, then {warm:?}, filtered {filtered:?}\n");
     fs::write(super::browser::pictures().join("times.txt"), times).unwrap();
-    assert!(warm < cold, "what was folded is not folded again: {cold:?} {warm:?}");
+    assert!(
+        warm < cold,
+        "what was folded is not folded again: {cold:?} {warm:?}"
+    );
     lab.indexed().await;
 }

@@ -54,7 +54,10 @@ impl Lab {
             created_by: String::new(),
             expires: later(),
         };
-        self.state.add_enrol_token(name, &token, now()).await.unwrap();
+        self.state
+            .add_enrol_token(name, &token, now())
+            .await
+            .unwrap();
         let node = NewNode {
             certificate: self.server.authority.node(&id, &key.public()).unwrap(),
             id: id.clone(),

@@ -186,13 +186,29 @@ impl RuleTerms {
         let flag = |private: bool| private.to_string();
         let bytes = |own: Option<ByteSize>| own.map_or_else(none, |bytes| bytes.to_string());
         let requests = |own: Option<u32>| own.map_or_else(none, |own| own.to_string());
-        let word = |own: Option<Content>| own.map_or_else(none, |own| format!("{own:?}").to_lowercase());
+        let word =
+            |own: Option<Content>| own.map_or_else(none, |own| format!("{own:?}").to_lowercase());
         let tls = |own: Option<Tls>| own.map_or_else(none, |own| format!("{own:?}").to_lowercase());
-        say("private", flag(other.private), flag(self.private), Some(other.private));
+        say(
+            "private",
+            flag(other.private),
+            flag(self.private),
+            Some(other.private),
+        );
         let more = is_more(self.bytes_max, other.bytes_max);
-        say("bytes_max", bytes(other.bytes_max), bytes(self.bytes_max), Some(more));
+        say(
+            "bytes_max",
+            bytes(other.bytes_max),
+            bytes(self.bytes_max),
+            Some(more),
+        );
         let (own, new) = (self.requests_per_minute_max, other.requests_per_minute_max);
-        say("requests_per_minute_max", requests(new), requests(own), Some(is_more(own, new)));
+        say(
+            "requests_per_minute_max",
+            requests(new),
+            requests(own),
+            Some(is_more(own, new)),
+        );
         let denies = self.content == Some(Content::Deny);
         let denies_now = other.content == Some(Content::Deny);
         let looser = (denies != denies_now).then_some(denies);

@@ -9,8 +9,8 @@ use stockade_event::{
 use stockade_types::RawText;
 
 use super::{Extra, ITEM_CHARS_MAX, ITEMS_MAX, wrapped};
-use stockade_event::text::in_workspace;
 use crate::human::{bytes, cut, number, plural, safe, span};
+use stockade_event::text::in_workspace;
 
 pub(super) fn ran(summary: &Summary) -> String {
     let processes = plural(summary.processes, "process", "processes");

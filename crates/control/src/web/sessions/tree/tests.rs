@@ -52,7 +52,10 @@ fn a_long_session_has_pages_and_no_line_is_on_two_or_none() {
     while from.is_some() {
         let part = part(&grown.nodes, &Wish::default(), Place { from, ..TOP }, true);
         assert!(part.rows.len() <= ROWS);
-        assert!(part.rows.iter().all(|row| seen.insert(row.seq)), "a line twice");
+        assert!(
+            part.rows.iter().all(|row| seen.insert(row.seq)),
+            "a line twice"
+        );
         all += all_of(&part);
         pages += 1;
         from = part.next;
@@ -105,14 +108,21 @@ fn a_wish_keeps_what_meets_it_and_what_is_above() {
     };
     let part = part(&grown.nodes, &wish, TOP, true);
     let denied = |row: &&super::Row| row.verdict == Some(Verdict::Deny);
-    let expected = grown.nodes.iter().filter(|node| node.verdict == Some(Verdict::Deny));
+    let expected = grown
+        .nodes
+        .iter()
+        .filter(|node| node.verdict == Some(Verdict::Deny));
     assert_eq!(part.rows.iter().filter(denied).count(), expected.count());
     assert_eq!(part.found, part.rows.iter().filter(denied).count());
     // Whatever else is there has something below it that was denied.
     for (index, row) in part.rows.iter().enumerate() {
         let behind = part.rows.get(index + 1..).unwrap_or_default();
         let mut below = behind.iter().take_while(|one| one.depth > row.depth);
-        assert!(denied(&row) || below.any(|row| denied(&row)), "{}", row.text);
+        assert!(
+            denied(&row) || below.any(|row| denied(&row)),
+            "{}",
+            row.text
+        );
     }
 }
 
@@ -124,7 +134,11 @@ fn words_are_neither_shown_nor_found_without_permission() {
     let has = |part: &Part| {
         let rows = part.rows.iter().filter(|row| said(row.sort));
         let texts = rows.flat_map(|row| {
-            [Some(row.text.clone()), row.detail.clone(), row.about.clone()]
+            [
+                Some(row.text.clone()),
+                row.detail.clone(),
+                row.about.clone(),
+            ]
         });
         texts.flatten().any(|text| text.contains(secret))
     };
