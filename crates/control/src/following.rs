@@ -17,9 +17,11 @@ use crate::{
 /// How often sessions that have grown are looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a summary is not written again, at least.
-const PACE: Duration = Duration::from_secs(2);
+const PACE: Duration = Duration::from_secs(5);
 /// Bytes of a summary for each second that it is not written again: a large one is written more seldom.
-const BYTES_OF_SECOND: usize = 64 * 1024;
+const BYTES_OF_SECOND: usize = 16 * 1024;
+/// Summaries that are written together.
+const TOGETHER_MAX: usize = 16;
 /// Sessions that wait for their summaries. One that does not is written once it grows again.
 const WAITING_MAX: usize = 8_192;
 /// Nanoseconds of a millisecond.
@@ -54,17 +56,20 @@ impl Following {
         }
     }
 
-    /// Returns a session that is to be written now.
-    fn take(&self, now: Instant) -> Option<SessionKey> {
+    /// Returns sessions that are to be written now.
+    fn take(&self, now: Instant) -> Vec<SessionKey> {
         let mut all = self.lock();
         all.retain(|_, grown| grown.is_new || grown.not_before > now);
         let due = |(_, grown): &(&SessionKey, &mut Grown)| grown.is_new && grown.not_before <= now;
-        let (key, grown) = all.iter_mut().find(due)?;
-        *grown = Grown {
-            not_before: now + PACE,
-            is_new: false,
-        };
-        Some(key.clone())
+        let taken = all.iter_mut().filter(due).take(TOGETHER_MAX);
+        let taken = taken.map(|(key, grown)| {
+            *grown = Grown {
+                not_before: now + PACE,
+                is_new: false,
+            };
+            key.clone()
+        });
+        taken.collect()
     }
 
     /// Has a session wait as long as its summary is large.
@@ -122,23 +127,32 @@ impl Server {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            while let Some(key) = self.following.take(now) {
-                if let Err(error) = self.keep_summary(&key, now).await {
+            loop {
+                let keys = self.following.take(now);
+                if keys.is_empty() {
+                    break;
+                }
+                if let Err(error) = self.write_summaries(&keys, now).await {
                     self.failed(&error);
                 }
             }
         }
     }
 
-    async fn keep_summary(&self, key: &SessionKey, now: Instant) -> Result<(), ControlError> {
-        let Some(write) = self.summary(key).await? else {
-            return Ok(());
-        };
-        if let Write::Summary { summary, .. } = &write {
-            self.following.written(key, summary.len(), now);
+    async fn write_summaries(&self, keys: &[SessionKey], now: Instant) -> Result<(), ControlError> {
+        let mut writes = Vec::new();
+        for key in keys {
+            if let Some(write) = self.summary(key).await? {
+                if let Write::Summary { summary, .. } = &write {
+                    self.following.written(key, summary.len(), now);
+                }
+                writes.push(write);
+            }
         }
-        self.state.put(vec![write]).await?;
-        self.hub.changed(Changed::Session(key.clone()));
+        self.state.put(writes).await?;
+        for key in keys {
+            self.hub.changed(Changed::Session(key.clone()));
+        }
         Ok(())
     }
 }
@@ -164,16 +178,16 @@ mod tests {
         let following = Following::default();
         following.grown(&key(1));
         let now = Instant::now();
-        assert_eq!(following.take(now), Some(key(1)));
+        assert_eq!(following.take(now), [key(1)]);
         following.written(&key(1), 10 * BYTES_OF_SECOND, now);
-        assert_eq!(following.take(now + 100 * PACE), None, "it has not grown");
+        assert_eq!(following.take(now + 100 * PACE), [], "it has not grown");
         following.grown(&key(1));
         let now = Instant::now();
-        assert_eq!(following.take(now), Some(key(1)));
+        assert_eq!(following.take(now), [key(1)]);
         following.grown(&key(1));
         following.written(&key(1), 10 * BYTES_OF_SECOND, now);
-        assert_eq!(following.take(now + Duration::from_secs(11)), None);
-        assert_eq!(following.take(now + Duration::from_secs(12)), Some(key(1)));
+        assert_eq!(following.take(now + Duration::from_secs(14)), []);
+        assert_eq!(following.take(now + Duration::from_secs(15)), [key(1)]);
     }
 
     #[test]

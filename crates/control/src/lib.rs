@@ -8,6 +8,7 @@
 //! | `hub` | browsers and machines that are told of changes |
 //! | `evidence`, `summaries`, `following`, `stories` | journals of machines, and what they come to |
 //! | `index` | what can be looked for in journals |
+//! | `known` | what it keeps in memory of machines and sessions that send |
 //! | `metrics` | what it counts of itself |
 //! | `cases` | questions, and the votes of people on them |
 //! | `enrolling` | tokens by which machines enrol |
@@ -35,6 +36,7 @@ mod following;
 mod hub;
 mod index;
 mod keys;
+mod known;
 mod listen;
 mod machine;
 mod metrics;

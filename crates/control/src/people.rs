@@ -77,6 +77,7 @@ impl Server {
     /// When the state cannot be written. `Ok(false)` if it does not belong to it anyway.
     pub async fn retire(&self, node: &NodeId, by: &str) -> Result<bool, ControlError> {
         let is_done = self.state.retire(node, by, now()).await?;
+        self.forget_sender(node);
         self.hub.send(node, &Down::Retired);
         self.hub.hang_up(node);
         self.hub.changed(Changed::Node(node.clone()));

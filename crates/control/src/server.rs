@@ -19,6 +19,7 @@ use crate::{
     hub::Hub,
     index::Index,
     keys::SigningKeys,
+    known::{Senders, Tips},
     machine::Intake,
     metrics::Metrics,
     rollouts::Samples,
@@ -60,6 +61,10 @@ pub struct Server {
     /// Whose turn it is to write a journal.
     pub(crate) turns: Turns,
     pub(crate) summaries: Summaries,
+    /// How far journals are here.
+    pub(crate) tips: Tips,
+    /// Which machines send.
+    pub(crate) senders: Senders,
     /// Which sessions have grown.
     pub(crate) following: Following,
     /// The directory of people as it was signed last.

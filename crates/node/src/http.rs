@@ -27,8 +27,6 @@ use tokio_rustls::TlsConnector;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the server may take for an answer: it syncs before it says what it holds.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-/// How often a silent connection is tried, and how long it may stay silent then.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Windows of flow control, in bytes: answers are small, and the largest, a bundle, may take its time.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
@@ -173,8 +171,6 @@ impl Connection {
         })?;
         let builder = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream));

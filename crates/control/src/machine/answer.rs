@@ -11,6 +11,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use stockade_api::Problem;
+use stockade_types::Digest;
 
 use crate::{ControlError, Server, clock::now, listen::Peer, state::NodeRow};
 
@@ -77,16 +78,35 @@ impl FromRequestParts<Arc<Server>> for Machine {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, Refused> {
-        let unknown = || {
-            let title = "no machine of this organisation has shown its certificate";
-            let remedy = "enrol the machine again: `stockade enrol TOKEN`";
-            Refused::from(Problem::new(401, "unknown-machine", title).remedy(remedy))
-        };
-        let peer = parts.extensions.get::<Peer>().copied();
-        let certificate = peer.and_then(|peer| peer.certificate).ok_or_else(unknown)?;
-        let node = server.state.node_of(&certificate, now()).await?;
+        let node = server.state.node_of(&certificate(parts)?, now()).await?;
         node.map(Self).ok_or_else(unknown)
     }
+}
+
+/// The same, as the machine was a moment ago, for what machines send often. One that was retired is none
+/// here either.
+pub(crate) struct Sender(pub(crate) NodeRow);
+
+impl FromRequestParts<Arc<Server>> for Sender {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, Refused> {
+        let node = server.sender(&certificate(parts)?).await?;
+        node.map(Self).ok_or_else(unknown)
+    }
+}
+
+fn certificate(parts: &Parts) -> Result<Digest, Refused> {
+    let peer = parts.extensions.get::<Peer>().copied();
+    peer.and_then(|peer| peer.certificate).ok_or_else(unknown)
+}
+
+fn unknown() -> Refused {
+    let title = "no machine of this organisation has shown its certificate";
+    let remedy = "enrol the machine again: `stockade enrol TOKEN`";
+    Problem::new(401, "unknown-machine", title)
+        .remedy(remedy)
+        .into()
 }
 
 /// A body of JSON, in which unknown members are refused.

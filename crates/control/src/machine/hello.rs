@@ -11,7 +11,7 @@ use stockade_api::{
 use stockade_types::SessionId;
 
 use super::{
-    answer::{Machine, Read, Refused},
+    answer::{Machine, Read, Refused, Sender},
     enrol::are_short,
 };
 use crate::{
@@ -73,7 +73,9 @@ async fn wanted(server: &Server, node: &NodeRow, hello: &Hello) -> Result<Vec<Po
             node: node.id.clone(),
             session: here.session.clone(),
         };
-        let tip = server.state.tip(&key).await?;
+        // A piece of it may be under way on an earlier connection.
+        let _turn = server.turns.of(&key).await;
+        let tip = server.tip(&key).await?;
         let offset = tip.as_ref().map_or(0, |tip| tip.stored.offset);
         let is_whole = tip.is_none_or(|tip| tip.fault.is_none());
         if offset > here.offset && is_whole {
@@ -95,7 +97,7 @@ async fn wanted(server: &Server, node: &NodeRow, hello: &Hello) -> Result<Vec<Po
 /// `POST /node/v1/acks`.
 pub(super) async fn acknowledge(
     State(server): State<Arc<Server>>,
-    Machine(node): Machine,
+    Sender(node): Sender,
     Read(ack): Read<Ack>,
 ) -> Result<Json<()>, Refused> {
     let is_short = |here: &RolloutHere| here.rollout.len() <= WORD_BYTES_MAX;
@@ -120,7 +122,7 @@ pub(super) async fn acknowledge(
 /// `POST /node/v1/backlog`. It is kept in memory alone.
 pub(super) async fn behind(
     State(server): State<Arc<Server>>,
-    Machine(node): Machine,
+    Sender(node): Sender,
     Read(backlog): Read<Backlog>,
 ) -> Json<()> {
     server.hub.behind(&node.id, backlog);

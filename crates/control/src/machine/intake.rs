@@ -1,7 +1,8 @@
 //! How many pieces of journals are taken at once, from whom, and when the others come again.
 //!
-//! A piece has its place before a byte of it is read, so that memory is bounded. Half of the places are for
-//! small pieces, so that a backlog never keeps running sessions waiting; one machine has few of them; and a
+//! A piece has its place before a byte of it is read, so that memory is bounded. Few places are for pieces
+//! that are not small, so that a backlog keeps neither running sessions waiting for a place nor questions for
+//! the disk; one machine has few of them; and a
 //! machine whose body does not come loses its place. Each answer says how long machines collect lines before
 //! the next piece, so that a large fleet sends fewer and larger ones.
 
@@ -19,8 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Pieces that are in memory at once, of at most 4 MiB each and as much again unpacked.
 const PLACES: usize = 32;
-/// How many of them are for pieces that are not small.
-const PLACES_LARGE: usize = PLACES / 2;
+/// How many of them are for pieces that are not small: what they write at once, everyone else waits for who
+/// needs the disk.
+const PLACES_LARGE: usize = 4;
 /// Bytes of a small piece, as it is sent.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
 /// Places of one machine. An agent uses two.
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_leaves_half_of_the_places() {
+    fn a_backlog_leaves_most_of_the_places() {
         let intake = Arc::new(Intake::new(2));
         let large = |number: usize| intake.admit(&node(number), Some(1 << 20));
         let mut held: Vec<_> = (0..PLACES_LARGE).filter_map(|n| large(n).ok()).collect();

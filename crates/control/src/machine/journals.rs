@@ -22,7 +22,7 @@ use stockade_types::{SessionId, UnixMillis};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    answer::{Machine, Refused},
+    answer::{Refused, Sender},
     intake::{BODY_PATIENCE, Place},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) struct At {
 /// `POST /node/v1/journals/{session}?offset=N`.
 pub(super) async fn take(
     State(server): State<Arc<Server>>,
-    Machine(node): Machine,
+    Sender(node): Sender,
     Path(session): Path<String>,
     Query(At { offset }): Query<At>,
     request: Request,
@@ -107,7 +107,7 @@ impl Sent {
     ) -> Result<Envelope, Refused> {
         // Two pieces of one session come after each other.
         let _turn = server.turns.of(&self.key).await;
-        let tip = server.state.tip(&self.key).await?;
+        let tip = server.tip(&self.key).await?;
         if let Some(fault) = tip.as_ref().and_then(|tip| tip.fault.clone()) {
             return Err(broken(&fault));
         }
@@ -206,6 +206,7 @@ impl Server {
             now,
         };
         self.state.put(vec![fault]).await?;
+        self.forget_tip(key);
         self.hub.changed(Changed::Session(key.clone()));
         Ok(())
     }
@@ -233,6 +234,10 @@ impl Server {
             let bytes = stored.offset.saturating_sub(before.0);
             let events = stored.events.saturating_sub(before.1);
             let is_over = stored.closed;
+            let tip = Tip {
+                stored: stored.clone(),
+                fault: None,
+            };
             let mut writes = vec![Write::Stored {
                 key: key.clone(),
                 stored,
@@ -244,7 +249,10 @@ impl Server {
             }
             self.state.put(writes).await?;
             self.metrics.taken(events, bytes);
-            if !is_over {
+            if is_over {
+                self.forget_tip(&key);
+            } else {
+                self.know_tip(&key, tip);
                 self.following.grown(&key);
             }
             self.hub.changed(Changed::Session(key));

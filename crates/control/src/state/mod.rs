@@ -126,6 +126,8 @@ impl State {
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
+            // They are threads of this process: there is nothing that could break off.
+            .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(ControlError::state("open"))?;

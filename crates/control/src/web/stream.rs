@@ -169,7 +169,7 @@ impl Watched {
         ) {}
         let together = match self.topic {
             Topic::Questions => TOGETHER_QUESTIONS,
-            Topic::All | Topic::Sessions | Topic::Fleet => TOGETHER,
+            Topic::All | Topic::Sessions | Topic::Session(_) | Topic::Fleet => TOGETHER,
         };
         self.not_before = Instant::now() + together;
         // Someone who was signed out, or whose token was revoked, follows nothing more.

@@ -429,7 +429,9 @@ impl Ground {
         let shipping = tokio::spawn(ship(machine, number, plan, Arc::clone(&meter)));
         let mut browsers = JoinSet::new();
         for _ in 0..BROWSERS {
-            let mut browser = self.lead.follow("sessions").await;
+            // Each its own connection, as browsers have.
+            let browser = self.site.browser_of(&self.lead).await;
+            let mut browser = browser.follow("sessions").await;
             browsers.spawn(async move {
                 let end = Instant::now() + lasts;
                 let mut frames = 0_u64;
