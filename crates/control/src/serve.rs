@@ -44,6 +44,8 @@ const RESTART_SPREAD_MS: u64 = 10_000;
 const EXPIRY: Duration = Duration::from_secs(1);
 /// Enrolments that were refused and are noted in a minute.
 const REFUSALS_PER_MINUTE: u32 = 60;
+/// Connections that the kernel holds until they are accepted.
+const PENDING_MAX: i32 = 4_096;
 /// How often certificates are looked at.
 const RENEWAL: Duration = Duration::from_hours(1);
 
@@ -213,6 +215,8 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ControlError> 
     let failed = |source| ControlError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
+    // A fleet connects at once after a restart; whom the kernel has no place for waits a second and more.
+    rustix::net::listen(&listener, PENDING_MAX).map_err(|error| failed(error.into()))?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
