@@ -184,8 +184,8 @@ impl Query {
             "machine" => self.machines.push(value),
             "session" => self.sessions.push(value.to_lowercase()),
             "agent" => self.agents.push(value),
-            "since" => self.since = Some(moment(field, value)?),
-            "until" => self.until = Some(moment(field, value)?),
+            "since" => self.since = Some(moment(field, &value)?),
+            "until" => self.until = Some(moment(field, &value)?),
             other => return Err(QueryError::Field(other.to_owned())),
         }
         Ok(())
@@ -238,7 +238,7 @@ fn verdict(field: &'static str, value: String) -> Result<Verdict, QueryError> {
     })
 }
 
-fn moment(field: &'static str, value: String) -> Result<Moment, QueryError> {
+fn moment(field: &'static str, value: &str) -> Result<Moment, QueryError> {
     let span = || {
         value
             .parse::<Span>()
@@ -254,7 +254,7 @@ fn moment(field: &'static str, value: String) -> Result<Moment, QueryError> {
     let time = || exact().or_else(day).map(|at| Moment::At(UnixMillis(at)));
     span().or_else(time).ok_or(QueryError::Value {
         field,
-        value: value.clone(),
+        value: value.to_owned(),
         expected: "a span such as `7d`, a date such as `2026-01-31`, or a time in RFC 3339",
     })
 }

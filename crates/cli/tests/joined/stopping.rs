@@ -33,11 +33,10 @@ fn sleepers() -> usize {
 #[test]
 fn a_click_ends_the_whole_tree_of_a_session_within_two_seconds() {
     let mut joined = Joined::new();
-    let ann = Person::new(&joined, "ann", &joined.link.clone());
-    let bob = ann.invites("bob", "viewer");
+    drop(Person::new(&joined, "ann", &joined.link).invites("bob", "viewer"));
     joined.enrol_for(&["--owner", "ann"]);
     joined.start_agent();
-    let joined = joined;
+    let (ann, bob) = (joined.person("ann"), joined.person("bob"));
     let stubborn = format!(
         "trap '' TERM HUP INT; for i in 1 2 3; do (trap '' TERM; setsid sleep {MARK} & wait) & done; sleep {MARK}"
     );

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Changed, ControlError, Server,
     state::{SessionKey, signed, unsigned},
+    stories::KEPT_MIN,
 };
 
 /// Events of one session that are read at once.
@@ -49,6 +50,8 @@ pub(crate) struct Grown {
     /// Events that are verified.
     pub(crate) events: u64,
     pub(crate) updated: u64,
+    /// Whether its signed end is here.
+    pub(crate) closed: bool,
 }
 
 /// What the index remembers between two looks at the journals.
@@ -267,6 +270,10 @@ impl Server {
                 if !has_more {
                     break;
                 }
+            }
+            if grown.closed && grown.events >= KEPT_MIN {
+                let stories = self.stories.clone();
+                tokio::spawn(stories.prepare(dir, grown.key, grown.events));
             }
         }
         Ok(filling)

@@ -69,7 +69,7 @@ impl State {
     /// the oldest first.
     pub(crate) async fn grown(&self, since: u64) -> Result<Vec<Grown>, ControlError> {
         let failed = || ControlError::state("read how sessions have grown");
-        let sql = "SELECT node_id, session_id, events, updated FROM sessions \
+        let sql = "SELECT node_id, session_id, events, updated, closed FROM sessions \
                    WHERE org_id = $1 AND updated >= $2 ORDER BY updated";
         let rows = sqlx::query(sql).bind(self.org()).bind(signed(since));
         let rows = rows.fetch_all(&self.pool).await.map_err(failed())?;
@@ -83,6 +83,7 @@ impl State {
                 },
                 events: unsigned(number(2)?),
                 updated: unsigned(number(3)?),
+                closed: number(4)? != 0,
             })
         };
         rows.iter().map(one).collect()

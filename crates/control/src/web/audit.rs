@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Rows of the page.
-const ROWS: usize = 500;
+const ROWS: usize = 200;
 /// Runs of the server that are looked through for them, the last ones first.
 const RUNS: usize = 50;
 

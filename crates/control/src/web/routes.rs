@@ -59,6 +59,7 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(seen());
     all.extend(decided());
     all.extend(understood());
+    all.extend(settled());
     all.extend(known());
     all.extend(changes());
     all
@@ -375,9 +376,13 @@ fn understood() -> Vec<Route> {
             view(integrity::one),
         ),
     ];
-    let mut all: Vec<Route> = pages.into_iter().flatten().collect();
+    pages.into_iter().flatten().collect()
+}
+
+/// What people do with what they see of sessions.
+fn settled() -> Vec<Route> {
     let role = Needs::Role;
-    all.extend([
+    vec![
         post(
             "/findings",
             role(Action::TriageFindings),
@@ -402,8 +407,7 @@ fn understood() -> Vec<Route> {
             "read what was said in a session, for a reason",
             handler(sessions::read_content),
         ),
-    ]);
-    all
+    ]
 }
 
 /// Pages about people, and about what they did.

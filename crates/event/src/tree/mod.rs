@@ -77,7 +77,7 @@ pub struct Tree {
 }
 
 /// A session as it was read: parents before what came of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Grown {
     /// The session itself comes first.
     pub nodes: Vec<Node>,

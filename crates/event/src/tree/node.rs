@@ -1,6 +1,6 @@
 //! One node of the tree.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stockade_types::{Certainty, Verdict};
 
 use super::{DETAIL_CHARS_MAX, ROOT, TEXT_CHARS_MAX};
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What sort of node it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sort {
     /// The session itself.
@@ -43,7 +43,7 @@ pub enum Sort {
 }
 
 /// One node; what happened in the same way again is counted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// How many levels it is below the session.
     pub depth: usize,
@@ -56,23 +56,23 @@ pub struct Node {
     /// What a person reads; foreign text in it is escaped.
     pub text: String,
     /// What explains it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The file or the host with its port.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// What was decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// How it is known that it belongs to the tool call above it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certainty: Option<Certainty>,
     /// How often.
     pub count: u64,
     /// How many of them did not come about.
     pub failed: u64,
     /// What went over connections that have ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
     /// What is shown in the place of its texts to people who may not read what people and models said;
     /// `None` if it says nothing of that.

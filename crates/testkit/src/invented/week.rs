@@ -229,6 +229,20 @@ impl Writer {
             };
             self.add(Some(&scope), cause, &changed(&path.as_str().into(), &work));
         }
+        self.reach(&scope, cause, (place, turn), (good, bad, &work));
+        if turn == 1 {
+            self.scheme(agent, prompt, call);
+        }
+    }
+
+    /// Connects to a host, is refused at another one, and asks a person.
+    fn reach(
+        &mut self,
+        scope: &str,
+        cause: Option<Cause>,
+        (place, turn): (u64, u64),
+        (good, bad, work): (&str, &str, &Subject),
+    ) {
         let first = turn * 20;
         let net = |host: &str, verdict| (host.to_owned(), verdict);
         let mut flows = vec![net(good, Verdict::Allow)];
@@ -236,13 +250,10 @@ impl Writer {
             flows.push(net(bad, Verdict::Deny));
         }
         for (number, (host, verdict)) in (first..).zip(flows) {
-            self.connect(&scope, cause, (number, &host, verdict), &work);
+            self.connect(scope, cause, (number, &host, verdict), work);
         }
         if (place + turn) % 5 == 2 {
-            self.question(&scope, cause, (first + 10, place, turn), &work);
-        }
-        if turn == 1 {
-            self.scheme(agent, prompt, call);
+            self.question(scope, cause, (first + 10, place, turn), work);
         }
     }
 

@@ -69,7 +69,7 @@ impl Timeline {
     fn facts(&self, call: &Call) -> Markup {
         let session = &self.session;
         html! {
-            dl.facts {
+            dl.facts.tight {
                 dt { "State" } dd { (life(session)) }
                 dt { "Person" } dd { (foreign(session.person.as_deref().unwrap_or("unknown"))) }
                 dt { "Machine" } dd { a href={ "/fleet/" (session.node) } { (foreign(&session.machine)) } }
@@ -140,7 +140,10 @@ impl Timeline {
                             @else {
                                 a href={ (path) "?at=" (row.seq) "#timeline" }
                                     aria-current=[(index + 1 == self.part.path.len()).then_some("true")]
-                                { (kind(row.sort)) " " (foreign(&short(&row.text))) }
+                                {
+                                    @let (word, text) = labelled(row);
+                                    (kind(row.sort, word)) " " (foreign(&short(text)))
+                                }
                             }
                         }
                     }
@@ -173,9 +176,10 @@ impl Timeline {
                 td.what {
                     div class={ "d" (indent) } {
                         span.visually-hidden { "level " (row.depth) ": " }
-                        (kind(row.sort)) " "
-                        @if row.withheld { span.quiet { (foreign(&row.text)) " (words not shown)" } }
-                        @else { (foreign(&row.text)) }
+                        @let (word, text) = labelled(row);
+                        (kind(row.sort, word)) " "
+                        @if row.withheld { span.quiet { (foreign(text)) " (words not shown)" } }
+                        @else { (foreign(text)) }
                         @if row.below > 0 {
                             " " a.more href={ (path) "?at=" (row.seq) "#timeline" } {
                                 (row.below) " below" span.visually-hidden { " " (short(&row.text)) }
@@ -243,24 +247,51 @@ impl Timeline {
     }
 }
 
-/// Says what sort a line is, in a word.
-fn kind(sort: Sort) -> Markup {
-    let (word, class) = match sort {
-        Sort::Session => ("session", "kind"),
-        Sort::Prompt => ("prompt", "kind strong"),
-        Sort::Tool => ("tool", "kind strong"),
-        Sort::Process => ("run", "kind"),
-        Sort::Own => ("own", "kind"),
-        Sort::Changed => ("change", "kind"),
-        Sort::Connected => ("net", "kind"),
-        Sort::Called => ("model", "kind"),
-        Sort::Plan => ("plan", "kind"),
-        Sort::Refused => ("refused", "kind bad"),
-        Sort::Asked => ("asked", "kind open"),
-        Sort::Note => ("note", "kind"),
-        Sort::Ended => ("end", "kind"),
+/// Returns the word in front of a line, and the rest of it: the text of some sorts begins with the kind of
+/// the request.
+fn labelled(row: &Row) -> (&str, &str) {
+    let word = match row.sort {
+        Sort::Session => "session",
+        Sort::Prompt => "prompt",
+        Sort::Tool => "tool",
+        Sort::Process => "run",
+        Sort::Own => "own",
+        Sort::Changed => "change",
+        Sort::Note => "note",
+        Sort::Ended => "end",
+        Sort::Called => "model",
+        Sort::Plan => "plan",
+        Sort::Connected => "net",
+        Sort::Refused => "refused",
+        Sort::Asked => "asked",
     };
-    html! { span class=(class) { (word) } }
+    let has_kind = matches!(
+        row.sort,
+        Sort::Called | Sort::Plan | Sort::Connected | Sort::Refused | Sort::Asked
+    );
+    match row.text.split_once(' ') {
+        Some((kind, rest)) if has_kind && !row.withheld => (kind, rest.trim_start()),
+        Some(_) | None => (word, &row.text),
+    }
+}
+
+/// Shows the word in front of a line.
+fn kind(sort: Sort, word: &str) -> Markup {
+    let class = match sort {
+        Sort::Prompt | Sort::Tool => "kind strong",
+        Sort::Refused => "kind bad",
+        Sort::Asked => "kind open",
+        Sort::Session
+        | Sort::Process
+        | Sort::Own
+        | Sort::Changed
+        | Sort::Connected
+        | Sort::Called
+        | Sort::Plan
+        | Sort::Note
+        | Sort::Ended => "kind",
+    };
+    html! { span class=(class) { (foreign(word)) } }
 }
 
 fn short(text: &str) -> String {

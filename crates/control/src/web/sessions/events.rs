@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use maud::{Markup, html};
 use serde::Serialize;
-use stockade_event::Envelope;
+use stockade_event::{Envelope, Event};
 use stockade_journal::layout::session_dir;
 use stockade_types::Verdict;
 
@@ -22,15 +22,6 @@ use super::{
 const EVENTS: usize = 150;
 /// Fields of one event that a page shows.
 const FIELDS_MAX: usize = 100;
-/// Kinds whose texts are what a person or a model said begin with these words.
-const CONTENT: [&str; 6] = [
-    "prompt.",
-    "model.",
-    "tool.called",
-    "tool.returned",
-    "plan.",
-    "claim.",
-];
 
 /// A session with its events.
 #[derive(Debug, Serialize)]
@@ -65,9 +56,51 @@ struct Line {
 }
 
 /// Tells whether an event says what a person or a model said.
-fn is_content(envelope: &Envelope) -> bool {
-    let kind = envelope.event.kind();
-    CONTENT.iter().any(|prefix| kind.starts_with(prefix))
+const fn is_content(event: &Event) -> bool {
+    match event {
+        Event::PromptSubmitted { .. }
+        | Event::ModelCalled { .. }
+        | Event::ToolCalled { .. }
+        | Event::ToolReturned { .. }
+        | Event::PlanChanged { .. }
+        | Event::AgentStarted { .. }
+        | Event::AgentEnded { .. }
+        | Event::ClaimRepeated { .. } => true,
+        Event::SessionStarted { .. }
+        | Event::SessionEnded { .. }
+        | Event::GuaranteeStated { .. }
+        | Event::PolicyLoaded { .. }
+        | Event::ProcessStarted { .. }
+        | Event::ProcessEnded { .. }
+        | Event::ScopeEnded { .. }
+        | Event::ScopeBound { .. }
+        | Event::ResourcesSampled { .. }
+        | Event::ExecDecided { .. }
+        | Event::ExecUnconfirmed { .. }
+        | Event::RefusalRepeated { .. }
+        | Event::FileDenied { .. }
+        | Event::CallRefused { .. }
+        | Event::NameDecided { .. }
+        | Event::ConnectionDecided { .. }
+        | Event::HttpDecided { .. }
+        | Event::ToolDecided { .. }
+        | Event::FileChanged { .. }
+        | Event::ConnectionClosed { .. }
+        | Event::PortPublished { .. }
+        | Event::SecretSent { .. }
+        | Event::LimitReached { .. }
+        | Event::ApprovalRequested { .. }
+        | Event::ApprovalDecided { .. }
+        | Event::ApprovalUsed { .. }
+        | Event::CredentialUsed { .. }
+        | Event::CredentialRefused { .. }
+        | Event::LoginRenewed { .. }
+        | Event::ToolsPinned { .. }
+        | Event::EventsLost { .. }
+        | Event::TerminalRecorded { .. }
+        | Event::OperatorActed { .. }
+        | Event::FindingRaised { .. } => false,
+    }
 }
 
 impl Line {
@@ -77,7 +110,7 @@ impl Line {
             seq: envelope.seq,
             at_ns: envelope.time_unix_ns,
             kind: envelope.event.kind(),
-            text: (may_read || !is_content(envelope)).then(|| envelope.event.line()),
+            text: (may_read || !is_content(&envelope.event)).then(|| envelope.event.line()),
             verdict: decision.map(|decision| decision.verdict),
             rule: decision.and_then(|decision| Some(decision.rule.as_ref()?.as_str().to_owned())),
             decision: decision.map(|decision| decision.decision.get()),
@@ -241,7 +274,7 @@ pub(crate) async fn event(call: Arc<Call>) -> Result<OneEvent, Problem> {
     let until = session.events;
     let found = read(&call, &row.key, move |dir| event_at(dir, seq, until)).await?;
     let envelope = found.ok_or_else(Problem::not_found)?;
-    let withheld = is_content(&envelope) && !may_read;
+    let withheld = is_content(&envelope.event) && !may_read;
     let mut event = envelope.to_cli_json();
     if let (true, Some(members)) = (withheld, event.as_object_mut()) {
         const PLAIN: [&str; 7] = [

@@ -94,8 +94,9 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<Timeline, Problem> {
         session.events,
     );
     let (own, may_read) = (wish.clone(), content.is_yes());
+    let has_ended = session.closed;
     let grown = read(&call, &row.key, move |dir| {
-        let grown = stories.read(dir, &key, until);
+        let grown = stories.read(dir, &key, until, has_ended);
         grown.map(|grown| shown(&grown, &own, place, may_read))
     });
     let (part, strip, nodes, more) = grown.await?.unwrap_or_default();

@@ -24,6 +24,8 @@ fn path(pattern: &str) -> String {
         .replace("{user}", "u-0000000000000000")
         .replace("{proposal}", "p-0000000000000000")
         .replace("{rollout}", "r-0000000000000000")
+        .replace("{seq}", "1")
+        .replace("{decision}", "1")
 }
 
 async fn ask(lab: &Lab, person: &Person, method: &Method, pattern: &str) -> u16 {

@@ -103,6 +103,7 @@ async fn pages(lab: &Lab, machine: &Machine, ids: &[String]) -> Vec<(&'static st
         ("people", path("/people")),
         ("audit", path("/audit")),
         ("me", path("/me")),
+        ("login", path("/login")),
         ("missing", path("/none")),
     ]
 }

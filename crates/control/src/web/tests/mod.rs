@@ -2,6 +2,7 @@
 
 mod access;
 mod browser;
+mod finding;
 mod forms;
 mod inbox;
 mod lab;
