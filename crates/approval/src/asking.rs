@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stockade_policy::Decision;
+use stockade_policy::{Decision, Reviewer};
 use stockade_types::{ApprovalId, AskMode, Circumstance, Verdict, ignored};
 
 use super::{
@@ -100,7 +100,7 @@ impl Desk {
     /// [`WAIT_SLICE`] while there are any.
     pub fn expire(&self) {
         let now = self.now();
-        let is_over = self.lock().open().any(|entry| entry.is_over(now));
+        let is_over = self.lock().unanswered().any(|entry| entry.is_over(now));
         if is_over {
             // Nothing that is shown has changed yet.
             self.wake_waiting();
@@ -170,6 +170,7 @@ impl Desk {
             question,
             phase: Phase::Announcing,
             waiting: 1,
+            reviewing: false,
             progress: None,
             deadline,
         };
@@ -185,11 +186,13 @@ impl Desk {
         let recorded = (self.observer)(&DeskEvent::Requested {
             question: &question,
         });
+        let is_reviewed = self.is_reviewed(&question);
         let denied = match recorded {
             Err(error) => Some((
                 Circumstance::Journal,
                 format!("the question was not recorded: {error}"),
             )),
+            Ok(()) if is_reviewed => None,
             Ok(()) => self
                 .nobody(&question.decision)
                 .map(|why| (Circumstance::NoOne, why)),
@@ -198,18 +201,25 @@ impl Desk {
         let closed = state.closed;
         if let Some(entry) = state.entries.get_mut(id) {
             entry.phase = Phase::Open;
+            entry.reviewing = is_reviewed;
         }
         state.version += 1;
         drop(state);
         match denied {
             Some((by, reason)) => self.deny(id, by, Some(reason)),
             None if closed => self.deny(id, Circumstance::SessionEnd, None),
+            None if is_reviewed => self.hand_over(&question),
             None => self.wake(),
         }
     }
 
     /// Says why nobody can answer a question.
-    fn nobody(&self, decision: &Decision) -> Option<String> {
+    pub(super) fn nobody(&self, decision: &Decision) -> Option<String> {
+        let stage = decision.stage.as_ref();
+        if self.hand.is_none() && stage.is_some_and(|stage| stage.reviewer == Reviewer::Bot) {
+            let reason = "its rule asks the automatic reviewer alone, and there is none here";
+            return Some(reason.to_owned());
+        }
         match (self.mode(), decision.review()) {
             (AskMode::Deny, _) => Some("nobody could be asked (--ask deny)".to_owned()),
             (AskMode::Tty | AskMode::Inbox | AskMode::Server, Some(_)) if self.verify.is_some() => {

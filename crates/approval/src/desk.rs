@@ -14,7 +14,7 @@ use stockade_types::{
 };
 
 use super::{
-    exchange::{AnswerError, Asker, DeskEvent, Outcome, Verify},
+    exchange::{AnswerError, Asker, DeskEvent, Hand, Outcome, Verify},
     question::{Answer, Question, Settled},
     state::{Phase, State},
     view::QuestionView,
@@ -46,6 +46,7 @@ pub struct Desk {
     pub(super) changed: Condvar,
     wakes: Mutex<Vec<Wake>>,
     pub(super) verify: Option<Verify>,
+    pub(super) hand: Option<Hand>,
 }
 
 impl fmt::Debug for Desk {
@@ -69,6 +70,7 @@ impl Desk {
             changed: Condvar::new(),
             wakes: Mutex::new(Vec::new()),
             verify: None,
+            hand: None,
         }
     }
 

@@ -1,10 +1,13 @@
 //! The data that goes into and comes out of the desk.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use stockade_policy::{Approvals, Decision, GrantError, LastingRule, Request, Scope};
 use stockade_trust::{Envelope, Granted};
 use stockade_types::{
-    Answerer, ApprovalId, Circumstance, DecisionId, Digest, Person, UnixMillis, Verdict,
+    Answerer, ApprovalId, Authorisation, Circumstance, DecisionId, Digest, Person, Risk,
+    UnixMillis, Verdict,
 };
 
 use super::question::Question;
@@ -41,6 +44,20 @@ pub enum DeskEvent<'a> {
         by: Person,
         /// What is wrong with it.
         why: &'a str,
+    },
+    /// The automatic reviewer has said something about a question.
+    Reviewed {
+        /// The question.
+        question: &'a Question,
+        /// What it said.
+        opinion: &'a Opinion,
+        /// What that comes to: an allow or deny, or people are asked.
+        verdict: Option<Verdict>,
+    },
+    /// The automatic reviewer has denied so much that people answer from now on.
+    ReviewerOff {
+        /// How much.
+        denials: u32,
     },
     /// A grant is about to be used.
     Used {
@@ -135,6 +152,37 @@ pub struct Progress {
     pub also: Option<String>,
 }
 
+/// Takes a question to the automatic reviewer; `false` if it takes no more now. It must be quick.
+pub type Hand = Box<dyn Fn(&Arc<Question>) -> bool + Send + Sync>;
+
+/// What the automatic reviewer says about a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opinion {
+    /// Allow or deny; `None` passes the question on to people.
+    pub verdict: Option<Verdict>,
+    /// How much harm it sees.
+    pub risk: Option<Risk>,
+    /// Whether it sees that the person has asked for it.
+    pub authorisation: Option<Authorisation>,
+    /// Who says so: `checks`, or `model NAME`.
+    pub reviewer: String,
+    /// Why, in its words.
+    pub rationale: String,
+}
+
+impl Opinion {
+    /// Passes a question on.
+    pub fn pass(reviewer: &str, why: impl Into<String>) -> Self {
+        Self {
+            verdict: None,
+            risk: None,
+            authorisation: None,
+            reviewer: reviewer.to_owned(),
+            rationale: why.into(),
+        }
+    }
+}
+
 /// Why an answer was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
@@ -154,6 +202,9 @@ pub enum AnswerError {
     /// Another person's answer is being recorded.
     #[error("question {0} is being answered by another person just now; an answer is final")]
     Settling(ApprovalId),
+    /// The automatic reviewer has it.
+    #[error("question {0} is with the automatic reviewer; people are asked if it does not decide")]
+    Reviewing(ApprovalId),
     /// It has expired.
     #[error("question {0} has expired and is denied")]
     Expired(ApprovalId),

@@ -19,6 +19,7 @@ mod lending;
 mod peer;
 mod protocol;
 mod question;
+mod reviewing;
 mod settling;
 mod state;
 #[cfg(test)]
@@ -29,7 +30,7 @@ pub use asking::WAIT_SLICE;
 pub use client::{Client, ClientError, Watching};
 pub use covered::CoveredBy;
 pub use desk::{Clock, Desk, Observer, REASON_BYTES_MAX};
-pub use exchange::{AnswerError, Asker, DeskEvent, Outcome, Progress, Verify};
+pub use exchange::{AnswerError, Asker, DeskEvent, Hand, Opinion, Outcome, Progress, Verify};
 pub use granting::GRANT_BYTES_MAX;
 pub use inbox::{Inbox, InboxError, InboxOptions};
 pub use peer::Peer;

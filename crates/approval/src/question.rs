@@ -176,7 +176,8 @@ impl Settled {
                 | Circumstance::DeniedBefore
                 | Circumstance::Journal
                 | Circumstance::Policy
-                | Circumstance::Desk,
+                | Circumstance::Desk
+                | Circumstance::Reviewer,
             )
             | Answerer::Person(_)
             | Answerer::People(_)

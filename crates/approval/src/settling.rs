@@ -43,7 +43,7 @@ impl Desk {
     }
 
     /// Marks an open question as being settled by us.
-    fn begin_settling(&self, id: &ApprovalId) -> Option<Arc<Question>> {
+    pub(super) fn begin_settling(&self, id: &ApprovalId) -> Option<Arc<Question>> {
         let mut state = self.lock();
         let entry = state.entries.get_mut(id)?;
         if !matches!(entry.phase, Phase::Open) {
@@ -97,6 +97,11 @@ impl Desk {
                 (Answer::Deny { reason }, by.into())
             }
         };
+        let is_people = matches!(by, Answerer::Person(_) | Answerer::People(_));
+        if is_people && matches!(answer, Answer::Allow { .. }) {
+            state.reviewer_denials = 0;
+            state.reviewer_is_off = false;
+        }
         if is_person && !matches!(answer, Answer::Allow { .. }) {
             ignored(
                 state.grants.deny(question.id.clone(), &question.request),

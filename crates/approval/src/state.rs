@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use stockade_policy::{Grants, Reviewer, Scope};
+use stockade_policy::{Grants, Scope};
 use stockade_trust::Nonce;
 use stockade_types::{ApprovalId, Circumstance, UnixMillis, Verdict};
 
@@ -50,6 +50,8 @@ pub(super) struct Entry {
     pub(super) question: Arc<Question>,
     pub(super) phase: Phase,
     pub(super) waiting: u32,
+    /// The automatic reviewer has it; no person sees it yet.
+    pub(super) reviewing: bool,
     /// How far people in roles are.
     pub(super) progress: Option<Progress>,
     /// Bounds the wait even if the wall clock stops or goes back.
@@ -65,6 +67,10 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// Statements of people in roles that were not valid.
     pub(super) refused_grants: u32,
+    /// Denials of the automatic reviewer one after the other.
+    pub(super) reviewer_denials: u32,
+    /// People answer, and no longer the reviewer.
+    pub(super) reviewer_is_off: bool,
     pub(super) version: u64,
     /// Number of grants given so far: a waiting request checks them when it grows.
     pub(super) granted: u64,
@@ -80,10 +86,15 @@ impl Entry {
 }
 
 impl State {
+    /// The questions that people see.
     pub(super) fn open(&self) -> impl Iterator<Item = &Entry> {
-        self.entries
-            .values()
-            .filter(|entry| matches!(entry.phase, Phase::Open))
+        self.unanswered().filter(|entry| !entry.reviewing)
+    }
+
+    /// The questions that wait for people or the automatic reviewer.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Entry> {
+        let all = self.entries.values();
+        all.filter(|entry| matches!(entry.phase, Phase::Open))
     }
 
     /// Finds the open question with exactly this request, program and rules: an answer to it
@@ -104,6 +115,7 @@ impl State {
             return Err(self.settled_error(id));
         };
         match &entry.phase {
+            Phase::Open if entry.reviewing => Err(AnswerError::Reviewing(id.clone())),
             Phase::Open => Ok(Arc::clone(&entry.question)),
             Phase::Settled(settled) => Err(settled.error()),
             Phase::Announcing => Err(AnswerError::Unknown(id.clone())),
@@ -265,15 +277,9 @@ pub(super) fn barred(state: &State, asker: &Asker<'_>) -> Option<Outcome> {
         let reason = format!("denied {denials} times in this session; it is not asked again");
         return Some(Outcome::refused(None, Circumstance::DeniedBefore, &reason));
     }
-    let reviewer = asker.decision.stage.as_ref().map(|stage| stage.reviewer);
-    match (asker.decision.verdict, reviewer) {
-        (Verdict::Ask, Some(Reviewer::Human | Reviewer::BotThenHuman)) => None,
-        (Verdict::Ask, Some(Reviewer::Bot)) => Some(Outcome::refused(
-            None,
-            Circumstance::NoOne,
-            "the rule asks a bot, and no bot is set up",
-        )),
-        _ => Some(Outcome::refused(
+    match (asker.decision.verdict, &asker.decision.stage) {
+        (Verdict::Ask, Some(_)) => None,
+        (Verdict::Ask | Verdict::Allow | Verdict::Deny, _) => Some(Outcome::refused(
             None,
             Circumstance::Policy,
             &asker.decision.reason,

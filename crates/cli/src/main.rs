@@ -74,6 +74,7 @@ fn role() -> Option<u8> {
     let code = match name.to_str()? {
         "__init" => stockade_runner::init_main(&rest(arguments)),
         "__egress" => stockade_runner::egress_main(&rest(arguments)),
+        "__reviewer" => stockade_runner::reviewer_main(),
         _ => return None,
     };
     Some(u8::try_from(code).unwrap_or(125))

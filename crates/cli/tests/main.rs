@@ -37,6 +37,7 @@ mod reading;
 mod refusals;
 mod registries;
 mod repository;
+mod reviewer;
 mod rollouts;
 mod second_terminal;
 mod serve;

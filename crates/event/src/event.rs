@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stockade_types::{
-    Access, Answerer, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId,
-    DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, PlanChange, RawText, RuleId,
-    Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
+    Access, Answerer, ApprovalId, AskMode, Authorisation, CallEnd, Certainty, ClaimSource,
+    DecisionId, DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, PlanChange, RawText,
+    Risk, RuleId, Severity, Subject, Target, Tier, UnixMillis, Verdict, WorkspaceMode,
 };
 
 use crate::{
@@ -371,6 +371,29 @@ with_claims! { events! {
     }
     => decided(decision);
     counts |counts| counts.asks += 1;
+    /// The automatic reviewer has said something about a question, before people see it.
+    "approval.reviewed" ApprovalReviewed {
+        /// The approval.
+        approval: ApprovalId,
+        /// What that comes to: allow or deny; nothing if it is passed on.
+        verdict: Option<Verdict>,
+        /// What it said itself; it may say more than its rule lets it.
+        said: Option<Verdict>,
+        /// How much harm it sees.
+        risk: Option<Risk>,
+        /// Whether it sees that the person has asked for it.
+        authorisation: Option<Authorisation>,
+        /// Who said so: `checks`, or `model NAME`.
+        reviewer: String,
+        /// Why, in its words. A model writes what it wants.
+        rationale: RawText,
+    }
+    => format!(
+        "{} {approval} by {}: {}",
+        verdict.map_or("passed on", Verdict::as_str),
+        safe(reviewer),
+        safe(&rationale.display())
+    );
     /// An approval was answered.
     "approval.decided" ApprovalDecided {
         /// The approval.

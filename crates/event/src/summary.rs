@@ -291,6 +291,7 @@ impl Summary {
             Event::ApprovalUsed { .. }
             | Event::PolicyDiffered { .. }
             | Event::PolicyTightened { .. }
+            | Event::ApprovalReviewed { .. }
             | Event::CredentialUsed { .. }
             | Event::LoginRenewed { .. }
             | Event::OperatorActed { .. }

@@ -178,6 +178,7 @@ impl Control {
             expires: AskStage::EXPIRES,
             scope_max: Scope::Once,
             review: None,
+            reviewer_allows: None,
         };
         Decision {
             stage: Some(stage),
@@ -224,6 +225,7 @@ pub(crate) fn controls() -> Vec<Rule> {
                 expires: AskStage::EXPIRES,
                 scope_max: Scope::Session,
                 review: None,
+                reviewer_allows: None,
             }),
             quiet: false,
             body: Body::Control,

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use stockade_types::{
-    Answerer, DecisionId, DecisionRecord, Digest, RuleId, SessionId, Span, UnixMillis, Verdict,
+    Answerer, DecisionId, DecisionRecord, Digest, Risk, RuleId, SessionId, Span, UnixMillis,
+    Verdict,
 };
 
 use crate::{NetRequest, Origin, Request, Review, RuleName, Scope, Terms, ToolRequest};
@@ -55,6 +56,9 @@ pub struct AskStage {
     /// at the inbox answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
+    /// The highest risk that the automatic reviewer may allow; without it, it may only deny or pass on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewer_allows: Option<Risk>,
 }
 
 impl AskStage {
@@ -67,15 +71,24 @@ impl AskStage {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reviewer {
-    /// The deterministic reviewer alone.
+    /// The automatic reviewer alone: what it does not allow is denied.
     Bot,
     /// A person.
     Human,
-    /// The deterministic reviewer first, a person if it does not decide.
+    /// The automatic reviewer first, people if it does not decide.
     BotThenHuman,
 }
 
 impl Reviewer {
+    /// Returns who answers two questions at once: people before anybody else.
+    pub(crate) const fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Human, _) | (_, Self::Human) => Self::Human,
+            (Self::BotThenHuman, _) | (_, Self::BotThenHuman) => Self::BotThenHuman,
+            (Self::Bot, Self::Bot) => Self::Bot,
+        }
+    }
+
     /// Returns the word used in policy files.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 use stockade_types::{Span, Verdict};
 
 use crate::{
-    AskStage, Decision, Origin, Request, Review, ReviewError, Reviewer, Terms, WorkspaceSettings,
+    AskStage, Decision, Origin, Request, Review, ReviewError, Terms, WorkspaceSettings,
     controls::{CONTENT, METADATA, NEVER, PRIVATE, PROTECTED},
     engine::{EngineError, Tally},
     kinds::{Features, Miss, index::Index},
@@ -329,17 +329,18 @@ fn both(a: &AskStage, b: &AskStage) -> Result<AskStage, ReviewError> {
         (None, None) => None,
     };
     Ok(AskStage {
-        reviewer: if a.reviewer == Reviewer::Human {
-            a.reviewer
-        } else {
-            b.reviewer
-        },
+        reviewer: a.reviewer.stricter(b.reviewer),
         expires: Span::from_millis(a.expires.millis().min(b.expires.millis())),
         scope_max,
         review: review.map(|review| Review {
             scope_max,
             ..review
         }),
+        // One that may allow nothing of the one may allow nothing of both.
+        reviewer_allows: a
+            .reviewer_allows
+            .zip(b.reviewer_allows)
+            .map(|(a, b)| a.min(b)),
     })
 }
 

@@ -196,6 +196,13 @@ impl Policy {
         }
     }
 
+    /// Returns whether any rule has the automatic reviewer see its questions.
+    pub fn asks_reviewer(&self) -> bool {
+        let stages = self.rules.iter().filter_map(|rule| rule.stage.as_ref());
+        let mut reviewers = stages.map(|stage| stage.reviewer);
+        reviewers.any(|reviewer| reviewer != crate::Reviewer::Human)
+    }
+
     /// Returns whether any rule could cause a question.
     pub fn asks(&self) -> bool {
         let own = self.rules.iter().skip(COUNT);

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use stockade_types::{RuleId, Span, Verdict};
+use stockade_types::{Risk, RuleId, Span, Verdict};
 
 use crate::{
     AskStage, HostSets, Reviewer, Scope, Settings,
     controls::Control,
     fields::{Fields, File, did_you_mean, shown},
     kinds::{Body, What, cedar},
-    read_review,
+    read_review, read_reviewer,
     rule::Rule,
 };
 
 const COMMON: [&str; 4] = ["id", "what", "reason", "quiet"];
-const ASK: [&str; 3] = ["reviewer", "expires", "scope_max"];
+const ASK: [&str; 4] = ["reviewer", "reviewer_allows", "expires", "scope_max"];
 
 /// Iterates over the fields that only a question has.
 fn ask_fields() -> impl Iterator<Item = &'static str> {
@@ -158,13 +158,6 @@ fn stage(
     let reviewer = fields
         .word(file, "reviewer", &reviewers)
         .map_or(Reviewer::Human, |at| at.value);
-    // This version honours `bot-then-human` by asking the person, but cannot honour `bot`.
-    if reviewer == Reviewer::Bot
-        && let Some(at) = fields.value("reviewer")
-    {
-        let message = "not enforceable on this backend: there is no bot yet; write \"human\"";
-        file.problem(&at.span, &at.field, message);
-    }
     let expires = fields.parsed::<Span>(file, "expires");
     if let Some(at) = expires.as_ref().filter(|at| at.value.millis() == 0) {
         file.problem(
@@ -187,12 +180,43 @@ fn stage(
     if let Some(review) = &review {
         read_review::ends_in_time(file, fields, review, expires);
     }
+    let reviewer_allows = reviewer_allows(file, fields, reviewer);
     Some(AskStage {
         reviewer,
         expires,
         scope_max,
         review,
+        reviewer_allows,
     })
+}
+
+/// Reads what the automatic reviewer may allow: nothing where only people answer.
+fn reviewer_allows(file: &mut File<'_>, fields: &Fields<'_>, reviewer: Reviewer) -> Option<Risk> {
+    let has_stages = fields.has("stages");
+    if let Some(at) = fields
+        .value("reviewer")
+        .filter(|_| has_stages && reviewer == Reviewer::Bot)
+    {
+        let message = "the people of its stages answer it; write \"bot-then-human\"";
+        file.problem(&at.span, &at.field, message);
+    }
+    let allows = fields.word(file, "reviewer_allows", &read_reviewer::ALLOWED)?;
+    let why = match reviewer {
+        Reviewer::Human => {
+            Some("only people answer the rule; give it a `reviewer`, or take it out")
+        }
+        Reviewer::Bot | Reviewer::BotThenHuman if has_stages => {
+            Some("only the people of its stages allow what the rule asks; take it out")
+        }
+        Reviewer::Bot | Reviewer::BotThenHuman => None,
+    };
+    match why {
+        None => Some(allows.value),
+        Some(message) => {
+            file.problem(&allows.span, &allows.field, message);
+            None
+        }
+    }
 }
 
 fn body(

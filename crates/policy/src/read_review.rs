@@ -172,7 +172,7 @@ fn at<T>(table: &Fields<'_>, value: T) -> At<T> {
 }
 
 /// Tells whether a table says something that no file before has said; something else is a mistake.
-fn is_new<T: PartialEq>(
+pub(crate) fn is_new<T: PartialEq>(
     file: &mut File<'_>,
     table: &Fields<'_>,
     old: Option<&Sourced<T>>,

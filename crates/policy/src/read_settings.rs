@@ -14,11 +14,11 @@ use crate::{
         At, Fields, File, all_sourced, as_organisation_says, ceiling, shown, sourced, tighten_value,
     },
     pattern::Glob,
-    pins, read_network, read_record, read_review, read_workspace as workspace,
+    pins, read_network, read_record, read_review, read_reviewer, read_workspace as workspace,
     view_path::{plain, view_path},
 };
 
-pub(crate) const TABLES: [&str; 15] = [
+pub(crate) const TABLES: [&str; 16] = [
     "agent",
     "workspace",
     "filesystem",
@@ -33,6 +33,7 @@ pub(crate) const TABLES: [&str; 15] = [
     "sessions",
     "stages",
     "break_glass",
+    "reviewer",
     "require",
 ];
 const DEBUGGERS: [(&str, Debuggers); 3] = [
@@ -99,6 +100,7 @@ pub(crate) fn defaults() -> Settings {
         },
         stages: BTreeMap::new(),
         break_glass: None,
+        reviewer: None,
         require: BTreeMap::new(),
     }
 }
@@ -175,6 +177,7 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
         settings.preset = self::preset(file, &table);
     }
     read_review::tables(file, top, settings);
+    read_reviewer::read(file, top, settings);
     if let Some(table) = top.open_table(file, "require") {
         pins::read(file, &table, settings);
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stockade_types::{ByteSize, HostName, Port, RawText, Span, WorkspaceMode};
 
 use crate::{
-    BreakGlass, Endpoint, Origin, ProxySetting, Publish, Stage,
+    BreakGlass, Endpoint, Origin, ProxySetting, Publish, ReviewerSettings, Stage,
     agent_command::{self, Names},
     pattern::ProtectedPattern,
 };
@@ -54,8 +54,21 @@ pub struct Settings {
     pub stages: BTreeMap<String, Sourced<Stage>>,
     /// Who may override stages.
     pub break_glass: Option<Sourced<BreakGlass>>,
+    /// The model that the automatic reviewer asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewer: Option<Sourced<ReviewerSettings>>,
     /// Pins of the organisation: `tier`, `mode`, `ask`, …
     pub require: BTreeMap<String, Sourced<String>>,
+}
+
+impl Settings {
+    /// Returns the model that may have a say about a rule of a layer: no lower layer chooses who answers the
+    /// questions of a higher one.
+    pub fn reviewer_for(&self, origin: Origin) -> Option<&Sourced<ReviewerSettings>> {
+        self.reviewer
+            .as_ref()
+            .filter(|set| set.origin.authority() >= origin.authority())
+    }
 }
 
 /// The view of the workspace.

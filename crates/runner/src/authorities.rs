@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Where distributions keep the authorities that the machine trusts; the first that exists counts.
-const SYSTEM: [&str; 5] = [
+pub(crate) const SYSTEM: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",

@@ -219,6 +219,9 @@ pub enum RunError {
     /// The clock, the random source or another service of the kernel failed.
     #[error("the kernel refused a random number: {0}")]
     Random(String),
+    /// What the automatic reviewer knows cannot be read.
+    #[error("the automatic reviewer: {0}")]
+    Reviewer(String),
 }
 
 impl RunError {

@@ -55,7 +55,8 @@ const fn has_answered(by: &Answerer) -> bool {
             Circumstance::NoOne
             | Circumstance::DeniedBefore
             | Circumstance::Journal
-            | Circumstance::Policy => true,
+            | Circumstance::Policy
+            | Circumstance::Reviewer => true,
         },
     }
 }

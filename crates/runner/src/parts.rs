@@ -15,7 +15,7 @@ use stockade_types::AbsPath;
 
 use crate::{
     agent_sockets::AgentSockets, credentials::HeldLogins, egress_process::EgressProcess,
-    enrolment::Enrolment, in_use::InUse, publish::Published, ssh::agent::Agent,
+    enrolment::Enrolment, in_use::InUse, publish::Published, reviewing::Key, ssh::agent::Agent,
 };
 use stockade_supervise::{Replaced, places::Places, repository::GitShare};
 use stockade_types::{AskMode, SessionId};
@@ -66,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) logins: Arc<HeldLogins>,
     /// What this machine knows of its organisation, if it belongs to one.
     pub(crate) enrolment: Option<Enrolment>,
+    /// The key of the model that the automatic reviewer asks.
+    pub(crate) reviewer_key: Key,
     /// The session.
     pub(crate) id: SessionId,
 }

@@ -97,7 +97,7 @@ impl Running {
     ) -> Result<Self, RunError> {
         let (controller, bell) = Controller::new()?;
         let egress_replies = Arc::new(Mutex::new(None));
-        let desk = Arc::new(desk(&parts, &recorder, &egress_replies));
+        let desk = desk(&parts, &recorder, &egress_replies)?;
         let processes = Arc::new(Processes::new(process_number(
             parts.session.first_process(),
         )));

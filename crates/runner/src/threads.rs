@@ -22,6 +22,7 @@ use crate::{
     parts::Parts,
     pins::{self, Comparing},
     publish::Doors,
+    reviewing,
     ssh::agent::Agent,
 };
 use stockade_approval::{Desk, DeskEvent};
@@ -35,7 +36,12 @@ use stockade_trust::Envelope;
 pub(crate) type EgressReplies = Arc<Mutex<Option<Arc<stockade_egress::wire::Replies>>>>;
 
 /// Opens the desk; everything that happens at it is on disk before it takes effect.
-pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressReplies) -> Desk {
+pub(crate) fn desk(
+    parts: &Parts,
+    recorder: &Arc<Recorder>,
+    egress: &EgressReplies,
+) -> Result<Arc<Desk>, RunError> {
+    let reviewer = reviewing::prepare(&parts.policy, parts.reviewer_key.clone())?;
     let verifier = parts
         .enrolment
         .clone()
@@ -74,6 +80,27 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
                 by: by.to_string(),
                 detail: format!("{approval}: {why}"),
             },
+            DeskEvent::Reviewed {
+                question,
+                opinion,
+                verdict,
+            } => Event::ApprovalReviewed {
+                approval: question.id.clone(),
+                verdict: *verdict,
+                said: opinion.verdict,
+                risk: opinion.risk,
+                authorisation: opinion.authorisation,
+                reviewer: opinion.reviewer.clone(),
+                rationale: RawText::from(opinion.rationale.as_str()),
+            },
+            DeskEvent::ReviewerOff { denials } => Event::OperatorActed {
+                action: "reviewer-off".to_owned(),
+                by: "supervisor".to_owned(),
+                detail: format!(
+                    "the automatic reviewer has denied {denials} questions in a row; people answer until one \
+                     of them allows something"
+                ),
+            },
             DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
                 approval: (*approval).clone(),
                 decision: *decision,
@@ -99,10 +126,16 @@ pub(crate) fn desk(parts: &Parts, recorder: &Arc<Recorder>, egress: &EgressRepli
         Box::new(observer),
     )
     .in_workspace(parts.workspace.to_string());
-    match verifier {
+    let desk = match verifier {
         Some(verify) => desk.with_people(verify),
         None => desk,
-    }
+    };
+    let Some((hand, waiting)) = reviewer else {
+        return Ok(Arc::new(desk));
+    };
+    let desk = Arc::new(desk.with_reviewer(hand));
+    reviewing::start(&desk, waiting)?;
+    Ok(desk)
 }
 
 /// Closes the connections that a revoked approval opened.

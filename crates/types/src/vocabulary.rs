@@ -123,6 +123,35 @@ vocabulary! {
         Policy = "policy",
         /// A bound of the desk, or a question that it no longer has.
         Desk = "desk",
+        /// The automatic reviewer.
+        Reviewer = "reviewer",
+    }
+}
+
+vocabulary! {
+    /// How much harm a request could do, as the automatic reviewer sees it; in this order.
+    Risk {
+        /// It changes nothing outside the session, or can be taken back.
+        Low = "low",
+        /// It changes something outside that people can take back.
+        Medium = "medium",
+        /// It changes something that is hard to take back, or tells something to others.
+        High = "high",
+        /// It must not happen without people.
+        Critical = "critical",
+    }
+}
+
+vocabulary! {
+    /// Whether the person who uses the agent has asked for what a request does, as the automatic reviewer sees
+    /// it.
+    Authorisation {
+        /// The person has asked for just that.
+        Explicit = "explicit",
+        /// It belongs to what the person has asked for.
+        Implied = "implied",
+        /// The person has not asked for it, or that cannot be told.
+        Unknown = "none",
     }
 }
 

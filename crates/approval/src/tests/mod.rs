@@ -4,6 +4,7 @@ mod desk;
 mod golden;
 mod inbox;
 mod people;
+mod reviewing;
 mod stages;
 
 use std::{
@@ -47,6 +48,7 @@ fn decision(verdict: Verdict, scope_max: Scope) -> Decision {
             expires: "5m".parse().unwrap(),
             scope_max,
             review: None,
+            reviewer_allows: None,
         }),
         terms: Terms::default(),
         http_only: false,
@@ -90,6 +92,10 @@ impl Lab {
     }
 
     fn with(mode: AskMode, verify: Option<Verify>) -> Self {
+        Self::with_all(mode, verify, None)
+    }
+
+    fn with_all(mode: AskMode, verify: Option<Verify>, hand: Option<Hand>) -> Self {
         let time = Arc::new(AtomicU64::new(1_000_000));
         let events = Arc::new(Mutex::new(Vec::new()));
         let broken = Arc::new(AtomicBool::new(false));
@@ -111,6 +117,11 @@ impl Lab {
                         scope.map(|s| s.to_string()).unwrap_or_default()
                     )
                 }
+                DeskEvent::Reviewed { verdict, .. } => {
+                    let verdict = verdict.map_or("pass", Verdict::as_str);
+                    format!("reviewer says {verdict}")
+                }
+                DeskEvent::ReviewerOff { .. } => "reviewer off".to_owned(),
                 DeskEvent::Used { decision, .. } => format!("used for {decision}"),
                 DeskEvent::GrantRefused { by, why, .. } => format!("refused from {by}: {why}"),
                 DeskEvent::Revoked { by, .. } => format!("revoked by {by}"),
@@ -130,6 +141,10 @@ impl Lab {
         );
         let desk = match verify {
             Some(verify) => desk.with_people(verify),
+            None => desk,
+        };
+        let desk = match hand {
+            Some(hand) => desk.with_reviewer(hand),
             None => desk,
         };
         Self {

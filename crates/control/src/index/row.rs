@@ -63,6 +63,7 @@ const fn is_kept(event: &Event) -> bool {
         | Event::SessionEnded { .. }
         | Event::PolicyLoaded { .. }
         | Event::PolicyTightened { .. }
+        | Event::ApprovalReviewed { .. }
         | Event::PolicyDiffered { .. }
         | Event::ExecDecided { .. }
         | Event::ExecUnconfirmed { .. }

@@ -150,6 +150,7 @@ impl Tree {
             | Event::ExecUnconfirmed { .. }
             | Event::PortPublished { .. }
             | Event::ToolsPinned { .. }
+            | Event::ApprovalReviewed { .. }
             | Event::CredentialUsed { .. }
             | Event::LoginRenewed { .. } => {
                 let (text, detail) = noted(event);

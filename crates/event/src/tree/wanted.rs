@@ -60,6 +60,7 @@ pub const fn folds(event: &Event) -> bool {
         | Event::SessionEnded { .. }
         | Event::PolicyLoaded { .. }
         | Event::PolicyTightened { .. }
+        | Event::ApprovalReviewed { .. }
         | Event::ExecUnconfirmed { .. }
         | Event::FileChanged { .. }
         | Event::SecretSent { .. }

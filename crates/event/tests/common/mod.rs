@@ -8,9 +8,9 @@ use stockade_event::{
     ToolPin, ToolResultSeen, Usage,
 };
 use stockade_types::{
-    Access, ApprovalId, AskMode, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
+    Access, ApprovalId, AskMode, Authorisation, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
     Digest, LimitName, ModelApi, ModelProvider, Person, PlanChange, ProcessId, RawText,
-    RequestKind, RolloutArm, SessionId, Severity, StepState, Subject, Target, Tier, UnixMillis,
+    RequestKind, Risk, RolloutArm, SessionId, Severity, StepState, Subject, Target, Tier, UnixMillis,
     Verdict, WorkspaceMode,
 };
 
@@ -374,7 +374,7 @@ fn plan_changed(text: &RawText, said: Said) -> Event {
     }
 }
 
-fn approved(text: &RawText) -> [Event; 6] {
+fn approved(text: &RawText) -> [Event; 7] {
     let words = text.display();
     let approval = ApprovalId::from_random(0x7f3a);
     [
@@ -390,8 +390,17 @@ fn approved(text: &RawText) -> [Event; 6] {
             verdict: Verdict::Deny,
             scope: Some("once".to_owned()),
             by: Person::Terminal.into(),
-            reason: Some(words),
+            reason: Some(words.clone()),
             statement: Some(serde_json::json!({"payload": "AA=="})),
+        },
+        Event::ApprovalReviewed {
+            approval: approval.clone(),
+            verdict: None,
+            said: Some(Verdict::Allow),
+            risk: Some(Risk::High),
+            authorisation: Some(Authorisation::Implied),
+            reviewer: words.clone(),
+            rationale: text.clone(),
         },
         Event::ApprovalUsed {
             approval,

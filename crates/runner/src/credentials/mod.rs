@@ -18,6 +18,8 @@ use stockade_types::{RawText, Secret};
 
 pub(crate) use self::logins::{HeldLogins, InsideFile, are_outside};
 use self::{placeholder::Seed, sources::VALUE_BYTES_MIN};
+
+pub(crate) use self::sources::value;
 use crate::{RunError, caller::Caller};
 
 /// What the plan shows where no session starts.

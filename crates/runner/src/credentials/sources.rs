@@ -34,7 +34,7 @@ const COMMAND_WAIT: Duration = Duration::from_mins(1);
 const OTHERS: u32 = 0o006;
 
 /// Finds a value. The error says what is wrong with the source.
-pub(super) fn value(source: &CredentialSource, caller: &Caller) -> Result<Secret<String>, String> {
+pub(crate) fn value(source: &CredentialSource, caller: &Caller) -> Result<Secret<String>, String> {
     let text = match source {
         CredentialSource::Variable(name) => {
             let value = caller.variable(name).ok_or("is not set")?;

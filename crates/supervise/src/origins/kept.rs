@@ -48,7 +48,9 @@ impl Kept {
     /// Says what an event without a process came of.
     pub(super) fn of(&self, event: &Event) -> Origin {
         let found = match event {
-            Event::ApprovalDecided { approval, .. } => self.approvals.get(approval),
+            Event::ApprovalDecided { approval, .. } | Event::ApprovalReviewed { approval, .. } => {
+                self.approvals.get(approval)
+            }
             Event::ApprovalUsed { decision, .. }
             | Event::ConnectionClosed { decision, .. }
             | Event::CredentialUsed { decision, .. }

@@ -232,6 +232,7 @@ impl Lab {
                     expires: "5m".parse().unwrap(),
                     scope_max: Scope::Session,
                     review: None,
+                    reviewer_allows: None,
                 }),
                 terms: stockade_policy::Terms::default(),
                 http_only: false,

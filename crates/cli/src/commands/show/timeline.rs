@@ -162,6 +162,7 @@ impl Timeline {
             | Event::TerminalRecorded { .. }
             | Event::OperatorActed { .. }
             | Event::PolicyTightened { .. }
+            | Event::ApprovalReviewed { .. }
             | Event::SecretSent { .. }
             | Event::FindingRaised { .. }
             | Event::ExecUnconfirmed { .. } => {
