@@ -58,6 +58,40 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
             "the key is in one place: take out `key_file` or `key_variable`",
         );
     }
+    let (timeout, budget) = bounds(file, &table);
+    let max_risk = table.word(file, "max_risk", &ALLOWED);
+    let (Some(endpoint), Some(model)) = (endpoint, model) else {
+        return;
+    };
+    if model.value.is_empty() || model.value.chars().count() > MODEL_CHARS_MAX {
+        file.problem(
+            &model.span,
+            &model.field,
+            "the name has 1 to 200 characters",
+        );
+        return;
+    }
+    let reviewer = ReviewerSettings {
+        endpoint: endpoint.value,
+        model: model.value,
+        key_file: key_file.map(|at| at.value),
+        key_variable: key_variable.map(|at| at.value),
+        timeout,
+        budget,
+        max_risk: max_risk.map_or(Risk::Low, |at| at.value),
+    };
+    if is_new(file, &table, settings.reviewer.as_ref(), &reviewer) {
+        let at = At {
+            value: reviewer,
+            span: table.span(),
+            field: table.path().to_owned().into(),
+        };
+        settings.reviewer = Some(sourced(file, at));
+    }
+}
+
+/// Reads how long an answer may take, and how many questions there may be.
+fn bounds(file: &mut File<'_>, table: &Fields<'_>) -> (Span, u32) {
     let timeout = table.parsed::<Span>(file, "timeout");
     if let Some(at) = timeout
         .as_ref()
@@ -80,33 +114,6 @@ pub(crate) fn read(file: &mut File<'_>, top: &Fields<'_>, settings: &mut Setting
             format!("`{}` is more than {BUDGET_MAX}", at.value),
         );
     }
-    let max_risk = table.word(file, "max_risk", &ALLOWED);
-    let (Some(endpoint), Some(model)) = (endpoint, model) else {
-        return;
-    };
-    if model.value.is_empty() || model.value.chars().count() > MODEL_CHARS_MAX {
-        file.problem(
-            &model.span,
-            &model.field,
-            "the name has 1 to 200 characters",
-        );
-        return;
-    }
-    let reviewer = ReviewerSettings {
-        endpoint: endpoint.value,
-        model: model.value,
-        key_file: key_file.map(|at| at.value),
-        key_variable: key_variable.map(|at| at.value),
-        timeout: timeout.map_or(TIMEOUT, |at| at.value),
-        budget: budget.map_or(BUDGET, |at| u32::try_from(at.value).unwrap_or(BUDGET_MAX)),
-        max_risk: max_risk.map_or(Risk::Low, |at| at.value),
-    };
-    if is_new(file, &table, settings.reviewer.as_ref(), &reviewer) {
-        let at = At {
-            value: reviewer,
-            span: table.span(),
-            field: table.path().to_owned().into(),
-        };
-        settings.reviewer = Some(sourced(file, at));
-    }
+    let budget = budget.map_or(BUDGET, |at| u32::try_from(at.value).unwrap_or(BUDGET_MAX));
+    (timeout.map_or(TIMEOUT, |at| at.value), budget)
 }

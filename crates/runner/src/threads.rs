@@ -48,72 +48,7 @@ pub(crate) fn desk(
         .map(|enrolment| verifier(enrolment, parts.id.clone()));
     let (recorder, egress) = (Arc::clone(recorder), Arc::clone(egress));
     let observer = move |event: &DeskEvent<'_>| {
-        let event = match event {
-            DeskEvent::Requested { question } => Event::ApprovalRequested {
-                approval: question.id.clone(),
-                decision: recorder.record(
-                    question.decision_id,
-                    &question.request,
-                    &question.decision,
-                ),
-                shown: question.matter().shown().to_string(),
-                request_digest: question.request.digest(),
-                expires: question.expires,
-            },
-            DeskEvent::Decided {
-                question,
-                verdict,
-                scope,
-                by,
-                reason,
-                statement,
-            } => Event::ApprovalDecided {
-                approval: question.id.clone(),
-                verdict: *verdict,
-                scope: scope.map(|scope| scope.to_string()),
-                by: (*by).clone(),
-                reason: reason.map(str::to_owned),
-                statement: written(*statement)?,
-            },
-            DeskEvent::GrantRefused { approval, by, why } => Event::OperatorActed {
-                action: "refused-grant".to_owned(),
-                by: by.to_string(),
-                detail: format!("{approval}: {why}"),
-            },
-            DeskEvent::Reviewed {
-                question,
-                opinion,
-                verdict,
-            } => Event::ApprovalReviewed {
-                approval: question.id.clone(),
-                verdict: *verdict,
-                said: opinion.verdict,
-                risk: opinion.risk,
-                authorisation: opinion.authorisation,
-                reviewer: opinion.reviewer.clone(),
-                rationale: RawText::from(opinion.rationale.as_str()),
-            },
-            DeskEvent::ReviewerOff { denials } => Event::OperatorActed {
-                action: "reviewer-off".to_owned(),
-                by: "supervisor".to_owned(),
-                detail: format!(
-                    "the automatic reviewer has denied {denials} questions in a row; people answer until one \
-                     of them allows something"
-                ),
-            },
-            DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
-                approval: (*approval).clone(),
-                decision: *decision,
-            },
-            DeskEvent::Revoked { approval, by } => {
-                close_granted(&egress, approval);
-                Event::OperatorActed {
-                    action: "revoke".to_owned(),
-                    by: by.to_string(),
-                    detail: approval.to_string(),
-                }
-            }
-        };
+        let event = event_of(event, &recorder, &egress)?;
         recorder
             .write(&event, Durability::Synced)
             .map(drop)
@@ -136,6 +71,76 @@ pub(crate) fn desk(
     let desk = Arc::new(desk.with_reviewer(hand));
     reviewing::start(&desk, waiting)?;
     Ok(desk)
+}
+
+/// Makes the event of what happened at the desk; a revoked approval also closes what it opened.
+fn event_of(
+    event: &DeskEvent<'_>,
+    recorder: &Recorder,
+    egress: &EgressReplies,
+) -> Result<Event, String> {
+    Ok(match event {
+        DeskEvent::Requested { question } => Event::ApprovalRequested {
+            approval: question.id.clone(),
+            decision: recorder.record(question.decision_id, &question.request, &question.decision),
+            shown: question.matter().shown().to_string(),
+            request_digest: question.request.digest(),
+            expires: question.expires,
+        },
+        DeskEvent::Decided {
+            question,
+            verdict,
+            scope,
+            by,
+            reason,
+            statement,
+        } => Event::ApprovalDecided {
+            approval: question.id.clone(),
+            verdict: *verdict,
+            scope: scope.map(|scope| scope.to_string()),
+            by: (*by).clone(),
+            reason: reason.map(str::to_owned),
+            statement: written(*statement)?,
+        },
+        DeskEvent::GrantRefused { approval, by, why } => Event::OperatorActed {
+            action: "refused-grant".to_owned(),
+            by: by.to_string(),
+            detail: format!("{approval}: {why}"),
+        },
+        DeskEvent::Reviewed {
+            question,
+            opinion,
+            verdict,
+        } => Event::ApprovalReviewed {
+            approval: question.id.clone(),
+            verdict: *verdict,
+            said: opinion.verdict,
+            risk: opinion.risk,
+            authorisation: opinion.authorisation,
+            reviewer: opinion.reviewer.clone(),
+            rationale: RawText::from(opinion.rationale.as_str()),
+        },
+        DeskEvent::ReviewerOff { denials } => Event::OperatorActed {
+            action: "reviewer-off".to_owned(),
+            by: "supervisor".to_owned(),
+            detail: format!(
+                "the automatic reviewer has denied {denials} questions in a row; people answer until one \
+                 of them allows something"
+            ),
+        },
+        DeskEvent::Used { approval, decision } => Event::ApprovalUsed {
+            approval: (*approval).clone(),
+            decision: *decision,
+        },
+        DeskEvent::Revoked { approval, by } => {
+            close_granted(egress, approval);
+            Event::OperatorActed {
+                action: "revoke".to_owned(),
+                by: by.to_string(),
+                detail: approval.to_string(),
+            }
+        }
+    })
 }
 
 /// Closes the connections that a revoked approval opened.

@@ -224,6 +224,49 @@ struct Tried {
     choosing: Choosing,
 }
 
+impl Tried {
+    fn draw(dice: &mut Dice, sent: &QuestionSent, now: u64) -> Self {
+        let choosing = choosing(dice, sent, now);
+        Self {
+            user: usize::try_from(dice.below(6)).unwrap(),
+            is_own_text: choosing.rendered == sent.rendered,
+            is_own_key: !dice.one_in(8),
+            is_strong: dice.one_in(2),
+            is_fresh: !dice.one_in(12),
+            choosing,
+        }
+    }
+}
+
+impl Tried {
+    /// Proves the vote with a key, the person's own or another one's, or by being signed in.
+    fn proof(
+        &self,
+        world: &World,
+        case: &Case<'_>,
+        directory: &Directory,
+        votes: &[Vote],
+        now: UnixMillis,
+    ) -> Proof {
+        if !self.is_strong {
+            return Proof::Session {};
+        }
+        let index = if self.is_own_key {
+            self.user
+        } else {
+            (self.user + 1) % 6
+        };
+        signed(case, directory, votes, self, &world.keys[index], now)
+    }
+
+    fn voter(&self, now: u64) -> Voter {
+        Voter {
+            user: id(self.user),
+            signed_in: UnixMillis(if self.is_fresh { now } else { now - 301_000 }),
+        }
+    }
+}
+
 /// Since when a stage waits, told from the votes one after the other.
 fn since(review: &Review, stage: &str, votes: &[Vote]) -> Option<u64> {
     let mut found: Option<u64> = None;
@@ -377,34 +420,12 @@ fn play(world: &World, dice: &mut Dice) -> QuestionState {
             let index = usize::try_from(dice.below(6)).unwrap();
             directory.people[index].roles.pop();
         }
-        let user = usize::try_from(dice.below(6)).unwrap();
-        let chosen = choosing(dice, &row.sent, now);
-        let is_strong = dice.one_in(2);
-        let tried = Tried {
-            user,
-            is_own_text: chosen.rendered == row.sent.rendered,
-            is_own_key: !dice.one_in(8),
-            is_strong,
-            is_fresh: !dice.one_in(12),
-            choosing: chosen,
-        };
+        let tried = Tried::draw(dice, &row.sent, now);
         let before = row.state;
         let case = Case::new("acme", &row);
         let time = UnixMillis(now);
-        let key = &world.keys[if tried.is_own_key {
-            user
-        } else {
-            (user + 1) % 6
-        }];
-        let proof = if tried.is_strong {
-            signed(&case, &directory, &votes, &tried, key, time)
-        } else {
-            Proof::Session {}
-        };
-        let voter = Voter {
-            user: id(user),
-            signed_in: UnixMillis(if tried.is_fresh { now } else { now - 301_000 }),
-        };
+        let proof = tried.proof(world, &case, &directory, &votes, time);
+        let voter = tried.voter(now);
         let with = (&directory, &world.party);
         let cast = case.cast(with, &voter, &votes, &tried.choosing, proof, time);
         let Ok((vote, counting)) = cast else {
