@@ -168,6 +168,16 @@ pub(crate) fn file(origin: Origin, path: &Path) -> anyhow::Result<Source> {
     Ok(Source { origin, name, text })
 }
 
+/// Reads standard input into a layer.
+///
+/// # Errors
+/// When it cannot be read, is too large or is not UTF-8.
+pub(crate) fn stdin(origin: Origin) -> anyhow::Result<Source> {
+    let text = text_of(io::stdin().lock()).context("cannot read the policy on standard input")?;
+    let name = "standard input".to_owned();
+    Ok(Source { origin, name, text })
+}
+
 fn session_file(path: &Path) -> anyhow::Result<Source> {
     file(Origin::Session, path)
 }
@@ -215,10 +225,12 @@ fn leads_nowhere(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<String> {
+    text_of(open(path)?)
+}
+
+fn text_of(source: impl io::Read) -> io::Result<String> {
     let mut bytes = Vec::new();
-    let read = open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
+    let read = source.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         let message = format!("larger than {FILE_BYTES_MAX} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

@@ -10,6 +10,7 @@ mod bash_list;
 mod bytes;
 mod caches;
 mod calls;
+mod comparing;
 mod covers;
 mod credentials;
 mod doctor;

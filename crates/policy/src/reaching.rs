@@ -8,8 +8,9 @@ use crate::{
     Approvals, Decision, Meaning, NetRequest, Policy, Request,
     kinds::{
         Body, Features,
-        net::{Condition, NetBody, NetFeatures, Programs, Topic},
+        net::{Condition, HostAt, NetBody, NetFeatures, Programs, Topic},
     },
+    pattern::HostPattern,
 };
 
 /// Meanings that a request can have in spite of its head.
@@ -53,6 +54,23 @@ impl Policy {
             .iter()
             .any(|own| own.id == *rule && own.effect == Verdict::Deny && own.net().is_some());
         (decision.verdict == Verdict::Deny && by_rule).then_some(decision)
+    }
+
+    /// Tells whether a rule denies addresses: such a rule holds for names that lead there too.
+    pub fn names_denied_addresses(&self) -> bool {
+        let is_address = |at: &HostAt| match at.pattern {
+            HostPattern::Address(_) | HostPattern::Network { .. } => true,
+            HostPattern::Name(_)
+            | HostPattern::OneLabel(_)
+            | HostPattern::Below(_)
+            | HostPattern::AnyName => false,
+        };
+        let denies = self
+            .rule_list()
+            .iter()
+            .filter(|rule| rule.effect == Verdict::Deny);
+        let mut bodies = denies.filter_map(|rule| rule.net());
+        bodies.any(|body| body.hosts.iter().any(is_address))
     }
 
     /// Tells whether TLS of some connection can have to be opened.

@@ -6,7 +6,7 @@ use super::{Finding, Subject, tokens::walk};
 
 /// Their results are the audit artefact, so the same input must give the same answer.
 const PURE: &[&str] = &[
-    "agents", "api", "event", "policy", "plan", "detect", "shown", "trust",
+    "agents", "api", "event", "policy", "plan", "detect", "replay", "shown", "trust",
 ];
 
 /// Modules of the standard library that reach outside. `net` is not here: an address is a value.

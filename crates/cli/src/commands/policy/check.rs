@@ -30,8 +30,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// A layer that files can be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Layer {
+pub(crate) enum Layer {
     /// The organisation's policy of a machine
     Organisation,
     /// A user's policy
@@ -64,7 +65,7 @@ struct Report {
 pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     let mut exit = Exit::Yes;
     for path in &args.files {
-        let source = match layers::file(origin(args.layer), path) {
+        let source = match layers::file(args.layer.origin(), path) {
             Ok(source) => source,
             Err(error) => {
                 out.note(format_args!("stockade: {error:#}"));
@@ -88,11 +89,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-const fn origin(layer: Layer) -> Origin {
-    match layer {
-        Layer::Organisation => Origin::Organisation,
-        Layer::User => Origin::User,
-        Layer::Session => Origin::Session,
+impl Layer {
+    /// Returns it as policies have it.
+    pub(crate) const fn origin(self) -> Origin {
+        match self {
+            Self::Organisation => Origin::Organisation,
+            Self::User => Origin::User,
+            Self::Session => Origin::Session,
+        }
     }
 }
 
@@ -118,7 +122,7 @@ fn check(source: Source, layer: Layer) -> anyhow::Result<Report> {
             rules: policy
                 .rules()
                 .iter()
-                .filter(|rule| rule.origin == origin(layer))
+                .filter(|rule| rule.origin == layer.origin())
                 .count(),
             revision: Some(policy.revision().to_string()),
             valid: true,

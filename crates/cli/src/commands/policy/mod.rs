@@ -1,13 +1,17 @@
-//! `stockade policy`: check, try out, show and explain what is allowed.
+//! `stockade policy`: check, try out, show, explain and compare what is allowed.
 
 pub(crate) mod check;
+pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod learn;
+pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod test;
 
+use std::path::Path;
+
 use anyhow::anyhow;
-use stockade_policy::{Policy, load};
+use stockade_policy::{Policy, Source, load};
 
 use crate::{
     exit::Exit,
@@ -17,7 +21,7 @@ use crate::{
     output::Output,
 };
 
-/// Check, test, show and explain policies.
+/// Check, test, show, explain and compare policies.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -31,6 +35,8 @@ enum Command {
     Show(show::Args),
     Explain(explain::Args),
     Learn(learn::Args),
+    Diff(diff::Args),
+    Replay(replay::Args),
 }
 
 /// Runs the subcommand.
@@ -44,6 +50,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Command::Show(args) => show::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::Learn(args) => learn::run(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
+        Command::Replay(args) => replay::run(&args, out),
     }
 }
 
@@ -52,9 +60,16 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
 /// # Errors
 /// When a file cannot be read, or any file has a mistake; all mistakes are in the message.
 pub(crate) fn effective(layers: &LayerArgs) -> anyhow::Result<Policy> {
-    let sources = collect(layers)?;
-    let gathered = gather(&workspace_of(layers).unwrap_or_default(), &sources);
-    let loaded = load(&sources, &gathered.sets);
+    load_all(&collect(layers)?, &workspace_of(layers).unwrap_or_default())
+}
+
+/// Loads a policy of these files, with the host sets of a workspace.
+///
+/// # Errors
+/// When any file has a mistake; all mistakes are in the message.
+pub(crate) fn load_all(sources: &[Source], workspace: &Path) -> anyhow::Result<Policy> {
+    let gathered = gather(workspace, sources);
+    let loaded = load(sources, &gathered.sets);
     let checked = loaded.and_then(|policy| layers::check_places(&policy).map(|()| policy));
     checked.map_err(|problems| {
         let lines: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
