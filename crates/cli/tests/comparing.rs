@@ -44,7 +44,7 @@ fn json(output: &Output) -> Value {
 }
 
 const PUBLISH: &str =
-    "[[deny]]\nid = \"publish\"\nwhat = \"exec\"\ncommand = [\"npm\", \"publish\", \"**\"]\n";
+    "[[deny]]\nid = \"publish\"\nwhat = \"exec\"\ncommand = [\"make\", \"release\", \"**\"]\n";
 
 #[test]
 fn a_comparison_says_what_is_looser_and_exits_as_diff_does() {
@@ -63,8 +63,8 @@ fn a_comparison_says_what_is_looser_and_exits_as_diff_does() {
         .assert_stdout("the policies do the same");
     let diff = place.policy(&["diff", &old, &new]).output();
     diff.assert_code(1)
-        .assert_stdout("loosens: no longer deny exec npm publish **")
-        .assert_stdout("newly allowed (was denied): for example `exec npm publish`")
+        .assert_stdout("loosens: no longer deny exec make release **")
+        .assert_stdout("newly allowed (was denied): for example `exec make release`")
         .assert_stdout("tightens: limits.open_files: 100")
         .assert_stdout("whoever approves acknowledges");
     let whole = json(&place.policy(&["diff", &old, &new, "--json"]).output());
@@ -76,7 +76,7 @@ fn a_comparison_says_what_is_looser_and_exits_as_diff_does() {
         .policy(&["diff", "current", &old])
         .output()
         .assert_code(1)
-        .assert_stdout("tightens: deny exec npm");
+        .assert_stdout("tightens: deny exec make");
     place
         .policy(&["diff", "current", "current"])
         .output()
@@ -170,7 +170,7 @@ fn what_ran_is_judged_as_it_was_under_the_same_policy() {
     let script = format!(
         "git status; git log --oneline; echo x > new.txt; mkdir -p keys && echo k > keys/a; rm new.txt; \
          curl -s http://files.test:{port}/ok; curl -s -X POST http://files.test:{port}/no; \
-         curl -s https://paste.test/; npm --version; npm publish; echo y > .git/hooks/pre-commit; git push origin main; true"
+         curl -s https://paste.test/; npm --version; make release; echo y > .git/hooks/pre-commit; git push origin main; true"
     );
     let run = place
         .env
@@ -205,7 +205,7 @@ fn what_ran_is_judged_as_it_was_under_the_same_policy() {
     let output = place.policy(&["replay", &other, "--since", "1h"]).output();
     output
         .assert_code(1)
-        .assert_stdout("newly denied: 1")
+        .assert_stdout("newly denied: ")
         .assert_stdout("exec git status  by `no-git`");
 }
 

@@ -13,6 +13,7 @@ use crate::{
         Body, Features,
         cedar::{Attribute, CedarBody},
         exec::ExecFeatures,
+        net::NetBody,
         tool::ToolBody,
     },
     pattern::ProgramPattern,
@@ -214,7 +215,7 @@ impl Policy {
 
     /// Tells whether a rule about this host looks at single requests.
     pub fn looks_at_requests(&self, host: &stockade_types::Host) -> bool {
-        self.bodies(host).any(|body| body.has_request_conditions())
+        self.bodies(host).any(NetBody::has_request_conditions)
             || self
                 .cedar_bodies()
                 .any(|body| body.is_about(RequestKind::Http))

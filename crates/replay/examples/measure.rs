@@ -8,13 +8,14 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use stockade_event::{Durability, Event, Stamp};
 use stockade_journal::{Entry, Followed, Journal, Position, SigningKey, follow};
 use stockade_policy::{
-    Approvals, ExecRequest, FileRequest, HostSets, HttpRequest, NetRequest, Origin, Request,
+    Approvals, ExecRequest, FileRequest, HostSets, HttpRequest, NetRequest, Origin, Policy, Request,
     Source, builtin, load,
 };
 use stockade_replay::Replay;
@@ -87,10 +88,8 @@ fn request(number: u64) -> Request {
 }
 
 fn main() {
-    let wanted: u64 = std::env::args()
-        .nth(1)
-        .and_then(|word| word.parse().ok())
-        .expect("a number");
+    let word = std::env::args().nth(1);
+    let wanted: u64 = word.and_then(|word| word.parse().ok()).expect("a number");
     let source = |origin, name: &str, text: &str| Source {
         origin,
         name: name.to_owned(),
@@ -103,9 +102,36 @@ fn main() {
     ];
     let policy = load(&sources, &HostSets::default()).expect("a policy");
     let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), &policy, wanted);
+    let begun = Instant::now();
+    let mut replay = Replay::new();
+    let mut session = replay.session(&policy, None);
+    let mut follower = follow(dir.path(), Position::START, Duration::ZERO).expect("a journal");
+    while let Followed::Event(envelope) = follower.next(Duration::ZERO).expect("events") {
+        session.take(&envelope);
+    }
+    session.end();
+    let report = replay.report();
+    let took = begun.elapsed();
+    let status = fs::read_to_string("/proc/self/status").expect("proc(5)");
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap_or_default();
+    println!(
+        "{} decisions in {:.1} s, {} exact, {} groups; {peak}",
+        report.decisions,
+        took.as_secs_f64(),
+        report.exact,
+        report.groups.len()
+    );
+}
+
+/// Writes the journal.
+fn write(dir: &Path, policy: &Policy, wanted: u64) {
     let session = SessionId::from_random(1);
-    let key = SigningKey::load_or_create(&dir.path().join("key")).expect("a key");
-    let mut journal = Journal::create(dir.path(), session.clone(), key).expect("a journal");
+    let key = SigningKey::load_or_create(&dir.join("key")).expect("a key");
+    let mut journal = Journal::create(dir, session.clone(), key).expect("a journal");
     for number in 0..wanted {
         let request = request(number);
         let mut decision = policy.decide(&request, &Approvals::none());
@@ -151,26 +177,4 @@ fn main() {
             .append_all(stamp, "supervisor", &[entry], Durability::Written)
             .expect("room");
     }
-    let begun = Instant::now();
-    let mut replay = Replay::new();
-    let mut session = replay.session(&policy, None);
-    let mut follower = follow(dir.path(), Position::START, Duration::ZERO).expect("a journal");
-    while let Followed::Event(envelope) = follower.next(Duration::ZERO).expect("events") {
-        session.take(&envelope);
-    }
-    session.end();
-    let report = replay.report();
-    let took = begun.elapsed();
-    let status = fs::read_to_string("/proc/self/status").expect("proc(5)");
-    let peak = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM"))
-        .unwrap_or_default();
-    println!(
-        "{} decisions in {:.1} s, {} exact, {} groups; {peak}",
-        report.decisions,
-        took.as_secs_f64(),
-        report.exact,
-        report.groups.len()
-    );
 }

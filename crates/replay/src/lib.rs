@@ -15,10 +15,12 @@
 //! This crate reads no file and no clock, so that the server can use it on its evidence as well.
 #![forbid(unsafe_code)]
 
+mod facts;
 mod missing;
 mod rebuild;
 mod report;
 mod session;
+mod shown;
 
 pub use missing::Missing;
 pub use report::{Example, Group, Outcome, Report};

@@ -13,14 +13,16 @@ use stockade_types::{
 
 use crate::{
     Missing, Report,
+    facts::{APPROVED, by_facts, is_by, is_unanswered, is_wall},
     rebuild::{self, Rebuilt, Started},
     report::{Groups, Judged},
+    shown::{endpoint, line, target_of},
 };
 
 /// Decisions of one session whose answers are remembered: each until its own event comes, which is soon.
 const ASKED_MAX: usize = 4_096;
 /// Executions of one session that wait for the event of their process, which is the next one.
-const STARTING_MAX: usize = 256;
+const STARTING_MAX: usize = 64;
 /// Hosts of one session whose connections are remembered.
 const HOSTS_MAX: usize = 1_024;
 
@@ -95,7 +97,9 @@ struct Place {
 /// A connection on which the proposed policy looks at each request.
 #[derive(Debug)]
 struct Unseen {
-    record: DecisionRecord,
+    recorded_rule: Option<RuleId>,
+    /// Its host and port.
+    target: Target,
     proposed_rule: Option<RuleId>,
     recorded: Verdict,
     place: Place,
@@ -358,7 +362,12 @@ impl Session<'_> {
         place: Place,
     ) {
         let unseen = Unseen {
-            record: record.clone(),
+            recorded_rule: record.rule.clone(),
+            target: Target {
+                host: record.target.host.clone(),
+                port: record.target.port,
+                ..Target::default()
+            },
             proposed_rule: decision.rule.clone(),
             recorded,
             place,
@@ -369,7 +378,7 @@ impl Session<'_> {
         };
         let has_room = self.unseen.len() < HOSTS_MAX;
         match self.unseen.get_mut(&key) {
-            Some(waiting) if waiting.recorded == recorded && waiting.record.rule == record.rule => {
+            Some(waiting) if waiting.recorded == recorded && waiting.recorded_rule == record.rule => {
                 waiting.count += 1;
             }
             None if has_room => {
@@ -384,7 +393,8 @@ impl Session<'_> {
 
     fn put_unseen(&mut self, unseen: &Unseen, is_seen: bool) {
         let Unseen {
-            record,
+            recorded_rule,
+            target,
             proposed_rule,
             recorded,
             place,
@@ -395,13 +405,13 @@ impl Session<'_> {
         let missing = needs_requests.then_some(Missing::Requests);
         let cut = place.is_cut.then_some(Missing::Cut);
         self.groups.add(&Judged {
-            kind: record.kind,
+            kind: RequestKind::Net,
             recorded: *recorded,
             proposed: Verdict::Allow,
-            recorded_rule: record.rule.as_ref(),
+            recorded_rule: recorded_rule.as_ref(),
             proposed_rule: proposed_rule.as_ref(),
-            target: target_of(record.kind, &record.target),
-            line: line(record.kind, &record.target),
+            target: target_of(RequestKind::Net, target),
+            line: line(RequestKind::Net, target),
             inexact: self.missing.or(cut).or(missing),
             count: *count,
             session: &place.session,
@@ -526,206 +536,4 @@ struct Recorded<'e> {
     verdict: Verdict,
     rule: Option<&'e RuleId>,
     kind: RequestKind,
-}
-
-/// How the reason of a request begins that an answer to its connection allowed.
-const APPROVED: &str = "approved: ";
-/// How the reason of an execution begins that belongs to an approved or allowed command.
-const BELONGS: &str = "belongs to what ";
-/// How the reason of a denial begins whose request was approved and was another one by then.
-const CHANGED: &str = "the request is not the one that was approved";
-/// What is in the reason of a denial whose question had no answer.
-const ASKED_BECAUSE: &str = "(asked because: ";
-
-/// Tells whether a decision without an answer was one about which policy asks.
-fn is_unanswered(record: &DecisionRecord) -> bool {
-    match record.verdict {
-        Verdict::Allow => record.reason.starts_with(BELONGS),
-        Verdict::Deny => {
-            record.reason.starts_with(CHANGED) || record.reason.contains(ASKED_BECAUSE)
-        }
-        Verdict::Ask => true,
-    }
-}
-
-fn control(record: &DecisionRecord) -> Option<Control> {
-    let rule = record.rule.as_ref()?;
-    Control::ALL
-        .into_iter()
-        .find(|control| control.as_str() == rule.as_str())
-}
-
-fn is_by(record: &DecisionRecord, wanted: Control) -> bool {
-    control(record) == Some(wanted)
-}
-
-/// Tells whether a decision would be the same under every policy.
-fn is_wall(record: &DecisionRecord) -> bool {
-    let is_name = record
-        .target
-        .host
-        .as_ref()
-        .is_some_and(|host| matches!(host.parse(), Ok(Host::Name(_))));
-    match control(record) {
-        Some(
-            Control::Loopback
-            | Control::UnknownAddress
-            | Control::NotAHostName
-            | Control::SpecialName
-            | Control::NameMismatch
-            | Control::NoServerName
-            | Control::TlsMalformed
-            | Control::GreetingUnfinished
-            | Control::HttpFraming
-            | Control::ProxyRequest
-            | Control::UnreadableProgram
-            | Control::SystemCalls
-            | Control::ReadOnly
-            | Control::Traced
-            | Control::KeyMisuse
-            | Control::CredentialMisuse
-            | Control::CredentialAnswer,
-        ) => true,
-        // The name led there.
-        Some(Control::Metadata | Control::NeverReached) => is_name,
-        Some(
-            Control::PrivateAddress
-            | Control::Protected
-            | Control::ProtectedContent
-            | Control::View
-            | Control::NotHttp
-            | Control::TlsUntrusted
-            | Control::ServerCertificate
-            | Control::BytesMax
-            | Control::RequestsMax
-            | Control::Content
-            | Control::ListeningPort
-            | Control::ToolCall
-            | Control::ToolDefinition,
-        )
-        | None => false,
-    }
-}
-
-/// Takes into account why a decision was a denial, where that was a fact beside the request.
-fn by_facts(record: &DecisionRecord, decision: Decision) -> (Decision, Option<Missing>) {
-    let allows = decision.verdict == Verdict::Allow;
-    let Some(control) = control(record).filter(|_| allows && record.verdict == Verdict::Deny)
-    else {
-        return (decision, None);
-    };
-    let again = |control: Control| control.denies("as it was", "");
-    let terms = &decision.terms;
-    match control {
-        // The name led to a private address.
-        Control::PrivateAddress if !terms.private => (again(control), None),
-        // What a link or a pointer leads to is not in the record.
-        Control::Protected | Control::ProtectedContent => (again(control), Some(Missing::Place)),
-        // It was no HTTP, and only HTTP may pass.
-        Control::NotHttp if decision.http_only => (again(control), None),
-        // The terms are the same sort as then: whether they are reached is not in the record.
-        Control::BytesMax if !terms.bytes_max.is_empty() => (again(control), Some(Missing::Bytes)),
-        Control::RequestsMax if !terms.requests_max.is_empty() => {
-            (again(control), Some(Missing::Bytes))
-        }
-        Control::Content if !terms.content_denied.is_empty() => {
-            (again(control), Some(Missing::Bytes))
-        }
-        Control::TlsUntrusted | Control::ServerCertificate
-            if terms.inspect || decision.http_only =>
-        {
-            (again(control), Some(Missing::Bytes))
-        }
-        Control::NotHttp
-        | Control::BytesMax
-        | Control::RequestsMax
-        | Control::Content
-        | Control::TlsUntrusted
-        | Control::ServerCertificate => (decision, Some(Missing::Bytes)),
-        Control::PrivateAddress
-        | Control::Metadata
-        | Control::View
-        | Control::NeverReached
-        | Control::Loopback
-        | Control::UnknownAddress
-        | Control::NotAHostName
-        | Control::SpecialName
-        | Control::NameMismatch
-        | Control::NoServerName
-        | Control::TlsMalformed
-        | Control::GreetingUnfinished
-        | Control::HttpFraming
-        | Control::ProxyRequest
-        | Control::CredentialMisuse
-        | Control::KeyMisuse
-        | Control::CredentialAnswer
-        | Control::UnreadableProgram
-        | Control::SystemCalls
-        | Control::ReadOnly
-        | Control::Traced
-        | Control::ListeningPort
-        | Control::ToolCall
-        | Control::ToolDefinition => (decision, None),
-    }
-}
-
-fn endpoint(target: &Target) -> Option<(String, u16)> {
-    Some((target.host.clone()?, target.port?))
-}
-
-/// Returns what requests are grouped by: the host, the program, the directory.
-fn target_of(kind: RequestKind, target: &Target) -> String {
-    let text = |text: Option<&RawText>| text.map(RawText::display).unwrap_or_default();
-    match kind {
-        RequestKind::Exec => {
-            let mut words = target.argv.iter().map(RawText::display);
-            let program = words.next().unwrap_or_default();
-            let base = program.rsplit('/').next().unwrap_or_default().to_owned();
-            match words
-                .next()
-                .filter(|word| !word.starts_with('-') && !word.contains('/'))
-            {
-                Some(word) => format!("{base} {word}"),
-                None => base,
-            }
-        }
-        RequestKind::File => {
-            let path = text(target.path.as_ref());
-            let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-            format!("{parent}/")
-        }
-        RequestKind::Http => {
-            let method = target.method.as_deref().unwrap_or_default();
-            format!("{method} {}", host_of(target))
-        }
-        RequestKind::Net
-        | RequestKind::Name
-        | RequestKind::Call
-        | RequestKind::Port
-        | RequestKind::Credential
-        | RequestKind::Definition => host_of(target),
-        RequestKind::Tool => {
-            let tool = text(target.tool.as_ref());
-            match &target.server {
-                Some(server) => format!("{}/{tool}", server.display()),
-                None => tool,
-            }
-        }
-    }
-}
-
-fn host_of(target: &Target) -> String {
-    let host = target.host.as_deref().unwrap_or_default();
-    match target.port {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
-/// Writes a request in one line.
-fn line(kind: RequestKind, target: &Target) -> String {
-    match &target.access {
-        Some(access) => format!("{kind} {access} {}", target.summary()),
-        None => format!("{kind} {}", target.summary()),
-    }
 }

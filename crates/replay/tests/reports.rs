@@ -46,14 +46,14 @@ fn net(host: &str) -> NetRequest {
 }
 
 const PUBLISH: &str =
-    "[[deny]]\nid = \"publish\"\nwhat = \"exec\"\ncommand = [\"npm\", \"publish\", \"**\"]\n";
+    "[[deny]]\nid = \"publish\"\nwhat = \"exec\"\ncommand = [\"make\", \"release\", \"**\"]\n";
 
 #[test]
 fn a_group_names_rules_targets_and_events() {
     let mut recorder = Recorder::new();
     for pid in 0..5 {
-        recorder.record(&policy(""), &exec("npm publish", pid), true);
-        recorder.record(&policy(""), &exec("npm test", 100 + pid), true);
+        recorder.record(&policy(""), &exec("make release", pid), true);
+        recorder.record(&policy(""), &exec("make test", 100 + pid), true);
     }
     let report = replay(&recorder, PUBLISH);
     let denied: Vec<_> = report
@@ -64,7 +64,7 @@ fn a_group_names_rules_targets_and_events() {
     assert_eq!(denied.len(), 1, "{report:#?}");
     assert_eq!(
         (denied[0].count, denied[0].target.as_deref()),
-        (5, Some("npm publish"))
+        (5, Some("make release"))
     );
     assert_eq!(
         denied[0].proposed_rule.as_ref().unwrap().to_string(),
@@ -76,7 +76,7 @@ fn a_group_names_rules_targets_and_events() {
     assert_eq!(report.outcomes["unchanged"], 5);
     // The other direction: what was denied would be allowed.
     let mut recorder = Recorder::new();
-    recorder.record(&policy(PUBLISH), &exec("npm publish", 1), true);
+    recorder.record(&policy(PUBLISH), &exec("make release", 1), true);
     let report = replay(&recorder, "");
     assert_eq!(report.groups[0].outcome, Outcome::NewlyAllowed);
     // Its interpreter is not known: nothing started.
@@ -162,7 +162,7 @@ fn requests_that_nothing_looked_at_are_not_called_unchanged() {
         .collect();
     assert_eq!(
         outcomes,
-        [(Outcome::NewlyDenied, None), (Outcome::Unchanged, None)]
+        [(Outcome::NewlyAsked, None), (Outcome::Unchanged, None)]
     );
 }
 
@@ -185,12 +185,18 @@ fn an_address_to_which_a_name_led_counts() {
         replay(&recorder, &private).groups[0].outcome,
         Outcome::Unchanged
     );
+    // A deny of an address holds where a name leads there.
+    let mut public = Recorder::new();
+    public.record(&policy(allow), &Request::Net(net("a.test")), true);
+    for envelope in &mut public.events {
+        if let Event::ConnectionDecided { address, .. } = &mut envelope.event {
+            *address = Some("8.8.8.8".parse().unwrap());
+        }
+    }
     let denies =
-        format!("{private}[[deny]]\nid = \"d\"\nwhat = \"net\"\nhosts = [\"10.0.0.0/8\"]\n");
-    assert_eq!(
-        replay(&recorder, &denies).groups[0].outcome,
-        Outcome::NewlyDenied
-    );
+        format!("{allow}[[deny]]\nid = \"d\"\nwhat = \"net\"\nhosts = [\"8.8.0.0/16\"]\n");
+    assert_eq!(replay(&public, allow).groups[0].outcome, Outcome::Unchanged);
+    assert_eq!(replay(&public, &denies).groups[0].outcome, Outcome::NewlyDenied);
 }
 
 #[test]

@@ -133,7 +133,7 @@ enum Side {
 struct Pattern {
     side: Side,
     rule: usize,
-    pattern: usize,
+    number: usize,
 }
 
 /// What another policy would change.
@@ -209,7 +209,7 @@ impl PolicyDiff {
                     Side::New => new,
                 };
                 let rule = policy.rule_list().get(at.rule);
-                rule.is_some_and(|rule| parts::could_judge(rule, at.pattern, request))
+                rule.is_some_and(|rule| parts::could_judge(rule, at.number, request))
             })
         };
         self.changes.iter().filter(is_about).collect()

@@ -165,8 +165,9 @@ pub(super) fn may_meet(part: &Part<'_>, other: &Part<'_>) -> bool {
             let (a, b) = (a.hosts.first(), b.hosts.first());
             a.zip(b).is_none_or(|(a, b)| a.pattern.meets(&b.pattern))
         }
-        (Body::Exec(_), Body::Exec(_)) | (Body::File(_), Body::File(_)) => true,
-        (Body::Tool(_), Body::Tool(_)) => true,
+        (Body::Exec(_), Body::Exec(_))
+        | (Body::File(_), Body::File(_))
+        | (Body::Tool(_), Body::Tool(_)) => true,
         (
             Body::Net(_)
             | Body::Exec(_)

@@ -216,7 +216,7 @@ fn patterns(side: Side, parts: &[&Part<'_>]) -> Vec<Pattern> {
     let pattern = |part: &&Part<'_>| Pattern {
         side,
         rule: part.number,
-        pattern: part.pattern,
+        number: part.pattern,
     };
     parts.iter().map(pattern).collect()
 }
@@ -318,7 +318,7 @@ impl<'p> Trial<'p> {
                     Side::New => new,
                 };
                 let rule = policy.rule_list().get(at.rule);
-                rule.is_some_and(|rule| could_judge(rule, at.pattern, &sample.request))
+                rule.is_some_and(|rule| could_judge(rule, at.number, &sample.request))
             });
             if !is_about {
                 continue;

@@ -228,7 +228,7 @@ fn tool(body: &ToolBody) -> Option<Request> {
         arguments.insert(own.name.to_string(), Value::String(text));
     }
     let arguments = Value::Object(arguments).to_string();
-    let server = server.as_ref().map(|server| server.as_bytes());
+    let server = server.as_ref().map(String::as_bytes);
     Some(Request::Tool(ToolRequest {
         workspace: Some(RawText::from(WORKSPACE)),
         ..ToolRequest::new(name.as_bytes(), server, arguments.as_bytes(), subject(None))

@@ -27,8 +27,10 @@ impl Direction {
             (Self::Neither, one) | (one, Self::Neither) => one,
             (Self::Loosens, Self::Loosens) => Self::Loosens,
             (Self::Tightens, Self::Tightens) => Self::Tightens,
-            (Self::Both, _) | (_, Self::Both) | (Self::Loosens, Self::Tightens) => Self::Both,
-            (Self::Tightens, Self::Loosens) => Self::Both,
+            (Self::Both, _)
+            | (_, Self::Both)
+            | (Self::Loosens, Self::Tightens)
+            | (Self::Tightens, Self::Loosens) => Self::Both,
         }
     }
 
@@ -61,7 +63,7 @@ pub(super) fn compare(old: &Part<'_>, new: &Part<'_>) -> Altered {
     }
     match (&old.rule.stage, &new.rule.stage) {
         (Some(old), Some(new)) if old != new => stage(old, new, &mut found),
-        (None, None) | (Some(_), _) | (None, Some(_)) => {}
+        (None, None | Some(_)) | (Some(_), _) => {}
     }
     match (old.rule.quiet, new.rule.quiet) {
         (false, true) => found.say(

@@ -11,7 +11,7 @@ use serde::Serialize;
 use stockade_event::{Envelope, Event, LayerSeen};
 use stockade_journal::{Followed, Position, follow};
 use stockade_policy::{Origin, Policy, Source, builtin};
-use stockade_replay::{Missing, Outcome, Replay, Report};
+use stockade_replay::{Group, Missing, Outcome, Replay, Report};
 use stockade_store::SessionRow;
 use stockade_types::{Digest, RuleId, Span};
 
@@ -63,6 +63,8 @@ const BEGINNING_MAX: usize = 64;
 const LOADED_MAX: usize = 16;
 /// Groups of one outcome that are printed for people.
 const SHOWN_MAX: usize = 20;
+/// The same of requests that would be judged as they were.
+const UNCHANGED_MAX: usize = 5;
 /// Events between two looks at the clock.
 const STEP: u64 = 1_000;
 
@@ -89,6 +91,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> anyhow::Result<Exit> {
         Ok(rows) => rows,
         Err(exit) => return Ok(exit),
     };
+    if rows.is_empty() {
+        // Nothing was judged, so nothing is known.
+        out.note("stockade: no session began since then; try a longer --since");
+        return Ok(Exit::CannotTell);
+    }
     let mut replay = Replay::new();
     let mut progress = Progress::new("replaying sessions");
     let total = rows.iter().map(|row| row.events).sum();
@@ -212,15 +219,16 @@ impl Begun {
     fn of(events: &[Box<Envelope>]) -> Self {
         let mut begun = Self::default();
         for envelope in events {
-            if let Event::SessionStarted {
-                preset, workspace, ..
-            } = &envelope.event
-            {
-                begun.preset.clone_from(preset);
+            if let Event::SessionStarted { workspace, .. } = &envelope.event {
                 begun.workspace = PathBuf::from(workspace.to_os());
             } else if let Event::PolicyLoaded { layers, .. } = &envelope.event {
-                let own = |layer: &&LayerSeen| layer.origin == Origin::Session.as_str();
-                begun.own = layers.iter().filter(own).cloned().collect();
+                let of = |origin: Origin| {
+                    let layers = layers.iter();
+                    layers.filter(move |layer| layer.origin == origin.as_str())
+                };
+                let preset = of(Origin::Builtin).next();
+                begun.preset = preset.map(|layer| layer.name.clone()).unwrap_or_default();
+                begun.own = of(Origin::Session).cloned().collect();
             }
         }
         begun
@@ -338,60 +346,21 @@ fn print(report: &Report, out: &mut Output) -> anyhow::Result<()> {
         Outcome::Unchanged,
     ];
     for outcome in outcomes {
-        let groups: Vec<_> = report
-            .groups
-            .iter()
-            .filter(|one| one.outcome == outcome)
-            .collect();
-        let total = report
-            .outcomes
-            .get(outcome.in_words())
-            .copied()
-            .unwrap_or_default();
+        let groups = report.groups.iter().filter(|one| one.outcome == outcome);
+        let groups: Vec<&Group> = groups.collect();
+        let total = report.outcomes.get(outcome.in_words());
+        let total = total.copied().unwrap_or_default();
         out.line(format_args!("{}: {}", outcome.in_words(), number(total)))?;
-        for group in groups.iter().take(SHOWN_MAX) {
-            let rule = |rule: Option<&RuleId>| {
-                rule.map_or_else(|| "no rule".to_owned(), |rule| format!("`{rule}`"))
-            };
-            let target = group.target.as_deref().unwrap_or("other targets");
-            let inexact = group.inexact.map_or_else(String::new, |missing| {
-                format!("  inexact: the record lacks {missing}")
-            });
-            out.line(format_args!(
-                "  {:>7}  {} {}  by {}{}{inexact}",
-                number(group.count),
-                group.kind,
-                safe(target),
-                rule(group.proposed_rule.as_ref()),
-                if group.outcome == Outcome::Unchanged {
-                    String::new()
-                } else {
-                    format!(
-                        " (was {} by {})",
-                        group.recorded,
-                        rule(group.recorded_rule.as_ref())
-                    )
-                },
-            ))?;
-            for example in group
-                .examples
-                .iter()
-                .filter(|_| outcome != Outcome::Unchanged)
-            {
-                out.line(format_args!(
-                    "           session {} event {}: {}",
-                    example.session.short(),
-                    example.seq,
-                    safe(&example.request)
-                ))?;
-            }
+        let shown = match outcome {
+            Outcome::NewlyDenied | Outcome::NewlyAsked | Outcome::NewlyAllowed => SHOWN_MAX,
+            Outcome::Unchanged => UNCHANGED_MAX,
+        };
+        for one in groups.iter().take(shown) {
+            group(one, out)?;
         }
-        if groups.len() > SHOWN_MAX {
-            let more = count(groups.len() - SHOWN_MAX);
-            out.line(format_args!(
-                "  and {}; `--json` prints all",
-                plural(more, "group more", "groups more")
-            ))?;
+        if groups.len() > shown {
+            let more = plural(count(groups.len() - shown), "group more", "groups more");
+            out.line(format_args!("  and {more}; `--json` prints all"))?;
         }
     }
     out.line(format_args!(
@@ -402,4 +371,38 @@ fn print(report: &Report, out: &mut Output) -> anyhow::Result<()> {
         number(report.decisions - report.exact),
         number(report.not_judged)
     ))
+}
+
+/// Prints one group, with its examples where something would change.
+fn group(group: &Group, out: &mut Output) -> anyhow::Result<()> {
+    let rule = |rule: Option<&RuleId>| {
+        rule.map_or_else(|| "no rule".to_owned(), |rule| format!("`{rule}`"))
+    };
+    let changes = group.outcome != Outcome::Unchanged;
+    let target = group.target.as_deref().unwrap_or("other targets");
+    let inexact = group.inexact.map_or_else(String::new, |missing| {
+        format!("  inexact: the record lacks {missing}")
+    });
+    let was = if changes {
+        let by = rule(group.recorded_rule.as_ref());
+        format!(" (was {} by {by})", group.recorded)
+    } else {
+        String::new()
+    };
+    out.line(format_args!(
+        "  {:>7}  {} {}  by {}{was}{inexact}",
+        number(group.count),
+        group.kind,
+        safe(target),
+        rule(group.proposed_rule.as_ref()),
+    ))?;
+    for example in group.examples.iter().filter(|_| changes) {
+        out.line(format_args!(
+            "           session {} event {}: {}",
+            example.session.short(),
+            example.seq,
+            safe(&example.request)
+        ))?;
+    }
+    Ok(())
 }

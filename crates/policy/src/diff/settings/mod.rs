@@ -1,18 +1,21 @@
 //! Changes of settings. Every field is named here, so that the compiler asks for the direction of a new one.
 
-use std::{collections::BTreeMap, fmt::Display};
+mod found;
+
+use std::collections::BTreeMap;
 
 use stockade_types::Span;
 
-use super::{At, Change, Direction, Topic};
+use super::{Change, Direction, Topic};
 use crate::{
     AgentSettings, BreakGlass, EnvironmentSettings, FilesystemSettings, Limits, McpSettings,
-    NetworkSettings, Origin, PresetSettings, ProcessSettings, RecordContent, RecordSettings,
+    NetworkSettings, PresetSettings, ProcessSettings, RecordContent, RecordSettings,
     RecordSync, SessionsSettings, Settings, Sourced, Stage, StateDir, WorkspaceSettings,
     looks_secret,
 };
 
 use Direction::{Both, Loosens, Neither, Tightens};
+use found::{CLOSES, Entry, Found, OPENS, SAYS, at, tighter};
 
 /// Lists the changes of settings between two policies.
 pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
@@ -48,189 +51,6 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
     found.break_glass(break_glass.as_ref(), new.break_glass.as_ref());
     found.pins(require, &new.require);
     found.0
-}
-
-/// The changes so far.
-struct Found(Vec<Change>);
-
-/// The directions of an entry of a list.
-#[derive(Clone, Copy)]
-struct Entry {
-    added: Direction,
-    removed: Direction,
-}
-
-/// An entry more lets more happen.
-const OPENS: Entry = Entry {
-    added: Loosens,
-    removed: Tightens,
-};
-/// An entry more lets less happen.
-const CLOSES: Entry = Entry {
-    added: Tightens,
-    removed: Loosens,
-};
-/// An entry has no part in any verdict or wall.
-const SAYS: Entry = Entry {
-    added: Neither,
-    removed: Neither,
-};
-
-fn at<T>(own: &Sourced<T>) -> At {
-    At {
-        id: None,
-        origin: own.origin,
-        source: own.source.clone(),
-    }
-}
-
-impl Found {
-    fn add(&mut self, topic: Topic, direction: Direction, what: String, places: [Option<At>; 2]) {
-        let [old, new] = places;
-        self.0.push(Change {
-            old,
-            new,
-            ..Change::new(topic, direction, what)
-        });
-    }
-
-    /// Compares one value.
-    fn value<T: PartialEq>(
-        &mut self,
-        key: &str,
-        (old, new): (&Sourced<T>, &Sourced<T>),
-        text: impl Fn(&T) -> String,
-        direction: impl Fn(&T, &T) -> Direction,
-    ) {
-        self.option(key, (Some(old), Some(new)), text, |old, new| {
-            old.zip(new).map_or(Both, |(old, new)| direction(old, new))
-        });
-    }
-
-    /// Compares one value that may be absent.
-    fn option<T: PartialEq>(
-        &mut self,
-        key: &str,
-        (old, new): (Option<&Sourced<T>>, Option<&Sourced<T>>),
-        text: impl Fn(&T) -> String,
-        direction: impl Fn(Option<&T>, Option<&T>) -> Direction,
-    ) {
-        let (before, after) = (old.map(|own| &own.value), new.map(|own| &own.value));
-        if before == after {
-            return;
-        }
-        let none = || "not set".to_owned();
-        let what = format!(
-            "{key}: {} instead of {}",
-            after.map_or_else(none, &text),
-            before.map_or_else(none, &text)
-        );
-        self.add(
-            Topic::Settings,
-            direction(before, after),
-            what,
-            [old.map(at), new.map(at)],
-        );
-    }
-
-    /// Compares a bound: more lets more happen, and none the most.
-    fn bound<T: PartialOrd + Display>(
-        &mut self,
-        key: &str,
-        old: Option<&Sourced<T>>,
-        new: Option<&Sourced<T>>,
-    ) {
-        self.option(key, (old, new), T::to_string, |old, new| match (old, new) {
-            (Some(old), Some(new)) if new < old => Tightens,
-            (None, Some(_)) => Tightens,
-            (Some(_) | None, _) => Loosens,
-        });
-    }
-
-    /// Compares what a record keeps: less of it is the loosening.
-    fn kept<T: PartialOrd + Display>(
-        &mut self,
-        key: &str,
-        old: Option<&Sourced<T>>,
-        new: Option<&Sourced<T>>,
-    ) {
-        // The program's own limits hold without one, and they are not known here.
-        self.option(key, (old, new), T::to_string, |old, new| match (old, new) {
-            (Some(old), Some(new)) if new < old => Loosens,
-            (Some(_), Some(_)) => Tightens,
-            (Some(_) | None, _) => Both,
-        });
-    }
-
-    /// Compares a list as a set. What comes of a preset can be taken back by other layers, so that the same entry
-    /// in a layer above counts for more.
-    fn list<T: PartialEq + Display>(
-        &mut self,
-        key: &str,
-        (old, new): (&[Sourced<T>], &[Sourced<T>]),
-        entry: Entry,
-    ) {
-        let has = |list: &[Sourced<T>], one: &Sourced<T>| {
-            list.iter()
-                .any(|own| own.value == one.value && is_default(own) == is_default(one))
-        };
-        for one in new.iter().filter(|one| !has(old, one)) {
-            let what = format!("{key}: {} added", one.value);
-            self.add(Topic::Settings, entry.added, what, [None, Some(at(one))]);
-        }
-        for one in old.iter().filter(|one| !has(new, one)) {
-            let what = format!("{key}: {} no longer there", one.value);
-            self.add(Topic::Settings, entry.removed, what, [Some(at(one)), None]);
-        }
-    }
-
-    /// Compares a map; another value of an entry can do both.
-    fn map<K: Ord + Display, T: PartialEq>(
-        &mut self,
-        key: &str,
-        (old, new): (&BTreeMap<K, Sourced<T>>, &BTreeMap<K, Sourced<T>>),
-        text: impl Fn(&K, &T) -> String,
-        entry: Entry,
-    ) {
-        for (name, one) in new {
-            match old.get(name) {
-                Some(own) if own.value == one.value => {}
-                Some(own) => {
-                    let changed = entry.added.and(entry.removed);
-                    let (was, is) = (text(name, &own.value), text(name, &one.value));
-                    let what = format!("{key}: {is} instead of {was}");
-                    self.add(
-                        Topic::Settings,
-                        changed,
-                        what,
-                        [Some(at(own)), Some(at(one))],
-                    );
-                }
-                None => {
-                    let what = format!("{key}: {} added", text(name, &one.value));
-                    self.add(Topic::Settings, entry.added, what, [None, Some(at(one))]);
-                }
-            }
-        }
-        for (name, own) in old.iter().filter(|(name, _)| !new.contains_key(name)) {
-            let what = format!("{key}: {} no longer there", text(name, &own.value));
-            self.add(Topic::Settings, entry.removed, what, [Some(at(own)), None]);
-        }
-    }
-}
-
-fn is_default<T>(own: &Sourced<T>) -> bool {
-    own.origin == Origin::Builtin
-}
-
-/// Makes the direction of a flag whose `true` lets more happen.
-fn opening(_: &bool, new: &bool) -> Direction {
-    Direction::of(Some(*new))
-}
-
-/// Makes the direction of values that are in order from the loosest to the tightest.
-fn tighter<T: PartialOrd>(old: &T, new: &T) -> Direction {
-    Direction::of(Some(new < old))
 }
 
 impl Found {
@@ -491,7 +311,9 @@ impl Found {
         let listening = (&publish_listening[..], &new.publish_listening[..]);
         self.list("network.publish_listening", listening, OPENS);
         let publish = (may_publish, &new.may_publish);
-        self.value("network.publish", publish, bool::to_string, opening);
+        self.value("network.publish", publish, bool::to_string, |_, new| {
+            Direction::of(Some(*new))
+        });
         let proxy = (proxy.as_ref(), new.proxy.as_ref());
         self.option("network.proxy", proxy, ToString::to_string, |_, _| Both);
         let file = (proxy_auth_file.as_ref(), new.proxy_auth_file.as_ref());
@@ -530,7 +352,9 @@ impl Found {
             looser,
         );
         let namespaces = (namespaces, &new.namespaces);
-        self.value("process.namespaces", namespaces, bool::to_string, opening);
+        self.value("process.namespaces", namespaces, bool::to_string, |_, new| {
+            Direction::of(Some(*new))
+        });
     }
 
     /// What a preset says to an agent: the boundary does not depend on it, but the agent's own questions and what
@@ -584,15 +408,13 @@ impl Found {
                 escalation,
             } = stage;
             let (role, strength) = (&role.0, strength.as_str());
-            let mut text = format!("{need} of {role}, {veto} to deny, by {strength}");
-            if *wait_ms > 0 {
-                text += &format!(", not before {}", Span::from_millis(*wait_ms));
-            }
-            if let Some(then) = escalation {
+            let wait = Span::from_millis(*wait_ms);
+            let others = escalation.as_ref().map(|then| {
                 let after = Span::from_millis(then.after_ms);
-                text += &format!(", after {after} also {}", then.role.0);
-            }
-            text
+                format!(", after {after} also {}", then.role.0)
+            });
+            let others = others.unwrap_or_default();
+            format!("{need} of {role}, {veto} to deny, by {strength}, after {wait}{others}")
         };
         for (name, stage) in new {
             let own = old.get(name);
@@ -700,9 +522,7 @@ fn stage_direction(old: &Stage, new: &Stage) -> Direction {
         (Some(old), Some(new)) if old.role == new.role => of(new.after_ms.cmp(&old.after_ms)),
         (Some(_), Some(_)) => Both,
     };
-    [veto, strength, wait, others]
-        .into_iter()
-        .fold(need, Direction::and)
+    need.and(veto).and(strength).and(wait).and(others)
 }
 
 /// Compares two values of a pin, by the order from the loosest to the tightest where there is one.
