@@ -90,6 +90,10 @@ impl Dripping {
     fn serve(&self, mut stream: TcpStream) {
         let mut head = [0; 4096];
         let read = stream.read(&mut head).unwrap_or_default();
+        if read == 0 {
+            // Only whether there is a server was tried.
+            return;
+        }
         let is_to_be_cut = head[..read].starts_with(b"GET /cut");
         let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
         if stream.write_all(answer).is_err() {
@@ -111,14 +115,8 @@ impl Dripping {
     }
 }
 
-/// A download is under way as a policy is published that denies its host: it is cut and recorded. The one
-/// to a host that both policies allow goes on to its end, and what the new one would allow beyond the old
-/// one waits for the next session.
-#[test]
-fn a_policy_that_is_published_cuts_what_it_denies_in_running_sessions() {
-    require_tool("curl");
-    let place = Place::new();
-    let (server, port) = Dripping::start();
+/// Policies about the hosts of [`Dripping`]: the second one denies `cut.test`, and allows one host more.
+fn policies(port: u16) -> (String, String) {
     let allow = |id: &str, host: &str| {
         format!(
             "[[allow]]\nid = \"{id}\"\nwhat = \"net\"\nhosts = [\"{host}\"]\nports = [{port}]\nprivate = true\n"
@@ -135,6 +133,39 @@ fn a_policy_that_is_published_cuts_what_it_denies_in_running_sessions() {
         allow("kept", "kept.test"),
         allow("later", "later.test")
     );
+    (first, second)
+}
+
+/// The record says what was cut, and that alone.
+fn is_recorded(place: &Place) {
+    let tightened = place.events("policy.tightened");
+    assert_eq!(tightened.len(), 1, "{tightened:?}");
+    assert_eq!(
+        (&tightened[0]["serial"], &tightened[0]["denies"]),
+        (&2.into(), &true.into())
+    );
+    let cut = |event: &&Value| event["detail"] == "cut while it was open";
+    let decided: Vec<Value> = ["connection.decided", "http.decided"]
+        .into_iter()
+        .flat_map(|kind| place.events(kind))
+        .collect();
+    let all: Vec<&Value> = decided.iter().filter(cut).collect();
+    assert!(!all.is_empty(), "{decided:?}");
+    for one in all {
+        assert_eq!(one["target"]["host"], "cut.test", "{one}");
+        assert_eq!(one["verdict"], "deny", "{one}");
+    }
+}
+
+/// A download is under way as a policy is published that denies its host: it is cut and recorded. The one
+/// to a host that both policies allow goes on to its end, and what the new one would allow beyond the old
+/// one waits for the next session.
+#[test]
+fn a_policy_that_is_published_cuts_what_it_denies_in_running_sessions() {
+    require_tool("curl");
+    let place = Place::new();
+    let (server, port) = Dripping::start();
+    let (first, second) = policies(port);
     place.shop.publish(&place.env, 1, &first);
     let get = |host: &str, path: &str| format!("curl -sS -N -m 60 http://{host}:{port}/{path}");
     let line = format!(
@@ -173,23 +204,7 @@ fn a_policy_that_is_published_cuts_what_it_denies_in_running_sessions() {
         .assert_stdout("again=")
         .assert_stdout("later=");
     assert!(!output.stdout.contains("cut=0"), "{output:?}");
-    let tightened = place.events("policy.tightened");
-    assert_eq!(tightened.len(), 1, "{tightened:?}");
-    assert_eq!(
-        (&tightened[0]["serial"], &tightened[0]["denies"]),
-        (&2.into(), &true.into())
-    );
-    let cut = |event: &&Value| event["detail"] == "cut while it was open";
-    let decided: Vec<Value> = ["connection.decided", "http.decided"]
-        .into_iter()
-        .flat_map(|kind| place.events(kind))
-        .collect();
-    let all: Vec<&Value> = decided.iter().filter(cut).collect();
-    assert!(!all.is_empty(), "{decided:?}");
-    for one in all {
-        assert_eq!(one["decision"]["target"]["host"], "cut.test", "{one}");
-        assert_eq!(one["decision"]["verdict"], "deny", "{one}");
-    }
+    is_recorded(&place);
     // The next session has it.
     let next = place.env.session_with(place.repo.path(), &options);
     let line = format!("{} | tail -n 1", get("later.test", "later"));

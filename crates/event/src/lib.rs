@@ -37,7 +37,9 @@ pub use otel::{SEMANTIC_CONVENTIONS, attribute};
 pub use plan::{PlanStepSeen, plan_line, step_line};
 pub use summary::Summary;
 pub use tally::Tally;
-pub use totals::{BundleSeen, Counts, LayerSeen, RolloutSeen, SessionOutcome, ShadowCounts};
+pub use totals::{
+    BundleSeen, Counts, LayerSeen, PolicyUse, RolloutSeen, SessionOutcome, ShadowCounts,
+};
 pub use usage::{Measured, Usage};
 
 /// Version of the persisted schema; if the meaning of any field changes, the version changes.

@@ -16,7 +16,7 @@ use crate::{
     envelope::Envelope,
     event::Event,
     text::limit_text,
-    totals::{BundleSeen, Counts, SessionOutcome, ShadowCounts},
+    totals::{Counts, PolicyUse, SessionOutcome},
     usage::Usage,
 };
 
@@ -173,21 +173,9 @@ pub struct Summary {
     pub open_asks: BTreeMap<ApprovalId, DecisionRecord>,
     /// First-level commands that ran.
     pub scopes: BTreeSet<String>,
-    /// The policy that the organisation has published, as the session began with it.
+    /// What it came to under its policy.
     #[serde(default)]
-    pub bundle: Option<BundleSeen>,
-    /// How the candidate of a rollout compares with it.
-    #[serde(default)]
-    pub shadow: ShadowCounts,
-    /// Decisions whose final verdict was allow or deny.
-    #[serde(default)]
-    pub decisions: u64,
-    /// Those of them that were deny, including those that were only counted.
-    #[serde(default)]
-    pub denied: u64,
-    /// The time of the last event, nanoseconds since the epoch.
-    #[serde(default)]
-    pub last_unix_ns: u64,
+    pub policy: PolicyUse,
 }
 
 /// Returns whether a path is git's own at the top of the workspace: `.git`, and everything below
@@ -237,7 +225,7 @@ impl Summary {
         self.events += 1;
         self.session.get_or_insert_with(|| envelope.session.clone());
         self.started_unix_ns.get_or_insert(envelope.time_unix_ns);
-        self.last_unix_ns = self.last_unix_ns.max(envelope.time_unix_ns);
+        self.policy.last_unix_ns = self.policy.last_unix_ns.max(envelope.time_unix_ns);
         self.count_command(envelope);
         self.count(&envelope.event);
         match &envelope.event {
@@ -249,9 +237,9 @@ impl Summary {
             }
             Event::PolicyLoaded { quiet, bundle, .. } => {
                 self.quiet_rules = quiet.iter().flatten().cloned().collect();
-                self.bundle.clone_from(bundle);
+                self.policy.bundle.clone_from(bundle);
             }
-            Event::PolicyCompared { counts } => self.shadow = *counts,
+            Event::PolicyCompared { counts } => self.policy.shadow = *counts,
             Event::ModelCalled { .. } => self.called(&envelope.event),
             Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
                 self.claimed(&envelope.event);
@@ -349,8 +337,8 @@ impl Summary {
         one.add(event);
         self.processes = self.processes.saturating_add(one.processes);
         self.unconfirmed = self.unconfirmed.saturating_add(one.unconfirmed);
-        self.decisions = self.decisions.saturating_add(one.decisions);
-        self.denied = self.denied.saturating_add(one.denials);
+        self.policy.decisions = self.policy.decisions.saturating_add(one.decisions);
+        self.policy.denied = self.policy.denied.saturating_add(one.denials);
         self.asked = self.asked.saturating_add(one.asks);
         self.events_lost = self.events_lost.saturating_add(one.events_lost);
     }

@@ -98,6 +98,22 @@ pub struct ShadowCounts {
     pub candidate_asked: u64,
 }
 
+/// What a session came to under its policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyUse {
+    /// The policy that the organisation has published, as the session began with it.
+    pub bundle: Option<BundleSeen>,
+    /// How the candidate of a rollout compares with it.
+    pub shadow: ShadowCounts,
+    /// Decisions whose final verdict was allow or deny.
+    pub decisions: u64,
+    /// Those of them that were deny, including those that were only counted.
+    pub denied: u64,
+    /// The time of the last event, nanoseconds since the epoch.
+    pub last_unix_ns: u64,
+}
+
 /// One layer of the policy that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSeen {

@@ -129,7 +129,8 @@ mod tests {
 
     const BOTH: &str =
         "[[allow]]\nid = \"both\"\nwhat = \"net\"\nhosts = [\"a.test\", \"b.test\"]\n";
-    const ONE: &str = "[[allow]]\nid = \"one\"\nwhat = \"net\"\nhosts = [\"a.test\", \"c.test\"]\n";
+    const ONE: &str = "[[allow]]\nid = \"one\"\nwhat = \"net\"\nhosts = [\"a.test\", \"c.test\"]\n\
+                       [[deny]]\nid = \"no-b\"\nwhat = \"net\"\nhosts = [\"b.test\"]\n";
 
     #[test]
     fn a_newer_policy_denies_and_gives_nothing() {

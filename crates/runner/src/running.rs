@@ -102,6 +102,8 @@ impl Running {
             parts.session.first_process(),
         )));
         let mounts = watch_mounts(&parts);
+        // Before the first verdict, so that a candidate is compared with all of them.
+        let tightening = Tightening::begin(&parts, &recorder)?;
         // The command waits for its first verdict while everything else starts.
         let doors = open_doors(&mut parts)?;
         let lives = Arc::new(Lives::new().map_err(RunError::Supervisor)?);
@@ -137,11 +139,6 @@ impl Running {
             ),
         };
         let listening = listening(&parts, (&desk, &recorder, &processes), doors);
-        let tightening = parts.enrolment.clone();
-        let tightening = tightening
-            .map(|enrolment| Tightening::new(enrolment, &parts.policy, &recorder))
-            .transpose()
-            .map_err(|why| RunError::Supervisor(io::Error::other(why)))?;
         Ok(Self {
             parts,
             directory,

@@ -1,7 +1,7 @@
 //! The policy of the organisation, followed while a session runs: what a newer one denies is denied at once,
 //! and a candidate is compared.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
 
 use stockade_egress::wire::{FromSupervisor, LayerPart};
 use stockade_event::{Durability, Event};
@@ -10,7 +10,9 @@ use stockade_supervise::{Recorder, lock, now};
 use stockade_types::{Digest, chain, ignored};
 
 use crate::{
+    RunError,
     enrolment::{BUNDLE_FILE, Enrolment, POINTER_FILE, Published},
+    parts::Parts,
     threads::EgressReplies,
 };
 
@@ -29,8 +31,16 @@ pub(crate) struct Tightening {
 }
 
 impl Tightening {
-    /// Begins to follow, and to compare the candidate if there is one.
-    pub(crate) fn new(
+    /// Begins to follow, if the machine belongs to an organisation, and to compare the candidate if there is
+    /// one.
+    pub(crate) fn begin(parts: &Parts, recorder: &Recorder) -> Result<Option<Self>, RunError> {
+        let enrolment = parts.enrolment.clone();
+        let begun = enrolment.map(|enrolment| Self::new(enrolment, &parts.policy, recorder));
+        let begun = begun.transpose();
+        begun.map_err(|why| RunError::Supervisor(io::Error::other(why)))
+    }
+
+    fn new(
         enrolment: Enrolment,
         policy: &Arc<Policy>,
         recorder: &Recorder,

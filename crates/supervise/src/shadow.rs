@@ -157,7 +157,13 @@ mod tests {
         };
         assert_eq!(verdict, Verdict::Allow);
         assert_ne!(candidate_verdict, Verdict::Allow);
-        let denied = own.decide(&b, &Approvals::none());
+        // It asks, and the answer was no.
+        let asked = own.decide(&b, &Approvals::none());
+        assert!(shadow.seen(DecisionId::new(2), &b, &asked).is_none());
+        let denied = stockade_policy::Decision {
+            verdict: Verdict::Deny,
+            ..asked
+        };
         assert!(shadow.seen(DecisionId::new(2), &b, &denied).is_some());
         let counts = shadow.counts().unwrap();
         assert_eq!((counts.compared, counts.differed), (2, 2));

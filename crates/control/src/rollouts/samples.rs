@@ -40,7 +40,7 @@ pub(crate) struct Taken {
 impl Samples {
     /// Takes in what a session has come to.
     pub(crate) fn add(&self, key: &SessionKey, summary: &Summary) {
-        let Some(bundle) = &summary.bundle else {
+        let Some(bundle) = &summary.policy.bundle else {
             return;
         };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,22 +73,22 @@ impl Samples {
 
 /// Makes the row of a session that began within a step; `None` for any other one.
 fn sample(key: &SessionKey, summary: &Summary) -> Option<SampleRow> {
-    let rollout = summary.bundle.as_ref()?.rollout.as_ref()?;
+    let rollout = summary.policy.bundle.as_ref()?.rollout.as_ref()?;
     if rollout.step == 0 {
         return None;
     }
     let began = summary.started_unix_ns.unwrap_or_default();
-    let lasts_ms = summary.last_unix_ns.saturating_sub(began) / 1_000_000;
+    let lasts_ms = summary.policy.last_unix_ns.saturating_sub(began) / 1_000_000;
     let has_not_started = matches!(summary.outcome, Some(SessionOutcome::NotStarted { .. }));
-    let shadow = &summary.shadow;
+    let shadow = &summary.policy.shadow;
     Some(SampleRow {
         rollout: rollout.rollout.clone(),
         step: rollout.step,
         key: key.clone(),
         arm: rollout.arm,
         own: [
-            summary.decisions,
-            summary.denied,
+            summary.policy.decisions,
+            summary.policy.denied,
             summary.asked,
             lasts_ms,
             u64::from(has_not_started),

@@ -7,6 +7,7 @@
 //! process ends and all connections of the session end with it.
 
 mod client;
+mod layer;
 mod server;
 mod spool;
 
@@ -24,9 +25,10 @@ use stockade_types::{
     RequestKind, RuleId, Subject,
 };
 
-use crate::limits::{DEFINED_BYTES_MAX, DEFINED_MAX, FRAME_BYTES_MAX, LAYER_PART_BYTES};
+use crate::limits::{DEFINED_BYTES_MAX, DEFINED_MAX, FRAME_BYTES_MAX};
 
 pub(crate) use client::{Client, Closing, No, Revocations, Unanswered};
+pub use layer::LayerPart;
 pub use server::{Replies, Requests, server};
 
 /// Transport of a connection that is to be attributed.
@@ -488,41 +490,6 @@ pub enum FromSupervisor {
     Untighten,
     /// Ends all connections, has their ends recorded and ends the process.
     Finish,
-}
-
-/// A part of a layer of policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerPart {
-    /// The layer of the organisation that it stands for, by its name.
-    pub before: Option<String>,
-    /// Its own name.
-    pub name: String,
-    /// The next part of its text.
-    pub text: String,
-    /// No more follows.
-    pub is_last: bool,
-}
-
-impl LayerPart {
-    /// Cuts a layer into parts that fit into frames.
-    pub fn all(before: Option<&str>, name: &str, text: &str) -> Vec<Self> {
-        let part = |text: &str, is_last| Self {
-            before: before.map(str::to_owned),
-            name: name.to_owned(),
-            text: text.to_owned(),
-            is_last,
-        };
-        let (mut parts, mut rest) = (Vec::new(), text);
-        loop {
-            let end = rest.floor_char_boundary(LAYER_PART_BYTES);
-            let (first, more) = rest.split_at(end);
-            parts.push(part(first, more.is_empty()));
-            if more.is_empty() {
-                return parts;
-            }
-            rest = more;
-        }
-    }
 }
 
 impl FromSupervisor {

@@ -141,14 +141,8 @@ impl Timeline {
                 approval, decision, ..
             } => self.requested(run, time, approval, decision),
             Event::ApprovalDecided { .. } => self.answered(event, time),
-            Event::ConnectionDecided {
-                decision,
-                address,
-                detail,
-                ..
-            } if decision.verdict == Verdict::Allow => {
-                let why = detail.as_deref().unwrap_or("no address");
-                self.connected(run, time, decision, address.is_none().then_some(why));
+            Event::ConnectionDecided { decision, .. } if decision.verdict == Verdict::Allow => {
+                self.allowed(run, time, event);
             }
             Event::ConnectionClosed {
                 decision,
@@ -198,6 +192,20 @@ impl Timeline {
             Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
                 self.claimed(envelope);
             }
+        }
+    }
+
+    /// Adds a connection that was allowed.
+    fn allowed(&mut self, run: Option<usize>, time: u64, event: &Event) {
+        if let Event::ConnectionDecided {
+            decision,
+            address,
+            detail,
+            ..
+        } = event
+        {
+            let why = detail.as_deref().unwrap_or("no address");
+            self.connected(run, time, decision, address.is_none().then_some(why));
         }
     }
 

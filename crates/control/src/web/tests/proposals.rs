@@ -1,10 +1,14 @@
 //! A change of policy on the pages: who writes it, who approves it, and how its rollout is moved.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use stockade_testkit::browser::faint;
 use stockade_trust::UserId;
 use stockade_types::UnixMillis;
 
-use super::lab::{Lab, Person};
+use super::{
+    browser::{AWKWARD, UNREAD, pictures, signed_in},
+    lab::{Lab, Person},
+};
 use crate::now;
 
 const OLD: &str = "schema = 1\n";
@@ -186,4 +190,66 @@ async fn a_rollout_is_shown_and_moved_by_who_may() {
         (&moves[0]["by"], &moves[0]["why"]),
         (&"ben".into(), &"seen".into())
     );
+}
+
+/// The pages of a change, with one under way, in both colours and at both ends of the widths.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_of_a_change_are_readable_in_both_sizes_and_colours() {
+    let lab = Lab::start().await;
+    let author = lab
+        .person("Benedikta von Hohenstein-Langenberg", &["policy-author"])
+        .await;
+    let approver = lab.person("ben", &["policy-approver"]).await;
+    let first = propose(&lab, &author, OLD, "0").await;
+    lab.post(&approver, &first, &[("do", "approve"), ("plan", "now")])
+        .await
+        .is(303);
+    let path = propose(&lab, &author, NEW, "1").await;
+    let steps = [
+        ("do", "approve"),
+        ("plan", "steps"),
+        ("shadow_minutes", "0"),
+        ("canaries", "5 25"),
+        ("canary_minutes", "30"),
+        ("min_sessions", "20"),
+        ("min_decisions", "500"),
+    ];
+    let rollout = lab.post(&approver, &path, &steps).await.is(303);
+    let rollout = rollout.header("location").to_owned();
+    let open = propose(&lab, &author, &format!("{NEW}# more\n"), "2").await;
+    let mut browser = signed_in(&lab, "Ann Lee").await;
+    let pages = [
+        ("policy-with-rollout", "/policy"),
+        ("proposals", "/policy/proposals"),
+        ("proposal", &open),
+        ("rollouts", "/rollouts"),
+        ("rollout", &rollout),
+    ];
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        for (width, height) in [(1440, 900), (360, 740)] {
+            browser.size(width, height);
+            for (name, page) in pages {
+                browser.go(&format!("{}{page}", lab.origin));
+                browser.picture(&pictures().join(format!("{name}-{scheme}-{width}.png")));
+                assert_eq!(
+                    browser.eval(&faint(UNREAD)),
+                    json!([]),
+                    "{page} {scheme} {width}"
+                );
+                assert_eq!(browser.eval(AWKWARD), json!([]), "{page} {scheme} {width}");
+            }
+        }
+    }
+    // By keyboard and form alone: held, with the reason in the list.
+    browser.eval("document.getElementById('why').value = 'before the weekend'");
+    browser.follow("document.querySelector('button[value=hold]').click()");
+    let text = browser
+        .eval("document.querySelector('main').textContent")
+        .to_string();
+    assert!(
+        text.contains("held by a person") && text.contains("before the weekend"),
+        "{text}"
+    );
+    assert_eq!(browser.complaints, Vec::<String>::new());
 }
