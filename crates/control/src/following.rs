@@ -3,19 +3,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use stockade_types::UnixMillis;
+use crate::state::SessionKey;
 
-use crate::{
-    Changed, ControlError, Server,
-    state::{SessionKey, Write, to_json},
-};
-
-/// How often sessions that have grown are looked for.
-const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a summary is not written again, at least.
 const PACE: Duration = Duration::from_secs(5);
 /// Bytes of a summary for each second that it is not written again: a large one is written more seldom.
@@ -23,9 +16,7 @@ const BYTES_OF_SECOND: usize = 16 * 1024;
 /// Summaries that are written together.
 const TOGETHER_MAX: usize = 16;
 /// Sessions that wait for their summaries. One that does not is written once it grows again.
-const WAITING_MAX: usize = 8_192;
-/// Nanoseconds of a millisecond.
-const NS_PER_MS: u64 = 1_000_000;
+pub(crate) const WAITING_MAX: usize = 8_192;
 
 /// Sessions that have grown.
 #[derive(Debug, Default)]
@@ -57,7 +48,7 @@ impl Following {
     }
 
     /// Returns sessions that are to be written now.
-    fn take(&self, now: Instant) -> Vec<SessionKey> {
+    pub(crate) fn take(&self, now: Instant) -> Vec<SessionKey> {
         let mut all = self.lock();
         all.retain(|_, grown| grown.is_new || grown.not_before > now);
         let due = |(_, grown): &(&SessionKey, &mut Grown)| grown.is_new && grown.not_before <= now;
@@ -73,7 +64,7 @@ impl Following {
     }
 
     /// Has a session wait as long as its summary is large.
-    fn written(&self, key: &SessionKey, bytes: usize, now: Instant) {
+    pub(crate) fn written(&self, key: &SessionKey, bytes: usize, now: Instant) {
         let seconds = u32::try_from(bytes / BYTES_OF_SECOND).unwrap_or(u32::MAX);
         let pause = PACE.saturating_add(Duration::from_secs(1).saturating_mul(seconds));
         if let Some(grown) = self.lock().get_mut(key) {
@@ -83,77 +74,6 @@ impl Following {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Grown>> {
         self.grown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Server {
-    /// Returns what the journal of a session has come to, to be written; `None` if it cannot be read.
-    ///
-    /// # Errors
-    /// When the server ends.
-    pub(crate) async fn summary(&self, key: &SessionKey) -> Result<Option<Write>, ControlError> {
-        let (summaries, dir, own) = (
-            self.summaries.clone(),
-            self.node_dir(&key.node),
-            key.clone(),
-        );
-        let made = self.blocking(move || {
-            let summary = summaries.update(&dir, &own)?;
-            Some(to_json("a summary", &summary).map(|text| (summary, text)))
-        });
-        let Some(made) = made.await? else {
-            return Ok(None);
-        };
-        let (summary, text) = made?;
-        self.samples.add(key, &summary);
-        Ok(Some(Write::Summary {
-            key: key.clone(),
-            started: summary.started_unix_ns.map(|ns| UnixMillis(ns / NS_PER_MS)),
-            summary: text,
-        }))
-    }
-
-    /// Writes summaries until the server ends; first of those sessions that ran when it ended.
-    pub(crate) async fn keep_summaries(self: Arc<Self>) {
-        match self
-            .state
-            .open_sessions(u32::try_from(WAITING_MAX).unwrap_or(u32::MAX))
-            .await
-        {
-            Ok(open) => open.iter().for_each(|key| self.following.grown(key)),
-            Err(error) => self.failed(&error),
-        }
-        let mut ticks = tokio::time::interval(INTERVAL);
-        loop {
-            ticks.tick().await;
-            let now = Instant::now();
-            loop {
-                let keys = self.following.take(now);
-                if keys.is_empty() {
-                    break;
-                }
-                if let Err(error) = self.write_summaries(&keys, now).await {
-                    self.failed(&error);
-                }
-            }
-        }
-    }
-
-    async fn write_summaries(&self, keys: &[SessionKey], now: Instant) -> Result<(), ControlError> {
-        let mut writes = Vec::new();
-        for key in keys {
-            if let Some(write) = self.summary(key).await? {
-                if let Write::Summary { summary, .. } = &write {
-                    self.following.written(key, summary.len(), now);
-                }
-                writes.push(write);
-            }
-        }
-        self.state.put(writes).await?;
-        for key in keys {
-            self.hub.changed(Changed::Session(key.clone()));
-        }
-        Ok(())
     }
 }
 

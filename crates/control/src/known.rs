@@ -5,24 +5,12 @@ use std::{
     collections::HashMap,
     hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use stockade_api::NodeId;
 use stockade_types::Digest;
 
-use crate::{
-    ControlError, Server,
-    clock::now,
-    state::{NodeRow, SessionKey, Tip},
-};
-
-/// Sessions, and certificates; beyond that all are read again.
-const SESSIONS_MAX: usize = 8_192;
-const CERTIFICATES_MAX: usize = 8_192;
-/// How long a machine is believed to be what it was. One that is retired is forgotten at once; what comes to an
-/// end by itself, its certificate, is looked at again after this.
-const BELIEVED: Duration = Duration::from_secs(5);
+use crate::state::{NodeRow, SessionKey, Tip};
 
 /// What is in memory.
 #[derive(Debug)]
@@ -50,16 +38,16 @@ pub(crate) type Tips = Known<SessionKey, Tip>;
 pub(crate) type Senders = Known<Digest, (NodeRow, Instant)>;
 
 impl<K: Eq + Hash, V: Clone> Known<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
         self.lock().by_key.get(key).cloned()
     }
 
-    fn forgotten(&self) -> u64 {
+    pub(crate) fn forgotten(&self) -> u64 {
         self.lock().forgotten
     }
 
     /// Keeps a value, unless something was forgotten since.
-    fn keep(&self, key: K, value: V, count_max: usize, since: u64) {
+    pub(crate) fn keep(&self, key: K, value: V, count_max: usize, since: u64) {
         let mut all = self.lock();
         if all.forgotten != since {
             return;
@@ -70,62 +58,19 @@ impl<K: Eq + Hash, V: Clone> Known<K, V> {
         all.by_key.insert(key, value);
     }
 
-    fn forget(&self, is_meant: impl Fn(&K, &V) -> bool) {
+    pub(crate) fn forget(&self, is_meant: impl Fn(&K, &V) -> bool) {
         let mut all = self.lock();
         all.forgotten = all.forgotten.wrapping_add(1);
         all.by_key.retain(|key, value| !is_meant(key, value));
     }
 
+    /// Forgets one value, which only its reader keeps again.
+    pub(crate) fn remove(&self, key: &K) {
+        self.lock().by_key.remove(key);
+    }
+
     fn lock(&self) -> MutexGuard<'_, All<K, V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Server {
-    /// Returns how far the journal of a session is here.
-    pub(crate) async fn tip(&self, key: &SessionKey) -> Result<Option<Tip>, ControlError> {
-        if let Some(tip) = self.tips.get(key) {
-            return Ok(Some(tip));
-        }
-        self.state.tip(key).await
-    }
-
-    /// Takes in how far a journal is here, which the state has. Only whoever has the turn of the session
-    /// says so, and forgets it.
-    pub(crate) fn know_tip(&self, key: &SessionKey, tip: Tip) {
-        let since = self.tips.forgotten();
-        self.tips.keep(key.clone(), tip, SESSIONS_MAX, since);
-    }
-
-    /// Forgets how far a journal is here.
-    pub(crate) fn forget_tip(&self, key: &SessionKey) {
-        self.tips.lock().by_key.remove(key);
-    }
-
-    /// Returns whose certificate it is, as it was a moment ago.
-    pub(crate) async fn sender(
-        &self,
-        certificate: &Digest,
-    ) -> Result<Option<NodeRow>, ControlError> {
-        if let Some((node, at)) = self.senders.get(certificate)
-            && at.elapsed() < BELIEVED
-        {
-            return Ok(Some(node));
-        }
-        // A machine that is retired meanwhile is not kept.
-        let (at, since) = (Instant::now(), self.senders.forgotten());
-        let node = self.state.node_of(certificate, now()).await?;
-        if let Some(node) = &node {
-            let known = (node.clone(), at);
-            self.senders
-                .keep(*certificate, known, CERTIFICATES_MAX, since);
-        }
-        Ok(node)
-    }
-
-    /// Forgets a machine.
-    pub(crate) fn forget_sender(&self, id: &NodeId) {
-        self.senders.forget(|_, (node, _)| node.id == *id);
     }
 }
 

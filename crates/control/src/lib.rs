@@ -8,6 +8,7 @@
 //! | `hub` | browsers and machines that are told of changes |
 //! | `evidence`, `summaries`, `following`, `stories` | journals of machines, and what they come to |
 //! | `index` | what can be looked for in journals |
+//! | `intake` | how many pieces of journals are taken at once |
 //! | `known` | what it keeps in memory of machines and sessions that send |
 //! | `metrics` | what it counts of itself |
 //! | `cases` | questions, and the votes of people on them |
@@ -35,6 +36,7 @@ mod evidence;
 mod following;
 mod hub;
 mod index;
+mod intake;
 mod keys;
 mod known;
 mod listen;

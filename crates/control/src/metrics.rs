@@ -9,10 +9,6 @@ use std::{
 
 use stockade_types::ignored;
 
-use crate::{ControlError, Server, clock::now};
-
-/// The type of the text.
-pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upper bounds of the time until a receipt, in microseconds, with their text in seconds.
 const BOUNDS: [(u64, &str); 12] = [
     (1_000, "0.001"),
@@ -106,75 +102,65 @@ impl Metrics {
     }
 }
 
-impl Server {
-    /// Returns what the server counts.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub(crate) async fn metrics(&self) -> Result<String, ControlError> {
-        let open = self.state.questions_open().await?;
-        let (connected, backlog) = self.hub.backlog();
-        let age = backlog
-            .oldest
-            .map_or(0, |oldest| now().0.saturating_sub(oldest.0));
+/// What is counted elsewhere.
+#[derive(Debug)]
+pub(crate) struct Present {
+    /// Questions that are open.
+    pub(crate) questions: u64,
+    /// Machines that are connected.
+    pub(crate) connected: usize,
+    /// Bytes that they have not sent.
+    pub(crate) unshipped: u64,
+    /// How long the oldest of these waits, in milliseconds.
+    pub(crate) oldest_ms: u64,
+    /// How long machines collect lines, in milliseconds.
+    pub(crate) pace_ms: u64,
+}
+
+impl Metrics {
+    /// Writes everything.
+    pub(crate) fn text(&self, present: &Present) -> String {
         let counted = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let metrics = &self.metrics;
         let mut text = Text(String::new());
         text.gauge(
             "stockade_nodes_connected",
             "Machines with a stream.",
-            connected,
+            present.connected,
         );
         text.counter(
             "stockade_events_taken_total",
             "Events of journals that were checked, and are on the disk.",
-            counted(&metrics.events),
+            counted(&self.events),
         );
         text.counter(
-            "stockade_journal_bytes_taken_total",
+            "stockade_bytes_taken_total",
             "Bytes of journals that were checked, and are on the disk.",
-            counted(&metrics.bytes),
+            counted(&self.bytes),
         );
-        metrics.refusals(&mut text);
-        metrics.receipts(&mut text);
+        self.refusals(&mut text);
+        self.receipts(&mut text);
         text.gauge(
             "stockade_questions_open",
             "Questions without an answer.",
-            open,
+            present.questions,
         );
         text.gauge(
             "stockade_unshipped_bytes",
             "Bytes of journals that connected machines have not sent, as they say.",
-            backlog.bytes,
+            present.unshipped,
         );
         text.gauge(
             "stockade_unshipped_oldest_seconds",
             "How long the oldest of these bytes waits.",
-            millis(age),
+            millis(present.oldest_ms),
         );
         text.gauge(
             "stockade_pace_seconds",
             "How long machines are asked to collect lines before the next piece.",
-            millis(self.intake.pace_ms()),
+            millis(present.pace_ms),
         );
-        if let Some((ticks, kib)) = own() {
-            let seconds = format!(
-                "{}.{:02}",
-                ticks / TICKS_PER_SECOND,
-                ticks % TICKS_PER_SECOND
-            );
-            text.counter(
-                "process_cpu_seconds_total",
-                "User and system time of the server.",
-                seconds,
-            );
-            text.gauge(
-                "process_resident_memory_bytes",
-                "Memory of the server.",
-                kib.saturating_mul(KIB),
-            );
-        }
-        Ok(text.0)
+        text.process();
+        text.0
     }
 }
 
@@ -205,6 +191,28 @@ fn micros(us: u64) -> String {
 struct Text(String);
 
 impl Text {
+    /// Adds what the process has used.
+    fn process(&mut self) {
+        let Some((ticks, kib)) = own() else {
+            return;
+        };
+        let seconds = format!(
+            "{}.{:02}",
+            ticks / TICKS_PER_SECOND,
+            ticks % TICKS_PER_SECOND
+        );
+        self.counter(
+            "process_cpu_seconds_total",
+            "User and system time of the server.",
+            seconds,
+        );
+        self.gauge(
+            "process_resident_memory_bytes",
+            "Memory of the server.",
+            kib.saturating_mul(KIB),
+        );
+    }
+
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }

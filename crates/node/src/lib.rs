@@ -14,7 +14,7 @@
 //! | `shipping` | what is sent next, without IO |
 //! | `trust` | what sessions believe: who may sign what, the people, the policy |
 //! | `receipts` | what the server holds, by its signature |
-//! | `http`, `tls` | the connection |
+//! | `connecting`, `http`, `tls` | the connection |
 //! | `member` | a machine without its agent, for tests that play many |
 //! | `backoff`, `clock`, `runtime` | when to connect again, the time, and the one thread |
 //! | `files` | files that are replaced as a whole |
@@ -24,6 +24,7 @@
 mod agent;
 mod backoff;
 mod clock;
+mod connecting;
 mod enrol;
 mod files;
 mod http;

@@ -14,11 +14,11 @@ use stockade_types::{ApprovalId, SessionId, UnixMillis};
 use crate::{
     agent::AgentError,
     clock::now,
+    connecting::connection,
     files,
-    http::{Connection, HttpError, Lines, Server},
+    http::{Connection, HttpError, Lines},
     identity::{Certificate, Enrolment, NodeKey, Places},
     receipts::{ReceiptError, Signer},
-    tls::{self, TlsError},
     trust::{Trust, TrustError},
 };
 
@@ -36,17 +36,6 @@ pub struct Connected(Connection);
 
 /// The stream down.
 pub struct DownStream(Lines);
-
-/// Connects to the server of an enrolment.
-pub(crate) async fn connection<E: From<HttpError> + From<TlsError>>(
-    enrolment: &Enrolment,
-    certificate: &Certificate,
-    key: &NodeKey,
-) -> Result<Connection, E> {
-    let server = Server::parse(&enrolment.url)?;
-    let tls = tls::mutual(&enrolment.authority, &certificate.pem, key.seed())?;
-    Ok(Connection::open(&server, tls).await?)
-}
 
 impl Member {
     /// Reads what a machine has pinned in its state directory.

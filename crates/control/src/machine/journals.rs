@@ -21,14 +21,12 @@ use stockade_trust::Envelope;
 use stockade_types::{SessionId, UnixMillis};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{
-    answer::{Refused, Sender},
-    intake::{BODY_PATIENCE, Place},
-};
+use super::answer::{Refused, Sender};
 use crate::{
     Changed, ControlError, Server,
     clock::now,
     evidence::{Kept, Piece, Written},
+    intake::{BODY_PATIENCE, Place},
     state::{NodeRow, SessionKey, Stored, Tip, Write},
 };
 

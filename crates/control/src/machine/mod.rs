@@ -2,10 +2,11 @@
 
 mod answer;
 mod enrol;
+mod growing;
 mod hello;
-mod intake;
 mod journals;
 mod questions;
+mod sender;
 mod stream;
 
 use std::sync::Arc;
@@ -19,8 +20,6 @@ use axum::{
 use stockade_api::{Problem, limits::REQUEST_BYTES_MAX};
 
 use crate::{Server, machine::answer::Refused};
-
-pub(crate) use intake::Intake;
 
 /// Returns everything that machines ask for.
 pub(crate) fn router(server: Arc<Server>) -> Router {

@@ -26,6 +26,7 @@ mod guard;
 mod inbox;
 mod integrity;
 mod me;
+mod metrics;
 mod openapi;
 mod overview;
 mod page;

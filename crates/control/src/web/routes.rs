@@ -8,7 +8,7 @@ use axum::{
 use super::{
     access::Action,
     assets::asset,
-    audit, decisions, findings, fleet, flows, inbox, integrity, me, openapi, overview, people,
+    audit, decisions, findings, fleet, flows, inbox, integrity, me, metrics, openapi, overview, people,
     policy,
     problem::Problem,
     proposals, rollouts, search,
@@ -79,7 +79,7 @@ fn open() -> Vec<Route> {
             "/metrics",
             Needs::Role(Action::SeeMetrics),
             "what the server counts, for Prometheus",
-            handler(|call| async move { metrics(&call).await }),
+            handler(metrics::show),
         ),
         get(
             "/api/openapi.json",
@@ -509,14 +509,6 @@ async fn health(call: &super::call::Call) -> Result<Answer, Problem> {
     let alive = call.web.server.state.is_alive().await;
     alive.map_err(|error| Problem::failed(&error))?;
     Ok(Answer::Json(serde_json::json!({"status": "ok"})))
-}
-
-async fn metrics(call: &super::call::Call) -> Result<Answer, Problem> {
-    let text = call.web.server.metrics().await?;
-    let mut response = Response::new(Body::from(text));
-    let kind = HeaderValue::from_static(crate::metrics::MEDIA_TYPE);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(Answer::Raw(response))
 }
 
 fn file(name: &str) -> Result<Answer, Problem> {

@@ -30,10 +30,10 @@ use tokio::{
 use crate::{
     backoff::{Backoff, within},
     clock::now,
+    connecting::connection,
     files::{self, FileError},
     http::HttpError,
     identity::{Certificate, Enrolment, NodeKey, Places},
-    member,
     runtime::block_on,
     scan::Scanner,
     shipping::Shipping,
@@ -256,7 +256,7 @@ impl Agent {
     /// Connects, and stays connected as long as that goes.
     async fn connect(&mut self, backoff: &mut Backoff) -> Lost {
         let opened: Result<_, Lost> =
-            member::connection(&self.enrolment, &self.certificate, &self.key).await;
+            connection(&self.enrolment, &self.certificate, &self.key).await;
         match opened {
             Ok(connection) => match self.connected(&connection, backoff).await {
                 Ok(never) => match never {},
@@ -369,8 +369,7 @@ pub fn leave(state: &Path) -> Result<Option<String>, AgentError> {
         let key = NodeKey::read(&places)?.ok_or(AgentError::NotEnrolled)?;
         let certificate: Option<Certificate> = files::read_json(&places.certificate())?;
         let certificate = certificate.ok_or(AgentError::NotEnrolled)?;
-        let connection: Result<_, AgentError> =
-            member::connection(&enrolment, &certificate, &key).await;
+        let connection: Result<_, AgentError> = connection(&enrolment, &certificate, &key).await;
         let connection = connection?;
         connection
             .ask(hyper::Method::POST, "/node/v1/leave")

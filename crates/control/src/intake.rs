@@ -28,7 +28,7 @@ const SMALL_BYTES_MAX: u64 = 64 * 1024;
 /// Places of one machine. An agent uses two.
 const PLACES_OF_NODE: u32 = 4;
 /// How long the body of a piece may take.
-pub(super) const BODY_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// When a machine tries again whose piece there was no room for, at least and at most.
 const RETRY_MS_MIN: u64 = 250;
 const RETRY_MS_MAX: u64 = 10_000;
@@ -63,7 +63,7 @@ struct Counts {
 }
 
 /// A place, as long as it is there.
-pub(super) struct Place {
+pub(crate) struct Place {
     intake: Arc<Intake>,
     node: NodeId,
     _all: OwnedSemaphorePermit,
@@ -104,7 +104,7 @@ impl Intake {
     ///
     /// # Errors
     /// When there is none: says when to come again.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         self: &Arc<Self>,
         node: &NodeId,
         bytes: Option<u64>,
