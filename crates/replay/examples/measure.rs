@@ -15,8 +15,8 @@ use std::{
 use stockade_event::{Durability, Event, Stamp};
 use stockade_journal::{Entry, Followed, Journal, Position, SigningKey, follow};
 use stockade_policy::{
-    Approvals, ExecRequest, FileRequest, HostSets, HttpRequest, NetRequest, Origin, Policy, Request,
-    Source, builtin, load,
+    Approvals, ExecRequest, FileRequest, HostSets, HttpRequest, NetRequest, Origin, Policy,
+    Request, Source, builtin, load,
 };
 use stockade_replay::Replay;
 use stockade_types::{

@@ -169,6 +169,10 @@ impl Session<'_> {
             Event::SessionEnded { .. }
             | Event::GuaranteeStated { .. }
             | Event::PolicyLoaded { .. }
+            | Event::PolicyDiffered { .. }
+            | Event::PolicyCompared { .. }
+            | Event::PolicyTightened { .. }
+            | Event::ApprovalReviewed { .. }
             | Event::ProcessEnded { .. }
             | Event::ScopeEnded { .. }
             | Event::ResourcesSampled { .. }
@@ -378,7 +382,9 @@ impl Session<'_> {
         };
         let has_room = self.unseen.len() < HOSTS_MAX;
         match self.unseen.get_mut(&key) {
-            Some(waiting) if waiting.recorded == recorded && waiting.recorded_rule == record.rule => {
+            Some(waiting)
+                if waiting.recorded == recorded && waiting.recorded_rule == record.rule =>
+            {
                 waiting.count += 1;
             }
             None if has_room => {

@@ -100,7 +100,9 @@ pub(crate) fn request(numbers: &mut Numbers) -> Request {
             host,
             port,
             method: numbers.of(&["GET", "POST", "PUT"]).to_owned(),
-            path: numbers.of(&["/", "/public/x", "/admin", "/a/[github-token:5f0c9a11]"]).into(),
+            path: numbers
+                .of(&["/", "/public/x", "/admin", "/a/[github-token:5f0c9a11]"])
+                .into(),
             meaning: Vec::new(),
             shown: None,
             subject: by,

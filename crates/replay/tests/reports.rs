@@ -193,10 +193,12 @@ fn an_address_to_which_a_name_led_counts() {
             *address = Some("8.8.8.8".parse().unwrap());
         }
     }
-    let denies =
-        format!("{allow}[[deny]]\nid = \"d\"\nwhat = \"net\"\nhosts = [\"8.8.0.0/16\"]\n");
+    let denies = format!("{allow}[[deny]]\nid = \"d\"\nwhat = \"net\"\nhosts = [\"8.8.0.0/16\"]\n");
     assert_eq!(replay(&public, allow).groups[0].outcome, Outcome::Unchanged);
-    assert_eq!(replay(&public, &denies).groups[0].outcome, Outcome::NewlyDenied);
+    assert_eq!(
+        replay(&public, &denies).groups[0].outcome,
+        Outcome::NewlyDenied
+    );
 }
 
 #[test]

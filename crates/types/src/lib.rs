@@ -31,8 +31,8 @@ pub use raw::RawText;
 pub use secret::Secret;
 pub use subject::{ProcessId, Subject};
 pub use vocabulary::{
-    Access, AskMode, Authorisation, CallEnd, Certainty, Circumstance, ClaimSource, GuaranteeName, LimitName,
-    ModelApi, ModelProvider, PlanChange, Risk, RolloutArm, Severity, StepState, Tier, ToolEffect,
-    WordError, WorkspaceMode,
+    Access, AskMode, Authorisation, CallEnd, Certainty, Circumstance, ClaimSource, GuaranteeName,
+    LimitName, ModelApi, ModelProvider, PlanChange, Risk, RolloutArm, Severity, StepState, Tier,
+    ToolEffect, WordError, WorkspaceMode,
 };
 pub use words::Words;

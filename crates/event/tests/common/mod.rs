@@ -8,10 +8,10 @@ use stockade_event::{
     ToolPin, ToolResultSeen, Usage,
 };
 use stockade_types::{
-    Access, ApprovalId, AskMode, Authorisation, CallEnd, Certainty, ClaimSource, DecisionId, DecisionRecord,
-    Digest, LimitName, ModelApi, ModelProvider, Person, PlanChange, ProcessId, RawText,
-    RequestKind, Risk, RolloutArm, SessionId, Severity, StepState, Subject, Target, Tier, UnixMillis,
-    Verdict, WorkspaceMode,
+    Access, ApprovalId, AskMode, Authorisation, CallEnd, Certainty, ClaimSource, DecisionId,
+    DecisionRecord, Digest, LimitName, ModelApi, ModelProvider, Person, PlanChange, ProcessId,
+    RawText, RequestKind, Risk, RolloutArm, SessionId, Severity, StepState, Subject, Target, Tier,
+    UnixMillis, Verdict, WorkspaceMode,
 };
 
 /// Every byte, then texts that break out of JSON, terminals, CSV and pages.

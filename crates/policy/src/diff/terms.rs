@@ -2,6 +2,7 @@
 
 use super::{Direction, parts::Part};
 use crate::{AskStage, Review, Reviewer, Stage};
+use stockade_types::Risk;
 use stockade_types::Verdict;
 
 /// Differences in words, and what they come to together.
@@ -112,6 +113,17 @@ fn stage(old: &AskStage, new: &AskStage, found: &mut Altered) {
         let words = format!("asks {} instead of {}", new.reviewer, old.reviewer);
         found.say(words, direction);
     }
+    if old.reviewer_allows != new.reviewer_allows {
+        let up_to = |risk: Option<Risk>| risk.map_or("nothing".to_owned(), |risk| risk.to_string());
+        let (before, after) = (up_to(old.reviewer_allows), up_to(new.reviewer_allows));
+        let words = format!("the automatic reviewer allows {after} instead of {before}");
+        let direction = if new.reviewer_allows > old.reviewer_allows {
+            Direction::Loosens
+        } else {
+            Direction::Tightens
+        };
+        found.say(words, direction);
+    }
     if old.expires != new.expires {
         let words = format!(
             "a question is open for {} instead of {}",
@@ -197,6 +209,8 @@ fn is_at_least(one: &Review, other: &Review) -> bool {
             && own.need >= wanted.need
             && own.veto <= wanted.veto
             && own.strength >= wanted.strength
+            && own.wait_ms >= wanted.wait_ms
+            && (own.escalation.is_none() || own.escalation == wanted.escalation)
     };
     let goes_through = |path: &Vec<Stage>, inner: &Vec<Stage>| {
         inner

@@ -70,6 +70,10 @@ const fn is_content(event: &Event) -> bool {
         | Event::SessionEnded { .. }
         | Event::GuaranteeStated { .. }
         | Event::PolicyLoaded { .. }
+        | Event::PolicyDiffered { .. }
+        | Event::PolicyCompared { .. }
+        | Event::PolicyTightened { .. }
+        | Event::ApprovalReviewed { .. }
         | Event::ProcessStarted { .. }
         | Event::ProcessEnded { .. }
         | Event::ScopeEnded { .. }

@@ -47,7 +47,13 @@ pub(super) fn at<T>(own: &Sourced<T>) -> At {
 }
 
 impl Found {
-    pub(super) fn add(&mut self, topic: Topic, direction: Direction, what: String, places: [Option<At>; 2]) {
+    pub(super) fn add(
+        &mut self,
+        topic: Topic,
+        direction: Direction,
+        what: String,
+        places: [Option<At>; 2],
+    ) {
         let [old, new] = places;
         self.0.push(Change {
             old,
@@ -189,4 +195,3 @@ fn is_default<T>(own: &Sourced<T>) -> bool {
 pub(super) fn tighter<T: PartialOrd>(old: &T, new: &T) -> Direction {
     Direction::of(Some(new < old))
 }
-

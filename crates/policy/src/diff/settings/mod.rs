@@ -9,8 +9,8 @@ use stockade_types::Span;
 use super::{Change, Direction, Topic};
 use crate::{
     AgentSettings, BreakGlass, EnvironmentSettings, FilesystemSettings, Limits, McpSettings,
-    NetworkSettings, PresetSettings, ProcessSettings, RecordContent, RecordSettings,
-    RecordSync, SessionsSettings, Settings, Sourced, Stage, StateDir, WorkspaceSettings,
+    NetworkSettings, PresetSettings, ProcessSettings, RecordContent, RecordSettings, RecordSync,
+    ReviewerSettings, SessionsSettings, Settings, Sourced, Stage, StateDir, WorkspaceSettings,
     looks_secret,
 };
 
@@ -34,6 +34,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         stages,
         break_glass,
         require,
+        reviewer,
     } = old;
     let mut found = Found(Vec::new());
     found.workspace(workspace, &new.workspace);
@@ -50,6 +51,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
     found.stages(stages, &new.stages);
     found.break_glass(break_glass.as_ref(), new.break_glass.as_ref());
     found.pins(require, &new.require);
+    found.reviewer(reviewer.as_ref(), new.reviewer.as_ref());
     found.0
 }
 
@@ -352,9 +354,12 @@ impl Found {
             looser,
         );
         let namespaces = (namespaces, &new.namespaces);
-        self.value("process.namespaces", namespaces, bool::to_string, |_, new| {
-            Direction::of(Some(*new))
-        });
+        self.value(
+            "process.namespaces",
+            namespaces,
+            bool::to_string,
+            |_, new| Direction::of(Some(*new)),
+        );
     }
 
     /// What a preset says to an agent: the boundary does not depend on it, but the agent's own questions and what
@@ -437,6 +442,35 @@ impl Found {
             let what = format!("{name}: no longer there");
             self.add(Topic::Stages, Neither, what, [Some(at(own)), None]);
         }
+    }
+
+    fn reviewer(
+        &mut self,
+        old: Option<&Sourced<ReviewerSettings>>,
+        new: Option<&Sourced<ReviewerSettings>>,
+    ) {
+        let (before, after) = (old.map(|own| &own.value), new.map(|own| &own.value));
+        let direction = match (before, after) {
+            (before, after) if before == after => return,
+            (None, _) => Loosens,
+            (Some(_), None) => Tightens,
+            // Another model, or one that answers sooner or more often, can say anything else.
+            (Some(_), Some(_)) => Both,
+        };
+        let words = |reviewer: &ReviewerSettings| {
+            let (model, endpoint) = (&reviewer.model, &reviewer.endpoint);
+            format!(
+                "{model} at {endpoint}, up to the risk {}",
+                reviewer.max_risk
+            )
+        };
+        let none = || "none".to_owned();
+        let what = format!(
+            "automatic reviewer: {} instead of {}",
+            after.map_or_else(none, words),
+            before.map_or_else(none, words)
+        );
+        self.add(Topic::Settings, direction, what, [old.map(at), new.map(at)]);
     }
 
     fn break_glass(
