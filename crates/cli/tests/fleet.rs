@@ -1,4 +1,5 @@
 //! A server with machines that are played, each end of it killed at any time, and what it counts.
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

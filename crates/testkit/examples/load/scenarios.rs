@@ -294,8 +294,8 @@ impl Ground {
             self.approvals += 1;
             let approval = ApprovalId::from_random(self.approvals);
             let index = usize::try_from(self.approvals).expect("few") * 7;
-            let machine = &self.machines()[index % self.machines().len()];
-            let machine = Arc::clone(machine);
+            let machine = self.machines().get(index % self.machines().len());
+            let machine = Arc::clone(machine.expect("a machine"));
             let session = SessionId::from_random(1 << 40 | u64::from(self.approvals));
             let sent = question(ROLE, machine.now());
             let begun = Instant::now();

@@ -23,6 +23,9 @@ use super::PASSWORD;
 /// Bytes that a stream, and the connection, may receive ahead.
 const WINDOW: u32 = 16 << 20;
 
+/// What is behind each event of a stream.
+const END: &str = "\n\n";
+
 /// A browser.
 #[derive(Clone)]
 pub struct Browser {
@@ -220,11 +223,11 @@ impl Event {
             let released = self.body.flow_control().release_capacity(data.len());
             released.expect("a window");
             self.rest.push_str(&String::from_utf8_lossy(&data));
-            while let Some((event, rest)) = self.rest.split_once("\n\n") {
+            while let Some(end) = self.rest.find(END) {
+                let event: String = self.rest.drain(..end + END.len()).collect();
                 if event.starts_with("event: changed") {
                     self.waiting.push_back(at);
                 }
-                self.rest = rest.to_owned();
             }
         }
     }

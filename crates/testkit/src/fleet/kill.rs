@@ -218,8 +218,9 @@ fn is_held(state: &Path, id: &SessionId, copy: &Path, servers: &Keys) -> bool {
     let held = usize::try_from(receipt.offset).expect("a length");
     let own = fs::read(dir.join(layout::JOURNAL_FILE)).expect("a journal");
     let copy = fs::read(copy).expect("the server has a copy of what it has receipted");
+    let (first, second) = (copy.get(..held), own.get(..held));
     assert!(
-        copy.len() >= held && own.len() >= held && copy[..held] == own[..held],
+        first.is_some() && first == second,
         "a receipt for {held} bytes of {id}; the server has {} bytes, the machine {}",
         copy.len(),
         own.len()

@@ -92,11 +92,12 @@ impl Session {
         let journal = self.journal.as_mut().expect("it has not ended");
         for _ in 0..events {
             let index = usize::try_from(self.written).expect("few") % self.story.len();
+            let event = self.story.get(index).expect("a story");
             let entry = Entry {
                 process: None,
                 scope: None,
                 cause: None,
-                event: &self.story[index],
+                event,
             };
             let written = journal.append_all(now(), "supervisor", &[entry], Durability::Written);
             written.expect("the disk has room");
