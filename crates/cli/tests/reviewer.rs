@@ -1,4 +1,9 @@
 //! Questions that the automatic reviewer sees, with a model that says what the test wants.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a broken fixture must end the test"
+)]
 
 use std::{
     io::{BufReader, Write as _},
@@ -141,29 +146,30 @@ fn a_model_allows_what_the_rule_lets_it() {
     });
 }
 
-/// Whatever else it does, nothing is allowed: it says more than it may, lies about the question, says nothing
-/// in time, breaks off, contradicts itself, redirects, or answers at length.
-#[test]
-fn a_model_that_misbehaves_allows_nothing() {
-    let good = |call: &Value| {
-        json!({
-            "question": asked(call)["question"], "risk": "low", "authorisation": "explicit",
-            "outcome": "allow", "rationale": "fine",
-        })
-    };
-    let with = move |key: &'static str, value: Value| {
+/// Models whose answers come, and are none.
+fn liars() -> Vec<(&'static str, Model)> {
+    let with = |key: &'static str, value: Value| {
         Model::new(move |call, stream| {
-            let mut answer = good(call);
+            let mut answer = json!({
+                "question": asked(call)["question"], "risk": "low", "authorisation": "explicit",
+                "outcome": "allow", "rationale": "fine",
+            });
             answer[key] = value.clone();
             say(stream, &answer.to_string());
         })
     };
-    let models: Vec<(&str, Model)> = vec![
+    vec![
         ("high risk", with("risk", json!("high"))),
         ("contradiction", with("authorisation", json!("none"))),
         ("other question", with("question", json!("00000000"))),
         ("more fields", with("approved_by", json!("the user"))),
         ("words", Model::new(|_, stream| say(stream, "allow"))),
+    ]
+}
+
+/// Models that do not answer as a server does.
+fn breakers() -> Vec<(&'static str, Model)> {
+    vec![
         (
             "silence",
             Model::new(|_, _| thread::sleep(Duration::from_secs(60))),
@@ -213,7 +219,14 @@ fn a_model_that_misbehaves_allows_nothing() {
                 while stream.write_all(&[b' '; 4096]).is_ok() {}
             }),
         ),
-    ];
+    ]
+}
+
+/// Whatever else it does, nothing is allowed: it says more than it may, lies about the question, says nothing
+/// in time, breaks off, contradicts itself, redirects, or answers at length.
+#[test]
+fn a_model_that_misbehaves_allows_nothing() {
+    let models: Vec<(&str, Model)> = liars().into_iter().chain(breakers()).collect();
     TestEnv::each(|env, repo| {
         for (what, model) in &models {
             let done = run(&env, &repo, &policy(model, "bot", ""), LINE);

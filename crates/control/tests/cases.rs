@@ -666,3 +666,20 @@ async fn what_people_do_is_in_the_record() {
     let lab = Lab::start(dir).await;
     assert_eq!(lab.server.state.nodes().await.unwrap().len(), 1);
 }
+
+/// A policy whose questions nobody could answer is not published, and is as soon as there are people for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_asks_for_more_people_than_there_are_is_not_published() {
+    let lab = Lab::new().await;
+    let text = "schema = 1\n[stages.security]\nwho = \"role:security\"\nneed = 2\n\
+                [[ask]]\nid = \"paste\"\nwhat = \"net\"\nhosts = [\"paste.test\"]\nstages = [\"security\"]\n";
+    person(&lab, "bob", &["security"]).await;
+    let publish = || async { lab.server.publish(text, "", "ann", 0).await.unwrap() };
+    let refused = publish().await.unwrap_err().to_string();
+    assert!(
+        refused.contains("stage `security` needs 2 different people, and there are 1"),
+        "{refused}"
+    );
+    person(&lab, "cat", &["security"]).await;
+    assert_eq!(publish().await.unwrap().serial, 1);
+}

@@ -7,6 +7,8 @@ mod corpus;
 mod diff;
 mod grants;
 pub(crate) mod oracle;
+mod late;
+mod oracle;
 mod problems;
 mod published;
 mod revisions;

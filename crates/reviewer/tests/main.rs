@@ -1,5 +1,9 @@
 //! What the words of a model come to, and what is decided without one.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a broken fixture must end the test"
+)]
 
 use serde_json::{Value, json};
 use stockade_approval::{Opinion, Question};
