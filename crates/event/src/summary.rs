@@ -225,9 +225,8 @@ impl Summary {
         self.events += 1;
         self.session.get_or_insert_with(|| envelope.session.clone());
         self.started_unix_ns.get_or_insert(envelope.time_unix_ns);
-        self.policy.last_unix_ns = self.policy.last_unix_ns.max(envelope.time_unix_ns);
         self.count_command(envelope);
-        self.count(&envelope.event);
+        self.count(envelope);
         match &envelope.event {
             Event::RefusalRepeated { decision, count } => self.repeated(*decision, *count),
             Event::FileChanged { path, access, .. } => self.changed(path, *access),
@@ -235,11 +234,9 @@ impl Summary {
             Event::PortPublished { port, outside, .. } => {
                 self.published.insert(*outside, *port);
             }
-            Event::PolicyLoaded { quiet, bundle, .. } => {
-                self.quiet_rules = quiet.iter().flatten().cloned().collect();
-                self.policy.bundle.clone_from(bundle);
+            Event::PolicyLoaded { .. } | Event::PolicyCompared { .. } => {
+                self.governed(&envelope.event);
             }
-            Event::PolicyCompared { counts } => self.policy.shadow = *counts,
             Event::ModelCalled { .. } => self.called(&envelope.event),
             Event::PromptSubmitted { .. } | Event::ToolCalled { .. } | Event::ScopeBound { .. } => {
                 self.claimed(&envelope.event);
@@ -299,6 +296,16 @@ impl Summary {
         }
     }
 
+    /// Adds what is said of the policy.
+    fn governed(&mut self, event: &Event) {
+        if let Event::PolicyLoaded { quiet, bundle, .. } = event {
+            self.quiet_rules = quiet.iter().flatten().cloned().collect();
+            self.policy.bundle.clone_from(bundle);
+        } else if let Event::PolicyCompared { counts } = event {
+            self.policy.shadow = *counts;
+        }
+    }
+
     /// Counts a command that ran; a refused one has a scope too.
     fn count_command(&mut self, envelope: &Envelope) {
         if let (Some(scope), Event::ProcessStarted { .. }) = (&envelope.scope, &envelope.event)
@@ -332,9 +339,10 @@ impl Summary {
     }
 
     /// Adds the numbers that the end of the journal has too, by the same fold.
-    fn count(&mut self, event: &Event) {
+    fn count(&mut self, envelope: &Envelope) {
+        self.policy.last_unix_ns = self.policy.last_unix_ns.max(envelope.time_unix_ns);
         let mut one = Counts::default();
-        one.add(event);
+        one.add(&envelope.event);
         self.processes = self.processes.saturating_add(one.processes);
         self.unconfirmed = self.unconfirmed.saturating_add(one.unconfirmed);
         self.policy.decisions = self.policy.decisions.saturating_add(one.decisions);

@@ -179,13 +179,13 @@ fn fraction(share: f64, a: f64, b: f64) -> f64 {
     let mut d = 1.0 / bounded(1.0 - (a + b) * share / (a + 1.0));
     let mut result = d;
     for term in 1..=TERMS {
-        let m = f64::from(term);
-        let even = m * (b - m) * share / ((2.0f64.mul_add(m, a) - 1.0) * 2.0f64.mul_add(m, a));
+        let term = f64::from(term);
+        let twice = 2.0f64.mul_add(term, a);
+        let even = term * (b - term) * share / ((twice - 1.0) * twice);
         d = 1.0 / bounded(even.mul_add(d, 1.0));
         c = bounded(1.0 + even / c);
         result *= d * c;
-        let odd =
-            -(a + m) * (a + b + m) * share / (2.0f64.mul_add(m, a) * (2.0f64.mul_add(m, a) + 1.0));
+        let odd = -(a + term) * (a + b + term) * share / (twice * (twice + 1.0));
         d = 1.0 / bounded(odd.mul_add(d, 1.0));
         c = bounded(1.0 + odd / c);
         let change = d * c;

@@ -4,7 +4,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use stockade_trust::{Plan, UserId};
 use stockade_types::{RolloutArm, UnixMillis};
 
-use super::{SessionKey, State, Writing, from_json, millis, signed, to_json, unsigned};
+use super::{SessionKey, State, Writing, from_json, millis, parsed, signed, to_json, unsigned};
 use crate::{
     ControlError,
     rollouts::{ArmSeen, Sums},
@@ -362,54 +362,7 @@ impl State {
         let rows = rows.await.map_err(failed())?;
         let mut seen = StepSeen::default();
         for row in &rows {
-            let arm: String = row.try_get(0).map_err(failed())?;
-            let sessions: i64 = row.try_get(1).map_err(failed())?;
-            let mut all = [Sums::default(); PAIRS.len()];
-            for (index, sums) in all.iter_mut().enumerate() {
-                let at = 4 + index * 5;
-                let number = |more: usize| row.try_get::<f64, _>(at + more).map_err(failed());
-                *sums = Sums {
-                    sessions: crate::rollouts::real(unsigned(sessions)),
-                    hits: number(0)?,
-                    base: number(1)?,
-                    hits_squared: number(2)?,
-                    products: number(3)?,
-                    base_squared: number(4)?,
-                };
-            }
-            let [
-                denied,
-                asked,
-                starts,
-                before,
-                candidate,
-                before_asked,
-                candidate_asked,
-            ] = all;
-            let arm_seen = |denials, asks, not_started| ArmSeen {
-                denials,
-                asks: in_hours(asks),
-                not_started,
-            };
-            let own = arm_seen(denied, asked, starts);
-            match arm.parse::<RolloutArm>() {
-                Ok(RolloutArm::Canary) => seen.canary = own,
-                Ok(RolloutArm::Control) => seen.control = own,
-                Ok(RolloutArm::Shadow) => {
-                    seen.shadow = arm_seen(before, before_asked, Sums::default());
-                    seen.shadow_candidate = arm_seen(candidate, candidate_asked, Sums::default());
-                    let number =
-                        |index: usize| row.try_get::<i64, _>(index).map(unsigned).map_err(failed());
-                    seen.compared = (number(2)?, number(3)?);
-                }
-                Ok(RolloutArm::Enforced) => {}
-                Err(error) => {
-                    return Err(ControlError::Stored {
-                        what: "an arm of a rollout",
-                        why: error.to_string(),
-                    });
-                }
-            }
+            seen.add(row)?;
         }
         Ok(seen)
     }
@@ -508,6 +461,54 @@ impl State {
             done.execute(&mut *writing).await.map_err(failed())?;
         }
         self.commit(writing).await
+    }
+}
+
+impl StepSeen {
+    /// Adds the sums of one arm.
+    fn add(&mut self, row: &SqliteRow) -> Result<(), ControlError> {
+        let failed = || ControlError::state("sum up a step");
+        let count = |index: usize| row.try_get::<i64, _>(index).map(unsigned).map_err(failed());
+        let arm: String = row.try_get(0).map_err(failed())?;
+        let sessions = crate::rollouts::real(count(1)?);
+        let mut all = [Sums::default(); PAIRS.len()];
+        for (index, sums) in all.iter_mut().enumerate() {
+            let at = 4 + index * 5;
+            let number = |more: usize| row.try_get::<f64, _>(at + more).map_err(failed());
+            *sums = Sums {
+                sessions,
+                hits: number(0)?,
+                base: number(1)?,
+                hits_squared: number(2)?,
+                products: number(3)?,
+                base_squared: number(4)?,
+            };
+        }
+        let [
+            denied,
+            asked,
+            starts,
+            before,
+            candidate,
+            before_asked,
+            candidate_asked,
+        ] = all;
+        let seen = |denials, asks, not_started| ArmSeen {
+            denials,
+            asks: in_hours(asks),
+            not_started,
+        };
+        match parsed("an arm of a rollout", &arm)? {
+            RolloutArm::Canary => self.canary = seen(denied, asked, starts),
+            RolloutArm::Control => self.control = seen(denied, asked, starts),
+            RolloutArm::Shadow => {
+                self.shadow = seen(before, before_asked, Sums::default());
+                self.shadow_candidate = seen(candidate, candidate_asked, Sums::default());
+                self.compared = (count(2)?, count(3)?);
+            }
+            RolloutArm::Enforced => {}
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,19 @@ use crate::now;
 const OLD: &str = "schema = 1\n";
 const NEW: &str = "schema = 1\n\n[[deny]]\nid = \"no-paste\"\nwhat = \"net\"\nhosts = [\"paste.test\"]\nreason = \"data leaves\"\n";
 
+/// The fields of an approval with a plan.
+fn steps(canaries: &str) -> [(&str, &str); 7] {
+    [
+        ("do", "approve"),
+        ("plan", "steps"),
+        ("shadow_minutes", "60"),
+        ("canaries", canaries),
+        ("canary_minutes", "30"),
+        ("min_sessions", "20"),
+        ("min_decisions", "500"),
+    ]
+}
+
 /// Proposes a text, and returns the path of the proposal.
 async fn propose(lab: &Lab, person: &Person, text: &str, after: &str) -> String {
     let fields = [
@@ -102,6 +115,7 @@ async fn a_change_is_written_by_one_person_and_approved_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one life of a rollout, step by step")]
 async fn a_rollout_is_shown_and_moved_by_who_may() {
     let lab = Lab::start().await;
     let author = lab.person("ann", &["policy-author"]).await;
@@ -112,17 +126,6 @@ async fn a_rollout_is_shown_and_moved_by_who_may() {
         .await
         .is(303);
     let path = propose(&lab, &author, NEW, "1").await;
-    let steps = |canaries| {
-        [
-            ("do", "approve"),
-            ("plan", "steps"),
-            ("shadow_minutes", "60"),
-            ("canaries", canaries),
-            ("canary_minutes", "30"),
-            ("min_sessions", "20"),
-            ("min_decisions", "500"),
-        ]
-    };
     // Plans that make no sense.
     for canaries in ["x", "0", "100", "25 5", "-1", "1 2 3 4 5 6 7 8"] {
         lab.post(&approver, &path, &steps(canaries)).await.is(400);
