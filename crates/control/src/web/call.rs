@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use stockade_types::UnixMillis;
+use stockade_types::{RawText, UnixMillis};
 
 use super::{
     Web,
@@ -94,6 +94,15 @@ impl Call {
     /// Returns a part of the path as what it names; a wrong one names nothing.
     pub(crate) fn named<T: std::str::FromStr>(&self, name: &str) -> Result<T, Problem> {
         self.param(name).parse().map_err(|_| Problem::not_found())
+    }
+
+    /// Returns what a person typed into a field of the query, which the page shows again: of so many
+    /// characters, and without any that cannot be seen.
+    pub(crate) fn typed(&self, name: &str, chars_max: usize) -> String {
+        let text = self.query.get(name).chars().take(chars_max);
+        let is_hidden = |c: char| RawText::from(c.encode_utf8(&mut [0; 4]) as &str).has_hidden();
+        let seen: String = text.map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+        seen.trim().to_owned()
     }
 
     /// Returns a field of the query.

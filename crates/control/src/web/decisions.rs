@@ -228,7 +228,7 @@ fn judge(policy: &Policy, serial: u64, kind: RequestKind, target: &Target) -> Op
     Some(Now {
         serial,
         verdict: decision.verdict,
-        rule: decision.rule.map(|rule| rule.to_string()),
+        rule: decision.rule.as_ref().map(ToString::to_string),
         reason: decision.reason,
     })
 }

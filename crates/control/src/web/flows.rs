@@ -21,6 +21,8 @@ use crate::index::Flow as Row;
 const FLOWS: u32 = 60;
 /// Names in one column of the map; those beyond are in the table.
 const NAMES: usize = 24;
+/// Characters of a part of a host.
+const HOST_CHARS_MAX: usize = 100;
 /// Days that a person can choose.
 const DAYS: [u64; 4] = [1, 7, 30, 90];
 const DAY_MS: u64 = 86_400_000;
@@ -85,12 +87,10 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Flows, Problem> {
     let fleet = Fleet::read(&call).await?;
     let days = call.query("days").parse().ok();
     let days = days.filter(|days| DAYS.contains(days)).unwrap_or(7);
-    let host: String = call.query("host").chars().take(100).collect();
+    let host = call.typed("host", HOST_CHARS_MAX);
     let since = UnixMillis(call.now.0.saturating_sub(days * DAY_MS));
     let index = &call.web.server.index;
-    let rows = index
-        .flows(&fleet.seen(), since, host.trim(), FLOWS + 1)
-        .await?;
+    let rows = index.flows(&fleet.seen(), since, &host, FLOWS + 1).await?;
     let more = rows.len() > usize::try_from(FLOWS).unwrap_or(usize::MAX);
     let new_since = call.now.0.saturating_sub(NEW_DAYS * DAY_MS);
     let flows: Vec<Flow> = rows
@@ -101,7 +101,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Flows, Problem> {
     let chosen = chosen(&call, &flows).await?;
     Ok(Flows {
         days,
-        host: host.trim().to_owned(),
+        host,
         flows,
         more,
         chosen,

@@ -66,7 +66,7 @@ struct Event {
 
 /// `GET /search`
 pub(crate) async fn show(call: Arc<Call>) -> Result<Search, Problem> {
-    let text = call.query("q").trim().to_owned();
+    let text = call.typed("q", QUERY_BYTES_MAX + 1);
     let mut search = Search {
         query: text.clone(),
         mistake: None,

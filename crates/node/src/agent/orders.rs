@@ -21,7 +21,7 @@ use stockade_types::{UnixMillis, chain};
 /// is for a session that has ended.
 const REMEMBERED_MAX: usize = 256;
 /// How long a session may take to end by itself.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often its end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -151,11 +151,10 @@ fn wish(call: &Call) -> Result<Wish, Problem> {
             ));
         }
     };
-    let text = call.query("text").chars().take(TEXT_CHARS_MAX);
     Ok(Wish {
         sort: known.map(|(_, sort, _)| *sort),
         verdict,
-        text: text.collect::<String>().trim().to_lowercase(),
+        text: call.typed("text", TEXT_CHARS_MAX).to_lowercase(),
     })
 }
 
