@@ -41,6 +41,7 @@ fn what_a_later_version_adds_about_itself_is_left_out() {
         wanted: Vec::new(),
         bundle: None,
         directory: None,
+        pointer: None,
         now: UnixMillis(5),
     };
     assert_eq!(later(&answer).unwrap(), answer);
@@ -50,6 +51,7 @@ fn what_a_later_version_adds_about_itself_is_left_out() {
         state: AckState::Stored,
         error: None,
         session: None,
+        rollout: None,
     };
     assert_eq!(later(&ack).unwrap(), ack);
 }

@@ -21,7 +21,7 @@ use stockade_types::{SessionId, UnixMillis};
 use super::lab::{Lab, Person, later};
 use crate::{
     Changed, now, random,
-    state::{EnrolTokenRow, Enrolled, NewNode, SessionKey, SessionRow, Stored},
+    state::{EnrolTokenRow, Enrolled, NewNode, SessionKey, Stored, Write},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ impl Lab {
             expires: later(),
         };
         self.state
-            .add_enrol_token(name, &token, now())
+            .add_enrol_tokens(&[name.to_owned()], &token, now())
             .await
             .unwrap();
         let node = NewNode {
@@ -85,9 +85,9 @@ impl Lab {
         names.sort();
         for name in names {
             let session: SessionId = name.to_str().unwrap().parse().unwrap();
-            let row = row(machine, session, events);
-            self.state.keep_session(&row).await.unwrap();
-            self.server.hub.changed(Changed::Session(row.key));
+            let (key, writes) = taken(machine, session, events);
+            self.state.put(writes).await.unwrap();
+            self.server.hub.changed(Changed::Session(key));
         }
     }
 
@@ -108,7 +108,7 @@ impl Lab {
 }
 
 /// Checks a journal as the server does, and says what is here.
-fn row(machine: &Machine, session: SessionId, events: u64) -> SessionRow {
+fn taken(machine: &Machine, session: SessionId, events: u64) -> (SessionKey, Vec<Write>) {
     let dir = session_dir(&machine.dir, &session);
     let key = SigningKey::load_or_create(&machine.dir.join(KEY_FILE)).unwrap();
     let mut checker = Checker::new(session.clone(), key.verifying_key());
@@ -128,24 +128,25 @@ fn row(machine: &Machine, session: SessionId, events: u64) -> SessionRow {
     for envelope in all.take_while(|one| one.seq <= so_far.seq) {
         summary.add(&envelope);
     }
-    let at = |ns: Option<u64>| ns.map(|ns| UnixMillis(ns / 1_000_000));
-    let ended = at(summary.ended_unix_ns);
-    SessionRow {
-        key: SessionKey {
-            node: machine.id.clone(),
-            session,
-        },
-        is_live: ended.is_none(),
-        started: at(summary.started_unix_ns),
-        ended,
-        summary: serde_json::to_string(&summary).unwrap(),
+    let key = SessionKey {
+        node: machine.id.clone(),
+        session,
+    };
+    let stored = Write::Stored {
+        key: key.clone(),
         stored: Stored {
             offset: checker.fed(),
             events: so_far.seq,
             chain: so_far.chain,
             closed: so_far.is_closed,
         },
-        fault: None,
-        updated: now(),
-    }
+        now: now(),
+    };
+    let began = summary.started_unix_ns;
+    let summary = Write::Summary {
+        key: key.clone(),
+        started: began.map(|ns| UnixMillis(ns / 1_000_000)),
+        summary: serde_json::to_string(&summary).unwrap(),
+    };
+    (key, vec![stored, summary])
 }
