@@ -18,6 +18,7 @@
 //! | `standing` | how the votes on a review stand |
 //! | `vote` | one vote, and what it binds |
 //! | `grant` | the statement about a question, and its check |
+//! | `oidc` | tokens of OpenID Connect, of people and of jobs |
 //!
 //! There is no IO here, and no clock: times are given.
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod grant;
 mod key;
 mod node;
 mod nonce;
+pub mod oidc;
 mod passkey;
 mod people;
 mod rollout;

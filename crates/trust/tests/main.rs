@@ -8,3 +8,4 @@ mod passkeys;
 mod rollout;
 mod root;
 mod standing;
+mod tokens;
