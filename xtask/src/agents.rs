@@ -61,6 +61,13 @@ pub(crate) const AGENTS: &[Package] = &[
     },
 ];
 
+/// Servers that tests of the pages talk to.
+pub(crate) const SERVERS: &[Package] = &[Package {
+    name: "oidc-provider",
+    version: "9.13.3",
+    native: None,
+}];
+
 /// Agents that only the labelled run needs, besides those.
 pub(crate) const JOINED: &[Package] = &[Package {
     name: "@google/gemini-cli",

@@ -24,4 +24,4 @@ mod token;
 pub use id::{NodeId, NodeIdError};
 pub use problem::Problem;
 pub use statement::{Order, Receipt, What};
-pub use token::{EnrolToken, TokenError, proof_message};
+pub use token::{EnrolToken, TokenError, proof_message, renewal_message};

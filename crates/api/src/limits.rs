@@ -23,6 +23,10 @@ pub const SILENCE_MS: u64 = 40_000;
 const _: () = assert!(SILENCE_MS > 2 * HEARTBEAT_MS);
 /// How long a machine's certificate is valid; it is renewed at half of that.
 pub const CERTIFICATE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// For how long a machine may ask for a certificate after its last one is over, in milliseconds.
+pub const EXPIRED_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How far what a machine signs to get one may be from the time of the server, in milliseconds.
+pub const PROOF_MS_MAX: u64 = 5 * 60 * 1_000;
 /// How long a token for enrolment is valid at most.
 pub const ENROL_TOKEN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Questions of one machine that wait at the same time.

@@ -70,6 +70,54 @@ pub struct EnrolRequest {
     pub install: Install,
 }
 
+/// What a machine brings beside the token by which it enrols.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMachine {
+    /// Its key.
+    pub key: PublicKey,
+    /// Signature of the key over [`crate::proof_message`], in base64url.
+    pub proof: String,
+    /// What it says about itself.
+    pub facts: Facts,
+    /// The public key of its journals, 64 hexadecimal digits.
+    pub journal_key: String,
+    /// How it is installed.
+    pub install: Install,
+}
+
+/// The machine of a job asks to belong to the organisation; the server names it after the job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobEnrolRequest {
+    /// What the platform that runs the job says of it: a token of OpenID Connect.
+    pub token: String,
+    /// The machine.
+    pub machine: NewMachine,
+}
+
+/// The machine of a job belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnrolAnswer {
+    /// What people call it.
+    pub name: String,
+    /// Everything else.
+    #[serde(flatten)]
+    pub answer: EnrolAnswer,
+}
+
+/// A machine whose certificate is over asks for a new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpiredRequest {
+    /// Which machine.
+    pub node: NodeId,
+    /// When it asks.
+    pub at: UnixMillis,
+    /// Signature of its key over [`crate::renewal_message`], in base64url.
+    pub proof: String,
+}
+
 /// The machine belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolAnswer {

@@ -6,12 +6,16 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use stockade_types::{Digest, UnixMillis};
 
+use crate::NodeId;
+
 /// What a token begins with: scanners for secrets find it by that.
 const PREFIX: &str = "stk1.";
 /// Bytes of a token; a URL is its longest part.
 const TOKEN_BYTES_MAX: usize = 4_096;
 /// What stands first in what a machine signs when it enrols.
 const CONTEXT: &[u8] = b"stockade enrol 1\0";
+/// The same when its certificate is over and it asks for another one.
+const RENEWAL_CONTEXT: &[u8] = b"stockade renew 1\0";
 
 /// A token for one enrolment.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,5 +80,16 @@ impl fmt::Debug for EnrolToken {
 pub fn proof_message(secret: &str) -> Vec<u8> {
     let mut message = CONTEXT.to_vec();
     message.extend_from_slice(Digest::of(secret.as_bytes()).as_bytes());
+    message
+}
+
+/// Returns what a machine signs with its key to get a certificate when its last one is over.
+pub fn renewal_message(org: &str, node: &NodeId, at: UnixMillis) -> Vec<u8> {
+    let mut message = RENEWAL_CONTEXT.to_vec();
+    for part in [org, node.as_str()] {
+        message.extend_from_slice(part.as_bytes());
+        message.push(0);
+    }
+    message.extend_from_slice(&at.0.to_be_bytes());
     message
 }

@@ -42,6 +42,15 @@ pub enum Action {
     /// A token for programs or for enrolment was made.
     #[serde(rename = "token.issued")]
     TokenIssued,
+    /// A token for programs does not work any more.
+    #[serde(rename = "token.revoked")]
+    TokenRevoked,
+    /// Jobs of a platform may enrol machines.
+    #[serde(rename = "rule.added")]
+    RuleAdded,
+    /// They may not any more.
+    #[serde(rename = "rule.removed")]
+    RuleRemoved,
     /// A machine belongs to the organisation.
     #[serde(rename = "node.enrolled")]
     NodeEnrolled,
@@ -217,6 +226,9 @@ impl Act {
             | Action::SignedIn
             | Action::SecretSet
             | Action::TokenIssued
+            | Action::TokenRevoked
+            | Action::RuleAdded
+            | Action::RuleRemoved
             | Action::NodeEnrolled
             | Action::NodeRefused
             | Action::NodeRetired

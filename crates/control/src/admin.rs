@@ -35,7 +35,7 @@ const ENROL_TOKENS_MAX: u32 = 10_000;
 /// Bytes of a name or role.
 const WORD_BYTES_MAX: usize = 64;
 
-fn runtime() -> Result<Runtime, ControlError> {
+pub(crate) fn runtime() -> Result<Runtime, ControlError> {
     let built = Builder::new_multi_thread().enable_all().build();
     built.map_err(|error| ControlError::Work(error.to_string()))
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rcgen::{
@@ -117,9 +117,22 @@ impl Authority {
     /// # Errors
     /// When the certificate cannot be made.
     pub fn node(&self, node: &NodeId, key: &PublicKey) -> Result<NodeCertificate, ControlError> {
+        self.node_at(node, key, now())
+    }
+
+    /// Vouches for a machine and its key from `now` on, as [`Self::node`] does.
+    ///
+    /// # Errors
+    /// As [`Self::node`].
+    pub fn node_at(
+        &self,
+        node: &NodeId,
+        key: &PublicKey,
+        now: UnixMillis,
+    ) -> Result<NodeCertificate, ControlError> {
         let lasts = Duration::from_millis(CERTIFICATE_MS);
-        let now = now();
-        let mut params = dated(CertificateParams::default(), lasts);
+        let at = UNIX_EPOCH + Duration::from_millis(now.0);
+        let mut params = dated_from(CertificateParams::default(), at, lasts);
         params.distinguished_name = named(node.as_str());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -256,8 +269,15 @@ fn named(name: &str) -> DistinguishedName {
     all
 }
 
-fn dated(mut params: CertificateParams, lasts: Duration) -> CertificateParams {
-    let now = SystemTime::now();
+fn dated(params: CertificateParams, lasts: Duration) -> CertificateParams {
+    dated_from(params, SystemTime::now(), lasts)
+}
+
+fn dated_from(
+    mut params: CertificateParams,
+    now: SystemTime,
+    lasts: Duration,
+) -> CertificateParams {
     params.not_before = (now - SKEW).into();
     params.not_after = (now + lasts).into();
     params

@@ -15,10 +15,11 @@
 //! | `enrolling` | tokens by which machines enrol |
 //! | `people`, `policy`, `orders` | what it says to machines under its signature |
 //! | `rollouts` | the controller that leads a new policy along its plan, and back |
-//! | `listen` | TLS and HTTP |
+//! | `oidc` | sign-in at a provider of OpenID Connect |
+//! | `listen`, `outbound` | TLS and HTTP: of others to the server, and of the server to others |
 //! | `machine` | the protocol of machines |
 //! | `act`, `record` | what is done to it, and its own record of that |
-//! | `admin` | what its command line does |
+//! | `admin`, `provision`, `doctor` | what its command line does |
 //! | `web` | pages |
 //!
 //! The server is believed by no machine: see `stockade_trust`.
@@ -31,6 +32,7 @@ pub mod cases;
 mod clock;
 mod data;
 mod enrolling;
+pub mod doctor;
 mod error;
 mod evidence;
 mod following;
@@ -42,9 +44,12 @@ mod known;
 mod listen;
 mod machine;
 mod metrics;
+mod oidc;
 mod orders;
+mod outbound;
 mod people;
 pub mod policy;
+pub mod provision;
 mod random;
 mod record;
 pub mod rollouts;
@@ -63,6 +68,7 @@ pub use data::{DataDir, Lease, Running, Settings};
 pub use error::ControlError;
 pub use hub::{Changed, Hub};
 pub use keys::SigningKeys;
+pub use oidc::{EnrolRule, OidcSettings};
 pub use random::{hash, name, secret};
 pub use serve::{Options, serve};
 pub use server::{Report, Server};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use stockade_api::node::Down;
-use stockade_types::ignored;
+use stockade_types::{UnixMillis, ignored};
 use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     listen::{self, Listening},
     machine,
     metrics::Metrics,
+    oidc,
     record::Record,
     rollouts::Samples,
     server::Report,
@@ -47,6 +48,8 @@ const EXPIRY: Duration = Duration::from_secs(1);
 const REFUSALS_PER_MINUTE: u32 = 60;
 /// Connections that the kernel holds until they are accepted.
 const PENDING_MAX: i32 = 4_096;
+/// How often machines of jobs are looked at.
+const RETIRING: Duration = Duration::from_mins(5);
 /// How often certificates are looked at.
 const RENEWAL: Duration = Duration::from_hours(1);
 
@@ -85,6 +88,7 @@ pub async fn serve(
     let authority = Arc::new(Authority::load(&data.keys_path(), &settings.org)?);
     let state = State::open(&data.state_path(), &settings.org).await?;
     let index = Index::open(&data.index_path()).await?;
+    let oidc = oidc::open(&data.keys_path()).await?;
     data.note_running(&running)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let server = Arc::new(Server {
@@ -110,6 +114,8 @@ pub async fn serve(
         samples: Samples::default(),
         stories: Stories::default(),
         refusals: Allowance::new(REFUSALS_PER_MINUTE),
+        oidc,
+        issuers: oidc::Issuers::default(),
         report: options.report,
         over: watch::Sender::new(false),
         _lease: lease,
@@ -139,6 +145,7 @@ impl Server {
         let expiry = tokio::spawn(Arc::clone(&self).keep_expiring());
         let rolling = tokio::spawn(Arc::clone(&self).keep_rolling());
         let indexing = tokio::spawn(Arc::clone(&self).keep_index());
+        let retiring = tokio::spawn(Arc::clone(&self).keep_retiring());
         let renewal = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
             loop {
@@ -166,6 +173,7 @@ impl Server {
         summaries.abort();
         rolling.abort();
         indexing.abort();
+        retiring.abort();
         tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
         self.end();
         let ended = match recording.await {
@@ -196,6 +204,28 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Retires machines of jobs that are over.
+    async fn keep_retiring(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(RETIRING);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.retire_jobs(now()).await {
+                self.failed(&error);
+            }
+        }
+    }
+
+    /// Retires machines of jobs whose certificates are over at this time.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub async fn retire_jobs(&self, now: UnixMillis) -> Result<(), ControlError> {
+        for node in self.state.jobs_that_are_over(now).await? {
+            self.retire(&node, "expiry").await?;
+        }
+        Ok(())
     }
 
     /// Notes that it serves.

@@ -24,6 +24,7 @@ use crate::{
     metrics::Metrics,
     rollouts::Samples,
     state::{DirectoryRow, State},
+    oidc,
     stories::Stories,
     summaries::Summaries,
     turns::{Allowance, Turns},
@@ -77,6 +78,10 @@ pub struct Server {
     pub(crate) stories: Stories,
     /// How often it is noted that an enrolment was refused: anybody can try one.
     pub(crate) refusals: Allowance,
+    /// The provider at which people sign in, if there is one.
+    pub(crate) oidc: Option<oidc::Client>,
+    /// Issuers of the tokens of jobs.
+    pub(crate) issuers: oidc::Issuers,
     pub(crate) report: Option<Report>,
     pub(crate) over: watch::Sender<bool>,
     pub(crate) _lease: Lease,

@@ -189,6 +189,7 @@ async fn a_certificate_is_renewed_and_a_retired_machine_is_cut_off() {
         down.next().await,
         Some(Down::Directory { .. } | Down::Heartbeat { .. })
     ));
+    let begun = std::time::Instant::now();
     assert!(lab.server.retire(&machine.id, "test").await.unwrap());
     assert!(!lab.server.retire(&machine.id, "test").await.unwrap());
     loop {
@@ -199,6 +200,7 @@ async fn a_certificate_is_renewed_and_a_retired_machine_is_cut_off() {
         }
     }
     assert_eq!(down.next().await, None);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
     // Both certificates are worth nothing now, on connections that are open too.
     for client in [&mut machine.client, &mut second] {
         assert_eq!(
@@ -209,4 +211,60 @@ async fn a_certificate_is_renewed_and_a_retired_machine_is_cut_off() {
             401
         );
     }
+}
+
+/// Each misuse of a token is refused, by its own name, and is one event in the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_misuse_of_a_token_is_refused_and_is_one_event() {
+    let lab = Lab::new().await;
+    let machine = lab.machine(None).await;
+    let used = lab.token(None).await;
+    assert_eq!(
+        lab.enrol(&used, &request(&used, &seed(), lab.dir.path()))
+            .await
+            .0,
+        200
+    );
+    let good = lab.token(None).await;
+    let mut unknown = good.clone();
+    unknown.secret = stockade_control::secret().unwrap();
+    let mut expired = good.clone();
+    expired.secret = stockade_control::secret().unwrap();
+    let now = stockade_control::now();
+    let row = stockade_control::state::EnrolTokenRow {
+        owner: None,
+        created_by: "test".to_owned(),
+        expires: UnixMillis(now.0 - 1),
+    };
+    let hash = stockade_control::hash(&expired.secret);
+    lab.server
+        .state
+        .add_enrol_token(&hash, &row, now)
+        .await
+        .unwrap();
+    let rows = [
+        ("enrol-token-used", &used, seed()),
+        ("enrol-token-unknown", &unknown, seed()),
+        ("enrol-token-expired", &expired, seed()),
+        ("enrol-key-taken", &good, machine.seed),
+    ];
+    for (kind, token, seed) in &rows {
+        let refused = lab
+            .enrol(token, &request(token, seed, lab.dir.path()))
+            .await;
+        assert_eq!(
+            (refused.0, read::<Problem>(&refused).kind.as_str()),
+            (403, *kind)
+        );
+    }
+    let noted = crate::jobs::refusals(&lab).await;
+    assert_eq!(noted.len(), rows.len(), "{noted:?}");
+    for ((kind, ..), line) in rows.iter().zip(&noted) {
+        assert!(line.contains(kind), "{kind}: {line}");
+    }
+    // The token of the last row is not used up by that.
+    let last = lab
+        .enrol(&good, &request(&good, &seed(), lab.dir.path()))
+        .await;
+    assert_eq!(last.0, 200);
 }

@@ -10,5 +10,6 @@ mod cases;
 mod common;
 mod directory;
 mod enrolment;
+mod jobs;
 mod journals;
 mod rollouts;

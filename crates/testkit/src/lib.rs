@@ -22,6 +22,7 @@ pub mod events;
 pub mod fleet;
 pub mod http;
 pub mod invented;
+pub mod issuer;
 pub mod kernel;
 pub mod lab;
 pub mod model;

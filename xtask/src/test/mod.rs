@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     } else {
         None
     };
-    let agents = agents::ensure(&workspace::target_dir(&root)?, agents::AGENTS)?;
+    let packages = [agents::AGENTS, agents::SERVERS].concat();
+    let agents = agents::ensure(&workspace::target_dir(&root)?, &packages)?;
     python::ensure(&agents)?;
     out::note("test: building");
     let built = Built::make(&root, &args.filters)?;

@@ -3,7 +3,9 @@
 mod answer;
 mod enrol;
 mod growing;
+mod expired;
 mod hello;
+mod job;
 mod journals;
 mod questions;
 mod sender;
@@ -25,7 +27,9 @@ use crate::{Server, machine::answer::Refused};
 pub(crate) fn router(server: Arc<Server>) -> Router {
     Router::new()
         .route("/node/v1/enrol", post(enrol::enrol))
+        .route("/node/v1/enrol/job", post(job::enrol))
         .route("/node/v1/cert", post(enrol::renew))
+        .route("/node/v1/cert/expired", post(expired::renew))
         .route("/node/v1/leave", post(enrol::leave))
         .route("/node/v1/hello", post(hello::hello))
         .route("/node/v1/acks", post(hello::acknowledge))

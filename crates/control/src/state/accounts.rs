@@ -347,6 +347,35 @@ impl State {
         self.commit(writing).await
     }
 
+    /// Lets a token for programs work no more.
+    ///
+    /// # Errors
+    /// When the state cannot be written. `Ok(false)` if there is none of this id that works.
+    pub async fn revoke_token(
+        &self,
+        id: &str,
+        by: &str,
+        now: UnixMillis,
+    ) -> Result<bool, ControlError> {
+        let mut writing = self.write().await?;
+        let sql =
+            "UPDATE tokens SET revoked = $1 WHERE org_id = $2 AND id = $3 AND revoked IS NULL";
+        let done = sqlx::query(sql)
+            .bind(signed(now.0))
+            .bind(self.org())
+            .bind(id)
+            .execute(&mut *writing)
+            .await
+            .map_err(ControlError::state("revoke a token"))?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let act = Act::new(Action::TokenRevoked).by(by).about(id);
+        self.note(&mut writing, &act, now).await?;
+        self.commit(writing).await?;
+        Ok(true)
+    }
+
     /// Returns all tokens for programs.
     ///
     /// # Errors

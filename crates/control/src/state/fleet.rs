@@ -161,15 +161,10 @@ impl State {
         if millis(expires) <= now {
             return Ok(Enrolled::Expired);
         }
-        let sql = "SELECT 1 FROM nodes WHERE org_id = $1 AND key = $2";
-        let taken = sqlx::query(sql).bind(self.org()).bind(node.key.to_string());
-        let taken = taken
-            .fetch_optional(&mut *writing)
-            .await
-            .map_err(failed())?;
-        if taken.is_some() {
+        if self.has_key(&mut writing, node).await? {
             return Ok(Enrolled::KeyTaken);
         }
+        let owner = owner.map(UserId);
         let sql = "UPDATE enrol_tokens SET used = $1, node_id = $2 WHERE org_id = $3 AND hash = $4";
         sqlx::query(sql)
             .bind(signed(now.0))
@@ -179,6 +174,36 @@ impl State {
             .execute(&mut *writing)
             .await
             .map_err(failed())?;
+        self.insert_node(&mut writing, node, owner.as_ref(), now)
+            .await?;
+        self.commit(writing).await?;
+        Ok(Enrolled::Yes(owner))
+    }
+
+    /// Tells whether a machine has the key of a new one.
+    pub(super) async fn has_key(
+        &self,
+        writing: &mut super::Writing,
+        node: &NewNode,
+    ) -> Result<bool, ControlError> {
+        let sql = "SELECT 1 FROM nodes WHERE org_id = $1 AND key = $2";
+        let taken = sqlx::query(sql).bind(self.org()).bind(node.key.to_string());
+        let taken = taken.fetch_optional(&mut **writing).await;
+        taken
+            .map(|taken| taken.is_some())
+            .map_err(ControlError::state("look for a key"))
+    }
+
+    /// Adds a machine with its first certificate.
+    pub(super) async fn insert_node(
+        &self,
+        writing: &mut super::Writing,
+        node: &NewNode,
+        owner: Option<&UserId>,
+        now: UnixMillis,
+    ) -> Result<(), ControlError> {
+        let failed = || ControlError::state("add a machine");
+        let owner = owner.map_or("", |owner| &owner.0);
         let sql = "INSERT INTO nodes (org_id, id, name, owner, install, key, journal_key, facts, enrolled, \
                    retired, last_seen, directory_serial, bundle, clock_skew_ms, version) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, NULL, 0, NULL, 0, 1)";
@@ -186,25 +211,23 @@ impl State {
             .bind(self.org())
             .bind(node.id.as_str())
             .bind(&node.name)
-            .bind(&owner)
+            .bind((!owner.is_empty()).then_some(owner))
             .bind(to_json("an installation", &node.install)?)
             .bind(node.key.to_string())
             .bind(&node.journal_key)
             .bind(to_json("facts", &node.facts)?)
             .bind(signed(now.0))
-            .execute(&mut *writing)
+            .execute(&mut **writing)
             .await
             .map_err(failed())?;
-        self.insert_certificate(&mut writing, &node.id, &node.certificate)
+        self.insert_certificate(writing, &node.id, &node.certificate)
             .await?;
         let act = Act::new(Action::NodeEnrolled)
-            .about(owner.as_deref().unwrap_or_default())
+            .about(owner)
             .node(node.id.as_str())
             .digest(node.certificate.fingerprint)
             .detail(&node.name);
-        self.note(&mut writing, &act, now).await?;
-        self.commit(writing).await?;
-        Ok(Enrolled::Yes(owner.map(UserId)))
+        self.note(writing, &act, now).await
     }
 
     async fn insert_certificate(

@@ -7,6 +7,7 @@
 mod accounts;
 mod fleet;
 mod grouped;
+mod identities;
 mod people;
 mod policy;
 mod proposals;
@@ -16,6 +17,7 @@ mod reviews;
 mod rollouts;
 mod sessions;
 mod views;
+mod workloads;
 
 use std::{
     fs::File,
@@ -42,6 +44,7 @@ use crate::{ControlError, act::Act};
 pub use accounts::{PasskeyRow, TokenRow, WebSessionRow};
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub(crate) use grouped::Write;
+pub use identities::{Identity, Recognised};
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};
 pub(crate) use proposals::Reviewed;
@@ -55,6 +58,7 @@ pub(crate) use sessions::Tip;
 pub(crate) use sessions::{Listing, Standing};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use views::AckRow;
+pub use workloads::{Job, JobEnrolled, RuleRow};
 
 /// The migrations, in order; the first one makes version 1.
 const MIGRATIONS: &[&str] = &[
@@ -62,6 +66,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("rollouts.sql"),
     include_str!("schema_reading.sql"),
     include_str!("schema_approvals.sql"),
+    include_str!("schema_people.sql"),
 ];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

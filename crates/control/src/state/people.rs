@@ -242,7 +242,7 @@ impl State {
         self.user(id).await
     }
 
-    async fn insert_user(
+    pub(super) async fn insert_user(
         &self,
         writing: &mut Writing,
         id: &UserId,
@@ -263,7 +263,7 @@ impl State {
         self.note(writing, &act, now).await
     }
 
-    async fn bind_role(
+    pub(super) async fn bind_role(
         &self,
         writing: &mut Writing,
         user: &UserId,

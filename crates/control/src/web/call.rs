@@ -33,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) from_elsewhere: bool,
     /// The address that it came from, cut to what a household or company shares.
     pub(crate) from: String,
+    /// What the browser shows of an attempt to sign in at a provider.
+    pub(crate) attempt: Option<String>,
     pub(super) params: BTreeMap<String, String>,
     pub(super) query: Fields,
     pub(crate) form: Fields,

@@ -167,14 +167,27 @@ impl Cookie {
     /// # Errors
     /// When the state cannot be written.
     pub(crate) async fn begin(web: &Web, user: &UserId, method: Method) -> Result<Self, Problem> {
+        Self::begin_at(web, user, method.word(), clock::now()).await
+    }
+
+    /// Begins a session of a person who has proved elsewhere who it is, at the time `signed_in`.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(crate) async fn begin_at(
+        web: &Web,
+        user: &UserId,
+        method: &str,
+        signed_in: UnixMillis,
+    ) -> Result<Self, Problem> {
         let now = clock::now();
         let secret = random::secret()?;
         let row = WebSessionRow {
             hash: random::hash(&secret),
             user: user.clone(),
             csrf: random::secret()?,
-            method: method.word().to_owned(),
-            signed_in: now,
+            method: method.to_owned(),
+            signed_in,
             expires: UnixMillis(now.0.saturating_add(LIFETIME_S * 1000)),
         };
         web.server.state.sign_in(&row, now).await?;

@@ -27,6 +27,7 @@ mod inbox;
 mod integrity;
 mod me;
 mod metrics;
+mod oidc;
 mod openapi;
 mod overview;
 mod page;
@@ -47,6 +48,8 @@ mod standing;
 mod stream;
 mod totp;
 mod waiting;
+
+pub(crate) use access::is_role_name;
 
 use std::{
     collections::HashMap,

@@ -37,6 +37,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "request-wrong", detail, remedy)
     }
 
+    /// What it needs is away.
+    pub(crate) fn unavailable(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (detail, remedy) = (detail.into(), remedy.into());
+        Self::new(StatusCode::BAD_GATEWAY, "unavailable", detail, remedy)
+    }
+
     /// The caller is not signed in.
     pub(crate) fn signed_out() -> Self {
         let mut problem = Self::new(

@@ -8,7 +8,7 @@ use axum::{
 use super::{
     access::Action,
     assets::asset,
-    audit, decisions, findings, fleet, flows, inbox, integrity, me, metrics, openapi, overview,
+    audit, decisions, findings, fleet, flows, inbox, integrity, me, metrics, oidc, openapi, overview,
     people, policy,
     problem::Problem,
     proposals, rollouts, search,
@@ -54,6 +54,7 @@ fn both(
 /// Returns all routes.
 pub(crate) fn routes() -> Vec<Route> {
     let mut all = open();
+    all.extend(elsewhere());
     all.extend(own());
     all.extend(asked());
     all.extend(seen());
@@ -128,6 +129,25 @@ fn open() -> Vec<Route> {
             nothing,
             "what a first passkey answers",
             handler(setup::challenge),
+        ),
+    ]
+}
+
+/// Signing in at the provider of the organisation.
+fn elsewhere() -> Vec<Route> {
+    let nothing = Needs::Nothing;
+    vec![
+        get(
+            "/login/oidc",
+            nothing,
+            "go to the provider of the organisation to sign in",
+            handler(oidc::begin),
+        ),
+        get(
+            "/login/oidc/callback",
+            nothing,
+            "come back from the provider",
+            handler(oidc::callback),
         ),
     ]
 }

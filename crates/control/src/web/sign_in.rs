@@ -88,6 +88,9 @@ fn page(call: &Call, problem: Option<&Problem>) -> Page {
         @if caller.is_some() {
             p { "Answers and changes need a sign-in that is less than 5 minutes old." }
         }
+        @if call.web.server.oidc.is_some() {
+            p { a.button.main href={ "/login/oidc?next=" (encoded(next)) } { "Sign in with your organisation" } }
+        }
         form.fields method="post" action="/login" {
             (token(call))
             input type="hidden" name="next" value=(next);
@@ -115,6 +118,10 @@ fn page(call: &Call, problem: Option<&Problem>) -> Page {
         }
     };
     Page::new(title, body)
+}
+
+fn encoded(path: &str) -> String {
+    url::form_urlencoded::byte_serialize(path.as_bytes()).collect()
 }
 
 /// Says what is wrong with a form.

@@ -185,4 +185,8 @@ async fn a_program_reads_with_its_token() {
         let with = [("authorization", wrong)];
         lab.send("GET", "/api/v1/people", &with, "").await.is(401);
     }
+    // One that was revoked works no more.
+    let revoked = lab.state.revoke_token(&row.id, "", now()).await.unwrap();
+    assert!(revoked);
+    lab.send("GET", "/api/v1/people", &with, "").await.is(401);
 }

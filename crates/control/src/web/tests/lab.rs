@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    DataDir, Options, Server, Settings, now, random, serve,
+    DataDir, OidcSettings, Options, Server, Settings, now, random, serve,
     state::{LinkKind, LinkRow, State, WebSessionRow},
 };
 
@@ -66,6 +66,11 @@ impl Answer {
 
 impl Lab {
     pub(super) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts one at which people sign in at a provider, too.
+    pub(super) async fn start_with(oidc: Option<OidcSettings>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -76,6 +81,9 @@ impl Lab {
             node_listen: any,
         };
         DataDir::init(&path, &settings).unwrap();
+        if let Some(oidc) = oidc {
+            oidc.write(&path.join("keys")).unwrap();
+        }
         let (told, ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let data = path.clone();

@@ -10,5 +10,6 @@ mod looks;
 mod proposals;
 mod reading;
 mod recorded;
+mod oidc;
 mod requests;
 mod sign_in;
