@@ -1,16 +1,19 @@
 //! Enrolment: a token, a key that is drawn here, and what the machine pins from then on.
 
-use std::{io, path::Path};
+use std::{fs::File, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hyper::Method;
+use serde::{Serialize, de::DeserializeOwned};
 use stockade_api::{
     EnrolToken,
     limits::CERTIFICATE_MS,
-    node::{EnrolAnswer, EnrolRequest, Facts, Install},
+    node::{
+        EnrolAnswer, EnrolRequest, Facts, Install, JobEnrolAnswer, JobEnrolRequest, NewMachine,
+    },
     proof_message,
 };
-use stockade_types::UnixMillis;
+use stockade_types::{Digest, UnixMillis};
 
 use crate::{
     clock::now,
@@ -89,9 +92,64 @@ pub struct Enrol<'a> {
 /// When it is enrolled already, or the server does not take it; nothing has changed then.
 pub fn enrol(enrol: Enrol<'_>) -> Result<Enrolment, EnrolError> {
     let places = Places::new(enrol.state);
+    let _lock = prepare(&places)?;
+    let url = enrol.url.unwrap_or(&enrol.token.url).to_owned();
+    let key = NodeKey::draw().map_err(EnrolError::Random)?;
+    let request = request(&enrol, &key);
+    let answer: EnrolAnswer = ask(&url, enrol.token.ca, "/node/v1/enrol", &request)?;
+    let place = (url, enrol.token.ca);
+    keep(&places, &key, (enrol.name, false), place, answer)
+}
+
+/// How the machine of a job is enrolled.
+#[derive(Debug)]
+pub struct EnrolJob<'a> {
+    /// The state directory.
+    pub state: &'a Path,
+    /// What the platform that runs the job says of it.
+    pub token: &'a str,
+    /// Where the server is.
+    pub url: &'a str,
+    /// SHA-256 of the certificate of the server's authority, DER.
+    pub ca: Digest,
+    /// What it says about itself.
+    pub facts: Facts,
+    /// The public key of its journals.
+    pub journal_key: String,
+    /// How Stockade is installed.
+    pub install: Install,
+}
+
+/// Enrols the machine of a job, and writes what it pins. The token of the platform leaves only over a
+/// connection to a server of the authority `ca`. Blocks.
+///
+/// # Errors
+/// As [`enrol`].
+pub fn enrol_job(job: EnrolJob<'_>) -> Result<Enrolment, EnrolError> {
+    let places = Places::new(job.state);
+    let _lock = prepare(&places)?;
+    let key = NodeKey::draw().map_err(EnrolError::Random)?;
+    let secret = key.secret();
+    let request = JobEnrolRequest {
+        token: job.token.to_owned(),
+        machine: NewMachine {
+            key: secret.public(),
+            proof: URL_SAFE_NO_PAD.encode(secret.sign(&proof_message(job.token))),
+            facts: job.facts,
+            journal_key: job.journal_key,
+            install: job.install,
+        },
+    };
+    let answer: JobEnrolAnswer = ask(job.url, job.ca, "/node/v1/enrol/job", &request)?;
+    let place = (job.url.to_owned(), job.ca);
+    keep(&places, &key, (answer.name, true), place, answer.answer)
+}
+
+/// Makes sure that the machine is not enrolled and no agent runs, as long as what is returned is there.
+fn prepare(places: &Places) -> Result<File, EnrolError> {
     if let Some(Enrolment {
         name, node, org, ..
-    }) = Enrolment::read(&places)?
+    }) = Enrolment::read(places)?
     {
         return Err(EnrolError::Enrolled {
             name,
@@ -100,27 +158,22 @@ pub fn enrol(enrol: Enrol<'_>) -> Result<Enrolment, EnrolError> {
         });
     }
     files::make_dir(&places.node())?;
-    let Some(_lock) = files::lock(&places.lock())? else {
-        return Err(EnrolError::Running);
-    };
-    let url = enrol.url.unwrap_or(&enrol.token.url).to_owned();
-    let server = Server::parse(&url)?;
-    let key = NodeKey::draw().map_err(EnrolError::Random)?;
-    let request = request(&enrol, &key);
+    files::lock(&places.lock())?.ok_or(EnrolError::Running)
+}
+
+/// Asks a server of the authority `ca`.
+fn ask<A: DeserializeOwned>(
+    url: &str,
+    ca: Digest,
+    path: &str,
+    request: &impl Serialize,
+) -> Result<A, EnrolError> {
+    let server = Server::parse(url)?;
     let answer = async {
-        let connection = Connection::open(&server, tls::pinned(enrol.token.ca)?).await?;
-        let path = "/node/v1/enrol";
-        let answer: EnrolAnswer = connection.call(Method::POST, path, &request).await?;
-        Ok::<_, EnrolError>(answer)
+        let connection = Connection::open(&server, tls::pinned(ca)?).await?;
+        Ok::<A, EnrolError>(connection.call(Method::POST, path, request).await?)
     };
-    let answer = block_on(answer).map_err(EnrolError::Runtime)??;
-    if tls::digest_of(&answer.ca)? != enrol.token.ca {
-        let what = "its authority is not the one that the token names";
-        return Err(EnrolError::Answer(what.to_owned()));
-    }
-    // The key and the certificate go together, or no connection can be made later.
-    tls::mutual(&answer.ca, &answer.certificate, key.seed())?;
-    keep(&places, &key, enrol.name, url, answer)
+    block_on(answer).map_err(EnrolError::Runtime)?
 }
 
 fn request(enrol: &Enrol<'_>, key: &NodeKey) -> EnrolRequest {
@@ -140,10 +193,16 @@ fn request(enrol: &Enrol<'_>, key: &NodeKey) -> EnrolRequest {
 fn keep(
     places: &Places,
     key: &NodeKey,
-    name: String,
-    url: String,
+    (name, of_job): (String, bool),
+    (url, ca): (String, Digest),
     answer: EnrolAnswer,
 ) -> Result<Enrolment, EnrolError> {
+    if tls::digest_of(&answer.ca)? != ca {
+        let what = "its authority is not the one that was named";
+        return Err(EnrolError::Answer(what.to_owned()));
+    }
+    // The key and the certificate go together, or no connection can be made later.
+    tls::mutual(&answer.ca, &answer.certificate, key.seed())?;
     let since = now();
     let root = Trust::enrolled(places, &answer, since)?;
     let enrolment = Enrolment {
@@ -155,6 +214,7 @@ fn keep(
         since,
         authority: answer.ca,
         servers: root.servers,
+        of_job,
     };
     key.write(places)?;
     let certificate = Certificate {

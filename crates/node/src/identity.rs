@@ -86,12 +86,24 @@ pub struct Enrolment {
     pub authority: String,
     /// Keys of the server.
     pub servers: Keys,
+    /// Whether it is the machine of a job, which is gone afterwards.
+    #[serde(default)]
+    pub of_job: bool,
 }
 
 impl Enrolment {
     pub(crate) fn read(places: &Places) -> Result<Option<Self>, FileError> {
         files::read_json(&places.enrolment())
     }
+}
+
+/// Tells whether a machine is enrolled as that of a job.
+///
+/// # Errors
+/// When the enrolment cannot be read.
+pub fn is_of_job(state: &Path) -> Result<bool, FileError> {
+    let enrolment = Enrolment::read(&Places::new(state))?;
+    Ok(enrolment.is_some_and(|enrolment| enrolment.of_job))
 }
 
 /// The certificate of the machine.
@@ -107,6 +119,11 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
+    /// Tells whether it is over: no server takes it any more.
+    pub(crate) const fn is_over(&self, now: UnixMillis) -> bool {
+        now.0 >= self.until.0
+    }
+
     /// Returns when a new one is fetched: after half of its time.
     pub(crate) const fn renewal(&self) -> UnixMillis {
         let lasts = self.until.0.saturating_sub(self.since.0);

@@ -38,12 +38,12 @@ mod tls;
 mod trust;
 
 pub use agent::{
-    AgentError, Link, Note, Options, Status, Tell, leave, run, run_until, status, stop,
+    AgentError, Link, Note, Options, Status, Tell, flush, leave, run, run_until, status, stop,
 };
-pub use enrol::{Enrol, EnrolError, enrol};
+pub use enrol::{Enrol, EnrolError, EnrolJob, enrol, enrol_job};
 pub use files::FileError;
 pub use http::HttpError;
-pub use identity::{Enrolment, NODE_DIR, TRUST_DIR};
+pub use identity::{Enrolment, NODE_DIR, TRUST_DIR, is_of_job};
 pub use member::{Connected, DownStream, Member};
 pub use receipts::{HeldByServer, RECEIPT_FILE, ReceiptError, held_by_server};
 pub use trust::TrustError;

@@ -345,6 +345,35 @@ fn a_certificate_is_renewed_when_half_of_its_time_is_over() {
     assert_eq!(lab.locked().renewals, 1);
 }
 
+/// A machine that was away until its certificate was over asks for another one by its key, over a connection on
+/// which it shows none.
+#[test]
+fn a_certificate_that_is_over_is_replaced_by_a_request_that_the_key_signs() {
+    let lab = Lab::new();
+    lab.enrol().unwrap();
+    let path = lab.state().join("node/certificate.json");
+    let mut certificate: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    certificate["since"] = 0.into();
+    certificate["until"] = 1.into();
+    fs::write(&path, certificate.to_string()).unwrap();
+    // The server may say no: then the machine says why, and nothing else is tried.
+    lab.mood(Mood::Refuses);
+    let agent = Running::start(&lab);
+    until("it says why", || {
+        agent.has_told(|note| matches!(note, Note::Lost { .. }))
+    });
+    assert!(renewal_is_due(&path));
+    assert_eq!(lab.locked().renewals, 0);
+    assert_eq!(lab.locked().hellos, 0);
+    lab.mood(Mood::Honest);
+    until("it is renewed", || !renewal_is_due(&path));
+    until("it is connected", || {
+        agent.has_told(|note| matches!(note, Note::Connected { .. }))
+    });
+    assert_eq!(lab.locked().renewals, 1);
+}
+
 fn renewal_is_due(path: &Path) -> bool {
     let certificate: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let time = |name: &str| certificate[name].as_u64().unwrap();

@@ -2,11 +2,13 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hyper::Method;
 use stockade_api::{
     What,
     limits::SESSIONS_MAX,
-    node::{Backlog, CertificateAnswer, Down, Hello, HelloAnswer, SessionHere},
+    node::{Backlog, CertificateAnswer, Down, ExpiredRequest, Hello, HelloAnswer, SessionHere},
+    renewal_message,
 };
 use stockade_types::{UnixMillis, chain};
 use tokio::{
@@ -23,10 +25,10 @@ use crate::{
     backoff::Backoff,
     clock::now,
     files::{self, FileError},
-    http::{Connection, HttpError},
+    http::{Connection, HttpError, Server},
     identity::Certificate,
     shipping::{Answered, Next},
-    tls::TlsError,
+    tls::{self, TlsError},
 };
 
 /// Lines of the stream that wait to be read: more keep the server waiting.
@@ -365,14 +367,36 @@ impl Agent {
             let answer = serde_json::from_slice::<CertificateAnswer>(&bytes);
             answer.map_err(|error| HttpError::Answer(error.to_string()))
         });
-        let answer = match answer.map_err(retired) {
-            Ok(answer) => answer,
-            Err(Lost::Retired) => return Err(Lost::Retired),
+        match answer.map_err(retired) {
+            Ok(answer) => self.take_certificate(answer),
+            Err(Lost::Retired) => Err(Lost::Retired),
             Err(error) => {
                 self.refused("a new certificate", error.in_words());
-                return Ok(UnixMillis(now().0.saturating_add(RENEW_AGAIN_MS)));
+                Ok(UnixMillis(now().0.saturating_add(RENEW_AGAIN_MS)))
             }
+        }
+    }
+
+    /// Fetches a new certificate in place of one that is over, by a request that the machine's key signs. The
+    /// server is known by the authority that was pinned at enrolment.
+    pub(super) async fn renew_expired(&mut self, server: &Server) -> Result<(), Lost> {
+        let (org, node, at) = (&self.enrolment.org, &self.enrolment.node, now());
+        let proof = self.key.secret().sign(&renewal_message(org, node, at));
+        let request = ExpiredRequest {
+            node: node.clone(),
+            at,
+            proof: URL_SAFE_NO_PAD.encode(proof),
         };
+        let pinned = tls::pinned(tls::digest_of(&self.enrolment.authority)?)?;
+        let connection = Connection::open(server, pinned).await?;
+        let path = "/node/v1/cert/expired";
+        let answer = connection.call(Method::POST, path, &request).await?;
+        self.take_certificate(answer)?;
+        Ok(())
+    }
+
+    /// Keeps a new certificate; returns when the next one is due.
+    fn take_certificate(&mut self, answer: CertificateAnswer) -> Result<UnixMillis, Lost> {
         let since = now();
         // By the clock of this machine, which is the one that it is compared with.
         let lasts = answer.not_after.0.saturating_sub(answer.now.0);
@@ -381,7 +405,7 @@ impl Agent {
             since,
             until: UnixMillis(since.0.saturating_add(lasts)),
         };
-        crate::tls::mutual(&self.enrolment.authority, &certificate.pem, self.key.seed())?;
+        tls::mutual(&self.enrolment.authority, &certificate.pem, self.key.seed())?;
         files::replace_json(&self.places.certificate(), &certificate)?;
         self.certificate = certificate;
         Ok(self.certificate.renewal())

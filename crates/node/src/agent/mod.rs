@@ -1,6 +1,7 @@
 //! The running agent: one connection to the server, and everything that goes over it.
 
 mod connected;
+mod flush;
 mod orders;
 mod pieces;
 mod questions;
@@ -42,6 +43,7 @@ use crate::{
 };
 
 use connected::Lost;
+pub use flush::flush;
 use questions::Questions;
 pub use status::{Link, Status, status};
 
@@ -255,9 +257,14 @@ impl Agent {
 
     /// Connects, and stays connected as long as that goes.
     async fn connect(&mut self, backoff: &mut Backoff) -> Lost {
-        let opened: Result<_, Lost> =
-            connection(&self.enrolment, &self.certificate, &self.key).await;
-        match opened {
+        let opened = async {
+            if self.certificate.is_over(now()) {
+                let server = Server::parse(&self.enrolment.url)?;
+                self.renew_expired(&server).await?;
+            }
+            connection(&self.enrolment, &self.certificate, &self.key).await
+        };
+        match opened.await {
             Ok(connection) => match self.connected(&connection, backoff).await {
                 Ok(never) => match never {},
                 Err(lost) => lost,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -29,7 +30,11 @@ use rustls::{
 };
 use stockade_api::{
     Problem,
-    node::{CertificateAnswer, Down, EnrolAnswer, EnrolRequest, Hello, HelloAnswer, Position},
+    node::{
+        CertificateAnswer, Down, EnrolAnswer, EnrolRequest, ExpiredRequest, Hello, HelloAnswer,
+        Position,
+    },
+    renewal_message,
 };
 use stockade_trust::{PublicKey, RelyingParty};
 use stockade_types::{Digest, SessionId, UnixMillis};
@@ -188,6 +193,9 @@ async fn answer(
     if path == "/node/v1/enrol" {
         return enrolled(&bytes, shared);
     }
+    if path == "/node/v1/cert/expired" {
+        return expired(&bytes, is_known, shared);
+    }
     assert!(is_known, "a machine without its certificate");
     if shared.lock().unwrap().mood == Mood::Retired {
         return problem(410, |_| {});
@@ -253,6 +261,25 @@ fn enrolled(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
         owner: None,
         bundle: None,
         pointer: None,
+        now: UnixMillis(0),
+    };
+    json(StatusCode::OK, &answer)
+}
+
+/// Gives a new certificate to the machine whose key has signed the request.
+fn expired(bytes: &[u8], is_known: bool, shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
+    let mut shared = shared.lock().unwrap();
+    let enrolled: EnrolRequest = serde_json::from_str(&shared.enrolments[0]).unwrap();
+    let request: ExpiredRequest = serde_json::from_slice(bytes).unwrap();
+    let message = renewal_message(ORG, &shared.node, request.at);
+    let proof = URL_SAFE_NO_PAD.decode(&request.proof).unwrap();
+    if is_known || !enrolled.key.has_signed(&message, &proof) || shared.mood == Mood::Refuses {
+        return problem(403, |problem| problem.kind = "renewal-late".to_owned());
+    }
+    shared.renewals += 1;
+    let answer = CertificateAnswer {
+        certificate: shared.authority.node(&enrolled.key),
+        not_after: UnixMillis(86_400_000),
         now: UnixMillis(0),
     };
     json(StatusCode::OK, &answer)
