@@ -33,7 +33,7 @@ use crate::{
     clock::now,
     connecting::connection,
     files::{self, FileError},
-    http::HttpError,
+    http::{HttpError, Server},
     identity::{Certificate, Enrolment, NodeKey, Places},
     runtime::block_on,
     scan::Scanner,

@@ -38,7 +38,7 @@ use crate::{
     after_help = "Examples:\n  stockade policy replay team.toml --since 30d\n  \
     stockade policy replay --layer organisation org.toml --session last --json\n\n\
     Exit code: 0 nothing would be judged in another way, 1 something would, 2 the command line is wrong, \
-    3 a policy or a record cannot be read."
+    3 a policy or a record cannot be read, or there is no session."
 )]
 pub(crate) struct Args {
     /// The policy: a file, `-` for standard input, or `current` for what is in force now
