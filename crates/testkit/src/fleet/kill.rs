@@ -19,7 +19,7 @@ use stockade_node::RECEIPT_FILE;
 use stockade_trust::{Envelope, Keys};
 use stockade_types::SessionId;
 
-use super::{Machine, Site};
+use super::{Machine, Site, machine::private};
 use crate::wait;
 
 /// How long anything may take that has to come in the end.
@@ -57,12 +57,13 @@ struct Agent {
 
 impl Agent {
     fn start(program: &Path, state: &Path) -> Self {
+        let log = File::create(log(state)).expect("a log");
         let process = Command::new(program)
             .args(["node", "run"])
             .env("STOCKADE_STATE_DIR", state)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn();
         Self {
             program: program.to_owned(),
@@ -80,6 +81,11 @@ impl Agent {
         self.kill();
         *self = Self::start(&self.program.clone(), &self.state.clone());
     }
+}
+
+/// What the agent of a state directory says since it was started.
+fn log(state: &Path) -> PathBuf {
+    state.with_extension("log")
 }
 
 impl Drop for Agent {
@@ -100,7 +106,7 @@ impl Writer {
     fn start(state: &Path, number: u64) -> Self {
         let id = SessionId::from_random(number);
         let dir = layout::session_dir(state, &id);
-        fs::create_dir_all(&dir).expect("a directory");
+        private(&dir);
         let lock = File::create(dir.join(layout::LOCK_FILE)).expect("a lock");
         lock.lock().expect("a lock");
         let key = SigningKey::load_or_create(&state.join(layout::KEY_FILE)).expect("a key");
@@ -240,8 +246,9 @@ fn arrives(site: &Site, machine: &Machine, id: &SessionId, events: u64) {
     let is_closed = || last().is_some_and(|receipt| receipt.closed);
     assert!(
         wait::until_true(PATIENCE, is_closed),
-        "{id}: {:?}\n{}",
+        "{id}: {:?}\n{}\n{}",
         last(),
+        fs::read_to_string(log(machine.state())).unwrap_or_default(),
         site.said()
     );
     let receipt = last().expect("a receipt");
@@ -256,11 +263,13 @@ fn arrives(site: &Site, machine: &Machine, id: &SessionId, events: u64) {
     );
 }
 
-/// Verifies all records on both sides.
+/// Verifies all records on both sides, with the public key of the machine.
 fn verifies(site: &Site, own: &Path, copy: &Path) {
+    let key = SigningKey::load(&own.join(layout::KEY_FILE)).expect("a key");
+    let key = key.verifying_key().to_string();
     let verify = |state: &Path| {
         let run = Command::new(site.program())
-            .args(["log", "verify", "--all"])
+            .args(["log", "verify", "--all", "--key", &key])
             .env("STOCKADE_STATE_DIR", state)
             .output();
         let output = run.expect("the program starts");

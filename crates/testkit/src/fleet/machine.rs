@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -108,7 +109,7 @@ impl Fleet {
 impl Machine {
     /// Enrols a machine whose state directory is made.
     pub fn enrol(state: &Path, token: &EnrolToken) -> Self {
-        fs::create_dir_all(state.join(layout::SESSIONS_DIR)).expect("a directory");
+        private(&state.join(layout::SESSIONS_DIR));
         let key = SigningKey::load_or_create(&state.join(layout::KEY_FILE)).expect("a key");
         let enrolled = enrol(Enrol {
             state,
@@ -297,6 +298,12 @@ fn facts() -> Facts {
         tiers: vec!["native".to_owned()],
         guarantees_missing: Vec::new(),
     }
+}
+
+/// Makes a directory, and those above it, for its owner alone.
+pub(super) fn private(dir: &Path) {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.expect("a directory");
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

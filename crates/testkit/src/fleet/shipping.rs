@@ -18,7 +18,12 @@ use stockade_node::{Answered, Here, HttpError, Next, Shipping};
 use stockade_types::SessionId;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::{Machine, Times, figures::Usage, machine::lock, story::story};
+use super::{
+    Machine, Times,
+    figures::Usage,
+    machine::{lock, private},
+    story::story,
+};
 
 /// How often a session writes.
 const TICK: Duration = Duration::from_millis(50);
@@ -73,7 +78,7 @@ impl Session {
     fn begin(machine: &Machine, number: u64, story: Arc<Vec<Event>>) -> Self {
         let id = SessionId::from_random(number);
         let dir = layout::session_dir(machine.state(), &id);
-        fs::create_dir_all(&dir).expect("a directory");
+        private(&dir);
         let lock = File::create(dir.join(layout::LOCK_FILE)).expect("a lock");
         lock.lock().expect("a lock");
         let key = SigningKey::load_or_create(&machine.state().join(layout::KEY_FILE));
