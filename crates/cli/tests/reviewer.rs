@@ -172,7 +172,7 @@ fn breakers() -> Vec<(&'static str, Model)> {
     vec![
         (
             "silence",
-            Model::new(|_, _| thread::sleep(Duration::from_secs(60))),
+            Model::new(|_, _| thread::sleep(Duration::from_mins(1))),
         ),
         (
             "drips",

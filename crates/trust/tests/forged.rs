@@ -436,7 +436,12 @@ fn the_server_s_key_alone_grants_no_stage_for_passkeys() {
             }
         }
     }
-    // He signs a directory with people of his own: the machine takes one of the people keys alone.
+}
+
+/// He signs a directory with people of his own: the machine takes one of the people keys alone.
+#[test]
+fn the_server_s_key_alone_names_no_people() {
+    let lab = Lab::new();
     let mut people = lab.directory.clone();
     people.people.truncate(0);
     let root = stockade_trust::Root {

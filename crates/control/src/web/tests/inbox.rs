@@ -335,6 +335,7 @@ async fn a_passkey_answers_a_question() {
 
 /// One person overrides all stages with a passkey and a reason; then another one looks at it, and nobody who
 /// had a part in it.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 #[tokio::test(flavor = "multi_thread")]
 async fn one_person_breaks_the_glass_and_another_looks_at_it() {
     let lab = Lab::start().await;
