@@ -239,7 +239,7 @@ async fn each_misuse_of_a_token_is_refused_and_is_one_event() {
     let hash = stockade_control::hash(&expired.secret);
     lab.server
         .state
-        .add_enrol_token(&hash, &row, now)
+        .add_enrol_tokens(&[hash], &row, now)
         .await
         .unwrap();
     let rows = [

@@ -8,7 +8,6 @@
 
 mod browsers;
 mod newcomer;
-mod stopping;
 mod votes;
 
 use std::{

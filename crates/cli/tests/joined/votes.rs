@@ -48,7 +48,7 @@ const PASSWORD: &str = "several words are good";
 
 impl Joined {
     /// Returns a person who has signed in before.
-    pub(super) fn person(&self, name: &str) -> Person<'_> {
+    fn person(&self, name: &str) -> Person<'_> {
         Person {
             joined: self,
             jar: self.env.root().join(format!("{name}.cookies")),
@@ -57,14 +57,14 @@ impl Joined {
 }
 
 /// A person in a browser.
-pub(super) struct Person<'j> {
+struct Person<'j> {
     joined: &'j Joined,
     jar: PathBuf,
 }
 
 impl<'j> Person<'j> {
     /// Redeems a link.
-    pub(super) fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
+    fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
         let person = joined.person(name);
         let form = [("link", link), ("name", name), ("password", PASSWORD)];
         until("the server answers", || {
@@ -91,16 +91,16 @@ impl<'j> Person<'j> {
         }
     }
 
-    pub(super) fn get(&self, path: &str) -> String {
+    fn get(&self, path: &str) -> String {
         self.curl(&[path])
             .unwrap_or_else(|why| panic!("{path}: {why}"))
     }
 
-    pub(super) fn data(&self, path: &str) -> Value {
+    fn data(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }
 
-    pub(super) fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
+    fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
         let origin = format!("Origin: {}", self.joined.origin);
         let mut arguments = vec!["-H", origin.as_str(), "-H", "Sec-Fetch-Site: same-origin"];
         let fields: Vec<String> = form
@@ -115,7 +115,7 @@ impl<'j> Person<'j> {
     }
 
     /// Returns the value of a hidden field of a page.
-    pub(super) fn field(&self, page: &str, name: &str) -> String {
+    fn field(&self, page: &str, name: &str) -> String {
         let page = self.get(page);
         let begin = format!("name=\"{name}\" value=\"");
         let (_, rest) = page.split_once(&begin).expect("the field");

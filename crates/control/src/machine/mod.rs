@@ -2,8 +2,8 @@
 
 mod answer;
 mod enrol;
-mod growing;
 mod expired;
+mod growing;
 mod hello;
 mod job;
 mod journals;

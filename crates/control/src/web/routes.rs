@@ -8,8 +8,8 @@ use axum::{
 use super::{
     access::Action,
     assets::asset,
-    audit, decisions, findings, fleet, flows, inbox, integrity, me, metrics, oidc, openapi, overview,
-    people, policy,
+    audit, decisions, findings, fleet, flows, inbox, integrity, me, metrics, oidc, openapi,
+    overview, people, policy,
     problem::Problem,
     proposals, rollouts, search,
     serving::{Answer, Handler, Needs, Route, handler, view},
