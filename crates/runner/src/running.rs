@@ -68,7 +68,7 @@ pub struct Running {
     directory: SessionDir,
     recorder: Arc<Recorder>,
     desk: Arc<Desk>,
-    inbox: Option<Inbox>,
+    inbox: Inbox,
     controller: Controller,
     bell: OwnedFd,
     notifier: Option<JoinHandle<()>>,
@@ -127,17 +127,13 @@ impl Running {
         )?;
         let ssh = start_ssh(&mut parts, &recorder, &controller, &processes)?;
         let hooks = start_hooks(&mut parts, &recorder, &controller, &processes, comparing)?;
-        let inbox = match parts.ask {
-            AskMode::Deny => None,
-            AskMode::Tty | AskMode::Inbox | AskMode::Server => Some(
-                Inbox::open(
-                    directory.path().as_path(),
-                    Arc::clone(&desk),
-                    InboxOptions::this_process(),
-                )
-                .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?,
-            ),
-        };
+        // Also if nobody is asked: an order to end the session finds its supervisor there.
+        let inbox = Inbox::open(
+            directory.path().as_path(),
+            Arc::clone(&desk),
+            InboxOptions::this_process(),
+        )
+        .map_err(|e| RunError::Supervisor(std::io::Error::other(e)))?;
         let listening = listening(&parts, (&desk, &recorder, &processes), doors);
         Ok(Self {
             parts,

@@ -8,6 +8,7 @@
 
 mod browsers;
 mod newcomer;
+mod stopping;
 mod votes;
 
 use std::{

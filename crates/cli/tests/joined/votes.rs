@@ -48,7 +48,7 @@ const PASSWORD: &str = "several words are good";
 
 impl Joined {
     /// Returns a person who has signed in before.
-    fn person(&self, name: &str) -> Person<'_> {
+    pub(super) fn person(&self, name: &str) -> Person<'_> {
         Person {
             joined: self,
             jar: self.env.root().join(format!("{name}.cookies")),
@@ -57,14 +57,14 @@ impl Joined {
 }
 
 /// A person in a browser.
-struct Person<'j> {
+pub(super) struct Person<'j> {
     joined: &'j Joined,
     jar: PathBuf,
 }
 
 impl<'j> Person<'j> {
     /// Redeems a link.
-    fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
+    pub(super) fn new(joined: &'j Joined, name: &str, link: &str) -> Self {
         let person = joined.person(name);
         let form = [("link", link), ("name", name), ("password", PASSWORD)];
         until("the server answers", || {
@@ -96,11 +96,11 @@ impl<'j> Person<'j> {
             .unwrap_or_else(|why| panic!("{path}: {why}"))
     }
 
-    fn data(&self, path: &str) -> Value {
+    pub(super) fn data(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }
 
-    fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
+    pub(super) fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<String, String> {
         let origin = format!("Origin: {}", self.joined.origin);
         let mut arguments = vec!["-H", origin.as_str(), "-H", "Sec-Fetch-Site: same-origin"];
         let fields: Vec<String> = form
@@ -115,7 +115,7 @@ impl<'j> Person<'j> {
     }
 
     /// Returns the value of a hidden field of a page.
-    fn field(&self, page: &str, name: &str) -> String {
+    pub(super) fn field(&self, page: &str, name: &str) -> String {
         let page = self.get(page);
         let begin = format!("name=\"{name}\" value=\"");
         let (_, rest) = page.split_once(&begin).expect("the field");
