@@ -251,13 +251,8 @@ impl Summary {
                 push_bounded(&mut self.limits, line);
             }
             Event::ResourcesSampled { usage, .. } => self.usage = Some(*usage),
-            Event::FindingRaised {
-                severity,
-                title,
-                detail,
-                ..
-            } => {
-                push_bounded(&mut self.findings, format!("{severity}: {title}: {detail}"));
+            Event::FindingRaised { .. } => {
+                push_bounded(&mut self.findings, envelope.event.line());
             }
             Event::SessionStarted { .. }
             | Event::SessionEnded { .. }

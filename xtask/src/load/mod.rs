@@ -52,26 +52,23 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let root = workspace::root()?;
     let target = workspace::target_dir(&root)?;
     let is_all = args.scenarios.iter().any(|name| name == "all");
-    let (program, load, which) = match &args.program {
-        Some(program) => {
-            let mut build = workspace::cargo();
-            build.args([
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                "stockade-testkit",
-            ]);
-            process::show(build.args(["--example", "load"]).current_dir(&root))?;
-            let load = target.join("release/examples/load");
-            (program.clone(), load, bench::digest(program)?)
-        }
-        None => {
-            process::build_with_example(&root, Some("stockade"), "load")?;
-            let load = target.join("debug/examples/load");
-            let which = format!("{}, built for tests", bench::commit(&root)?);
-            (target.join("debug/stockade"), load, which)
-        }
+    let (program, load, which) = if let Some(program) = &args.program {
+        let mut build = workspace::cargo();
+        build.args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "stockade-testkit",
+        ]);
+        process::show(build.args(["--example", "load"]).current_dir(&root))?;
+        let load = target.join("release/examples/load");
+        (program.clone(), load, bench::digest(program)?)
+    } else {
+        process::build_with_example(&root, Some("stockade"), "load")?;
+        let load = target.join("debug/examples/load");
+        let which = format!("{}, built for tests", bench::commit(&root)?);
+        (target.join("debug/stockade"), load, which)
     };
     let rounds = args.rounds.unwrap_or(if is_all { 60 } else { ROUNDS });
     let mut command = Command::new(load);
