@@ -1,5 +1,5 @@
 //! Tests of the protocol's types.
-#![allow(clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 mod search;
 mod token;

@@ -50,6 +50,6 @@ fn a_pattern_means_only_its_stars() {
 proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in ".{0,200}") {
-        let _: Result<Query, QueryError> = text.parse();
+        drop(text.parse::<Query>());
     }
 }

@@ -20,6 +20,7 @@ mod git;
 mod given;
 mod hooks;
 mod hosts;
+mod jobs;
 mod joined;
 mod launch;
 mod list;

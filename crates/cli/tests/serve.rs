@@ -81,6 +81,17 @@ fn a_server_is_made_once_and_prints_its_secrets_last() {
     assert!(token.starts_with("stkt_") && token.len() > 40, "{token}");
     let enrol = last_line(&site.serve("enrol-token", &[]));
     assert!(enrol.starts_with("stk1."), "{enrol}");
+    // A token that is revoked is listed so, and is revoked once.
+    let list = site.serve("token", &["--list"]).stdout;
+    assert!(
+        list.contains("ci  as viewer") && list.contains("works"),
+        "{list}"
+    );
+    let id = list.split(' ').next().unwrap().to_owned();
+    site.serve("token", &["--revoke", &id]).assert_success();
+    site.serve("token", &["--revoke", &id]).assert_code(3);
+    assert!(site.serve("token", &["--list"]).stdout.contains("revoked"));
+    site.serve("token", &[]).assert_code(2);
     // Nothing of them is on the disk.
     let state = fs::read(site.data().join("state.db")).unwrap();
     let secret = first.rsplit('=').next().unwrap();

@@ -18,7 +18,7 @@
 //! | `oidc` | sign-in at a provider of OpenID Connect |
 //! | `listen`, `outbound` | TLS and HTTP: of others to the server, and of the server to others |
 //! | `machine` | the protocol of machines |
-//! | `act`, `record` | what is done to it, and its own record of that |
+//! | `act`, `record`, `roles` | what is done to it, and its own record of that |
 //! | `admin`, `provision`, `doctor` | what its command line does |
 //! | `web` | pages |
 //!
@@ -52,6 +52,7 @@ pub mod policy;
 pub mod provision;
 mod random;
 mod record;
+mod roles;
 pub mod rollouts;
 mod serve;
 mod server;

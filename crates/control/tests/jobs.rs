@@ -180,6 +180,7 @@ async fn a_job_enrols_once_with_the_token_of_its_platform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one table of what is refused")]
 async fn no_other_job_and_no_other_token_enrols_a_machine() {
     let (lab, issuer, other) = (Lab::new().await, Issuer::start(), Issuer::start());
     add(
@@ -334,6 +335,7 @@ async fn ask(lab: &Lab, request: &ExpiredRequest) -> (u16, Vec<u8>) {
 
 /// A machine that was away gets a certificate by its key alone; nobody else does.
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one table of what is refused")]
 async fn a_machine_that_was_away_is_let_in_again_by_its_key() {
     let lab = Lab::new().await;
     let machine = lab.machine(None).await;

@@ -251,9 +251,7 @@ impl Summary {
                 push_bounded(&mut self.limits, line);
             }
             Event::ResourcesSampled { usage, .. } => self.usage = Some(*usage),
-            Event::FindingRaised { .. } => {
-                push_bounded(&mut self.findings, envelope.event.line());
-            }
+            Event::FindingRaised { .. } => self.found(&envelope.event),
             Event::SessionStarted { .. }
             | Event::SessionEnded { .. }
             | Event::GuaranteeStated { .. } => self.lived(envelope),
@@ -288,6 +286,18 @@ impl Summary {
             | Event::ClaimRepeated { .. }
             | Event::TerminalRecorded { .. }
             | Event::EventsLost { .. } => {}
+        }
+    }
+
+    fn found(&mut self, event: &Event) {
+        if let Event::FindingRaised {
+            severity,
+            title,
+            detail,
+            ..
+        } = event
+        {
+            push_bounded(&mut self.findings, format!("{severity}: {title}: {detail}"));
         }
     }
 

@@ -181,14 +181,14 @@ fn every_way_to_widen_is_said() {
     assert_eq!(of(&found, Topic::Cedar).len(), 2);
     let laid_out = cedar(25)
         .replace(" when {", "\n  when {")
-        .replace("'", "'''");
+        .replace('\'', "'''");
     assert!(diff(&user(&cedar(25)), &user(&laid_out)).is_same());
     // A pin goes, or is less.
     let pin = |text: &str| organisation(&format!("[require]\n{text}\n"));
     loosens(&pin("ask = \"server\""), &pin("ask = \"tty\""));
     loosens(&pin("journal = \"server\""), &organisation(""));
     // A rule of the organisation becomes one of the user.
-    let mine = format!("{PASTE}");
+    let mine = PASTE.to_owned();
     let found = loosens(&organisation(&mine), &user(&mine));
     assert_eq!(found.loosening().len(), 1, "{:#?}", found.changes);
     // Fewer people say yes.

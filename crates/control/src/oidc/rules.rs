@@ -10,7 +10,7 @@ use stockade_trust::oidc::{ClaimPattern, Claims, Purpose};
 use stockade_types::{Digest, UnixMillis};
 
 use super::{OidcError, Provider};
-use crate::{ControlError, outbound, state::to_json};
+use crate::{ControlError, outbound};
 
 /// Rules of a server; each can bring a provider that is remembered.
 pub(crate) const RULES_MAX: usize = 64;
@@ -95,9 +95,9 @@ pub(crate) struct Issuers(Mutex<HashMap<Digest, Arc<Provider>>>);
 impl Issuers {
     async fn of(&self, rule: &EnrolRule) -> Result<Arc<Provider>, OidcError> {
         let how = (&rule.issuer, rule.private, &rule.authorities);
-        let key =
-            to_json("a rule", &how).map_err(|error| OidcError::Outbound(error.to_string()))?;
-        let key = Digest::of(key.as_bytes());
+        let key = serde_json::to_vec(&how);
+        let key = key.map_err(|error| OidcError::Outbound(error.to_string()))?;
+        let key = Digest::of(&key);
         {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(provider) = known.get(&key) {

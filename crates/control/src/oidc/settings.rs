@@ -85,7 +85,7 @@ impl OidcSettings {
         }
         let roles = self.roles.values().flatten();
         for role in roles {
-            if !crate::web::is_role_name(role) {
+            if !crate::roles::is_role_name(role) {
                 let expected = "lower-case letters, digits and `-`, for example `code-owner`";
                 return Err(value("the role", role, expected));
             }

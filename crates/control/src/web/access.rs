@@ -4,6 +4,8 @@
 use serde::Serialize;
 use stockade_trust::Role;
 
+pub(crate) use crate::roles::is_role_name;
+
 /// Something that a person can do on the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -196,19 +198,6 @@ const ANSWERS: &[(Action, Reach)] = &[
     (Vote, Own),
     (SeeSessions, Own),
 ];
-
-/// Characters of the name of a role.
-pub(crate) const ROLE_CHARS_MAX: usize = 40;
-
-/// Tells whether a text can be the name of a role: a lower-case letter, then lower-case letters, digits
-/// and `-`.
-pub(crate) fn is_role_name(text: &str) -> bool {
-    text.len() <= ROLE_CHARS_MAX
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
 
 fn granted(role: &Role) -> &'static [(Action, Reach)] {
     let known = ROLES.iter().find(|(name, _)| *name == role.0);

@@ -10,6 +10,11 @@ use crate::{clock, random, state::WebSessionRow};
 /// The cookie of a session. Browsers take a cookie of this prefix only from the host itself, for all of its
 /// paths, and over TLS.
 const COOKIE: &str = "__Host-stockade";
+/// The cookie by which the browser is known again that has begun an attempt to sign in at a provider. It comes
+/// along from the page of the provider, so it is `Lax`; it opens nothing by itself.
+pub(super) const ATTEMPT_COOKIE: &str = "__Host-stockade-attempt";
+/// Bytes of it; ours have 43.
+const ATTEMPT_BYTES_MAX: usize = 64;
 /// A session ends after this time: a working day.
 const LIFETIME_S: u64 = 12 * 60 * 60;
 /// How old a sign-in may be for votes, and for changes of people, machines and policy.
@@ -223,4 +228,18 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = texts.flat_map(|text| text.split(';'));
     let mut own = pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='));
     own.rfind(|value| !value.is_empty() && value.len() <= SECRET_BYTES_MAX)
+}
+
+/// Returns what a browser shows of an attempt.
+pub(super) fn attempt(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(header::COOKIE).iter();
+    let texts = all.filter_map(|value| value.to_str().ok());
+    let pairs = texts.flat_map(|text| text.split(';'));
+    let mut own =
+        pairs.filter_map(|pair| pair.trim().strip_prefix(ATTEMPT_COOKIE)?.strip_prefix('='));
+    let is_ours = |value: &&str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        (32..=ATTEMPT_BYTES_MAX).contains(&value.len()) && value.bytes().all(is_plain)
+    };
+    own.rfind(is_ours).map(str::to_owned)
 }

@@ -49,8 +49,6 @@ mod stream;
 mod totp;
 mod waiting;
 
-pub(crate) use access::is_role_name;
-
 use std::{
     collections::HashMap,
     net::IpAddr,

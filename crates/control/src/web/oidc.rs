@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    http::{HeaderValue, Response, StatusCode, header},
 };
 use maud::html;
 use stockade_trust::UserId;
@@ -12,7 +12,7 @@ use stockade_types::{RawText, UnixMillis};
 
 use super::{
     call::Call,
-    caller::{By, Cookie},
+    caller::{ATTEMPT_COOKIE, By, Cookie},
     guard::is_own_path,
     page::{Mood, Page, foreign, note},
     problem::Problem,
@@ -25,13 +25,8 @@ use crate::{
     state::{Identity, Recognised},
 };
 
-/// The cookie by which the browser is known again that has begun an attempt. It comes along from the page of
-/// the provider, so it is `Lax`; it opens nothing by itself.
-const COOKIE: &str = "__Host-stockade-attempt";
-/// How long it lives, in seconds.
+/// How long the cookie of an attempt lives, in seconds.
 const COOKIE_S: u64 = 10 * 60;
-/// Bytes of it.
-const COOKIE_BYTES_MAX: usize = 64;
 
 fn client(call: &Call) -> Result<&Client, Problem> {
     let client = call.web.server.oidc.as_ref();
@@ -59,8 +54,9 @@ pub(crate) async fn begin(call: Arc<Call>) -> Result<Answer, Problem> {
     let origin = &call.web.server.party.origin;
     let begun = client.begin(origin, &browser, next, again).await;
     let place = begun.map_err(|error| unavailable(&error))?;
-    let cookie =
-        format!("{COOKIE}={browser}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_S}");
+    let cookie = format!(
+        "{ATTEMPT_COOKIE}={browser}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_S}"
+    );
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
     for (name, value) in [(header::LOCATION, place), (header::SET_COOKIE, cookie)] {
@@ -193,19 +189,6 @@ fn method(claims: &stockade_trust::oidc::Claims) -> String {
         return "oidc".to_owned();
     }
     format!("oidc:{}", words.join("+"))
-}
-
-/// Returns what a browser shows of an attempt.
-pub(super) fn attempt(headers: &HeaderMap) -> Option<String> {
-    let all = headers.get_all(header::COOKIE).iter();
-    let texts = all.filter_map(|value| value.to_str().ok());
-    let pairs = texts.flat_map(|text| text.split(';'));
-    let mut own = pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='));
-    let is_ours = |value: &&str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        (32..=COOKIE_BYTES_MAX).contains(&value.len()) && value.bytes().all(is_plain)
-    };
-    own.rfind(is_ours).map(str::to_owned)
 }
 
 fn refused(error: &OidcError) -> Problem {

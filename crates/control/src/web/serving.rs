@@ -183,7 +183,7 @@ async fn answer(
         back: guard::page_of(&method, &here, &headers, party),
         from_elsewhere: guard::is_from_elsewhere(&headers),
         from,
-        attempt: super::oidc::attempt(&headers),
+        attempt: super::caller::attempt(&headers),
         params,
         query,
         form: if is_form(&headers) {

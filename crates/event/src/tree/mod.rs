@@ -117,11 +117,7 @@ impl Tree {
             | Event::ConnectionClosed { .. }
             | Event::RefusalRepeated { .. } => return self.ended(envelope, wanted),
             Event::ToolReturned { call, text, .. } => return self.returned(*call, text.bytes),
-            Event::FileChanged { path, access, .. } => {
-                let text = changed(path, *access, &self.life.workspace);
-                let name = in_workspace(path, &self.life.workspace);
-                Node::new(Sort::Changed, envelope, &text).about(Some(name))
-            }
+            Event::FileChanged { path, access, .. } => self.changed(envelope, path, *access),
             Event::ApprovalRequested { decision, .. } => question(envelope, decision),
             Event::ExecDecided { decision }
             | Event::FileDenied { decision }
@@ -176,6 +172,12 @@ impl Tree {
         if let (Some(place), Some(decision)) = (place, event.decision()) {
             self.decisions.insert(decision.decision, place);
         }
+    }
+
+    fn changed(&self, envelope: &Envelope, path: &RawText, access: Access) -> Node {
+        let text = changed(path, access, &self.life.workspace);
+        let name = in_workspace(path, &self.life.workspace);
+        Node::new(Sort::Changed, envelope, &text).about(Some(name))
     }
 
     /// Counts what came of a tool call.

@@ -1,10 +1,10 @@
 //! `stockade node`: the agent of a machine that belongs to an organisation.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use stockade_node::{Facts, Link, Note, Options, Status};
+use stockade_node::{AgentError, Facts, Link, Note, Options, Status};
 use stockade_runner::doctor::{State, examine, works};
 use stockade_types::Tier;
 
@@ -20,7 +20,7 @@ use crate::{
 /// The agent of this machine, which belongs to an organisation.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  stockade node run\n  stockade node status --json\n  stockade node stop\n  stockade node leave"
+    after_help = "Examples:\n  stockade node run\n  stockade node status --json\n  stockade node flush\n  stockade node stop\n  stockade node leave"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -51,6 +51,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Send what the server does not hold yet, and wait until it holds all
+    ///
+    /// For the end of a job, after which the machine is gone. If an agent runs, it sends, and this waits for
+    /// it. Exit codes: 0 the server holds every journal, 1 it does not in time, 3 not enrolled
+    Flush {
+        /// How long to wait at most
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
     /// Leave the organisation, and remove what this machine knows of it
     ///
     /// Journals and receipts stay. If the server cannot be told, an administrator has to retire the
@@ -71,6 +80,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Command::Run { detached } => agent(detached, out),
         Command::Stop => stop(out),
         Command::Status { json } => status(json, out),
+        Command::Flush { seconds } => flush(seconds, out),
         Command::Leave => leave(out),
     }
 }
@@ -99,6 +109,31 @@ fn agent(is_detached: bool, out: &mut Output) -> anyhow::Result<Exit> {
     stockade_node::run(options)?;
     out.note("stockade: the agent has ended; what is recorded from now on is sent later");
     Ok(Exit::Yes)
+}
+
+fn flush(seconds: u64, out: &mut Output) -> anyhow::Result<Exit> {
+    let state = StateDir::open()?;
+    let options = Options {
+        state: state.path().to_owned(),
+        facts: facts(state.path()),
+        tell: Arc::new(|note| Output::detect().note(safe(&in_words(note)))),
+    };
+    let open = match stockade_node::flush(options, Duration::from_secs(seconds)) {
+        Err(AgentError::NotEnrolled) => {
+            out.note("stockade: this machine belongs to no organisation");
+            return Ok(Exit::CannotTell);
+        }
+        open => open?,
+    };
+    if open == 0 {
+        out.line("the server holds every journal")?;
+        return Ok(Exit::Yes);
+    }
+    out.line(format_args!(
+        "the server does not hold {} after {seconds} s; they stay in the state directory",
+        bytes(open)
+    ))?;
+    Ok(Exit::No)
 }
 
 fn in_words(note: &Note) -> String {
@@ -176,7 +211,7 @@ fn leave(out: &mut Output) -> anyhow::Result<Exit> {
 }
 
 /// Returns what this machine says about itself to a server.
-pub(super) fn facts(state: &Path) -> Facts {
+pub(in crate::commands) fn facts(state: &Path) -> Facts {
     let checks = examine(Some(state));
     let missing = checks.iter().filter(|check| check.state != State::Ready);
     let uname = rustix::system::uname();

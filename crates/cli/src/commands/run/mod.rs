@@ -1,6 +1,7 @@
 //! `stockade run`: a command inside the boundary.
 
 mod given;
+mod job;
 mod pins;
 mod ports;
 pub(crate) mod rehearsal;
@@ -184,8 +185,12 @@ fn attempt(mut args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         out.value(&plan, plan_text)?;
         return Ok(Exit::Yes);
     };
+    let job = job::Job::begin(&state, out);
     let finished = start::run(options, helpers, hold, args.session_file.as_deref(), out)?;
     conclude(&finished, args.summary, &state, out);
+    if let Some(job) = job {
+        job.finish(out);
+    }
     if let Err(error) = retention::remove_seldom(&state, keep) {
         out.note(safe_lines(&format!(
             "stockade: old records stay: {error:#}"

@@ -1,5 +1,7 @@
 //! `stockade serve`: the server of an organisation.
 
+mod people;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -48,6 +50,14 @@ enum Command {
     Token(Token),
     /// Make tokens by each of which one machine enrols; they are the last lines
     EnrolToken(EnrolToken),
+    /// Let people sign in at a provider of OpenID Connect
+    Oidc(people::Oidc),
+    /// Let jobs of a platform enrol machines with their tokens
+    EnrolRule(people::Rule),
+    /// Look at what the server needs to work
+    ///
+    /// Exit codes: 0 all good, 1 something is bad
+    Doctor(people::Doctor),
     /// Copy the directory of a server, which may run, to a new directory
     Backup(Backup),
     /// Make the directory of a server of a backup
@@ -82,11 +92,17 @@ struct Token {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// What the token may do, for example `viewer`
-    #[arg(long, value_name = "ROLE")]
-    role: String,
+    #[arg(long, value_name = "ROLE", required_unless_present_any = ["list", "revoke"])]
+    role: Option<String>,
     /// What the token is called
-    #[arg(long, value_name = "NAME")]
-    name: String,
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "revoke"])]
+    name: Option<String>,
+    /// Show the tokens; their secrets are not kept
+    #[arg(long, conflicts_with_all = ["role", "name", "revoke"])]
+    list: bool,
+    /// Let a token work no more
+    #[arg(long, value_name = "ID", conflicts_with_all = ["role", "name"])]
+    revoke: Option<String>,
     /// How long it works
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     days: u32,
@@ -171,15 +187,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             }
             Ok(Exit::Yes)
         }
-        Some(Command::Token(token)) => {
-            out.line(admin::token(
-                &token.data,
-                &token.role,
-                &token.name,
-                token.days,
-            )?)?;
-            Ok(Exit::Yes)
-        }
+        Some(Command::Token(token)) => made_token(&token, out),
         Some(Command::EnrolToken(token)) => {
             let enrolling = admin::Enrolling {
                 owner: token.owner,
@@ -194,6 +202,9 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             }
             Ok(Exit::Yes)
         }
+        Some(Command::Oidc(oidc)) => people::oidc(oidc, out),
+        Some(Command::EnrolRule(rule)) => people::rule(rule, out),
+        Some(Command::Doctor(doctor)) => people::doctor(&doctor, out),
         Some(Command::Backup(backup)) => {
             admin::backup(&backup.data, &backup.to)?;
             out.note(format_args!(
@@ -206,6 +217,17 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
             admin::restore(&restore.data, &restore.from)?;
             Ok(Exit::Yes)
         }
+    }
+}
+
+fn made_token(token: &Token, out: &mut Output) -> anyhow::Result<Exit> {
+    let data = &token.data;
+    match (&token.role, &token.name) {
+        (Some(role), Some(name)) => {
+            out.line(admin::token(data, role, name, token.days)?)?;
+            Ok(Exit::Yes)
+        }
+        (None | Some(_), _) => people::tokens(data, token.revoke.as_deref(), out),
     }
 }
 

@@ -230,6 +230,7 @@ async fn groups_that_were_left_out_and_names_that_are_taken_are_errors() {
 
 /// An attempt is for one browser, one nonce, one time; the answer is of the provider that was asked.
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one table of what is refused")]
 async fn no_other_answer_signs_anybody_in() {
     let scripted = Scripted::start().await;
     let nobody = Person::default();
