@@ -295,15 +295,12 @@ fn verified(
 ) -> Result<(), String> {
     let (first, others) = shown.split_first().ok_or("it shows none")?;
     let mut roots = RootCertStore::empty();
-    match own {
-        Some(authority) => roots
-            .add(authority.certificate().clone())
-            .map_err(|error| error.to_string())?,
-        None => {
-            let system =
-                crate::outbound::system_authorities().ok_or("the system has no authorities")?;
-            roots.add_parsable_certificates(system);
-        }
+    if let Some(authority) = own {
+        let added = roots.add(authority.certificate().clone());
+        added.map_err(|error| error.to_string())?;
+    } else {
+        let system = crate::outbound::system_authorities();
+        roots.add_parsable_certificates(system.ok_or("the system has no authorities")?);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)

@@ -257,8 +257,10 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let network = &policy.settings().network;
     let hosts = network.hosts.iter();
     let fixed = hosts.map(|(name, to)| (name.clone(), to.value)).collect();
-    let services = network.services.iter();
-    let services = services.map(|(name, to)| (name.clone(), to.value));
+    let services = network
+        .services
+        .iter()
+        .map(|(name, to)| (name.clone(), to.value));
     let login = sockets.proxy_login.as_ref();
     let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);

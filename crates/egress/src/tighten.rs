@@ -36,5 +36,5 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, mut parts: mpsc::Receiver<Option<La
         proxy.supervisor.judge_again();
     }
     // The connection is gone, and the process ends by that.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -92,8 +92,11 @@ fn wrong(begun: u64) -> [(Envelope, &'static str); 13] {
         (seal(&pointer(7, 4, begun + 2), 1), "leads to step 4"),
         (seal(&pointer(7, 1, begun + 2), 1), "from step 2 to step 1"),
         (seal(&pointer(7, 1, begun - 1), 1), "signed before"),
-        (with(&|one| one.org = "other".to_owned()), "organisation"),
-        (with(&|one| one.rollout = "r-9".to_owned()), "it is for"),
+        (
+            with(&|one| "other".clone_into(&mut one.org)),
+            "organisation",
+        ),
+        (with(&|one| "r-9".clone_into(&mut one.rollout)), "it is for"),
         (with(&|one| one.not_after.0 += 1), "more than an hour"),
         (
             with(&|one| {

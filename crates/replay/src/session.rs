@@ -94,6 +94,16 @@ struct Place {
     is_cut: bool,
 }
 
+impl Place {
+    fn of(envelope: &Envelope) -> Self {
+        Self {
+            session: envelope.session.clone(),
+            seq: envelope.seq,
+            is_cut: !envelope.truncated.is_empty(),
+        }
+    }
+}
+
 /// A connection on which the proposed policy looks at each request.
 #[derive(Debug)]
 struct Unseen {
@@ -129,11 +139,7 @@ impl Session<'_> {
     /// Takes the next event of the session.
     pub fn take(&mut self, envelope: &Envelope) {
         self.groups.totals.events += 1;
-        let place = Place {
-            session: envelope.session.clone(),
-            seq: envelope.seq,
-            is_cut: !envelope.truncated.is_empty(),
-        };
+        let place = Place::of(envelope);
         match &envelope.event {
             Event::SessionStarted { workspace, .. } => self.workspace.clone_from(workspace),
             Event::ApprovalRequested { decision, .. } => self.asks(decision, &place),
@@ -146,7 +152,7 @@ impl Session<'_> {
             } => self.started(process, *digest, interpreter.is_some()),
             Event::ConnectionDecided {
                 decision, address, ..
-            } => self.connection(decision, address.map(Host::Address), place),
+            } => self.connection(decision, address.map(Host::Address).as_ref(), place),
             Event::HttpDecided { decision } => {
                 self.requests_are_seen(&decision.target);
                 self.judge(decision, None, &place);
@@ -291,7 +297,7 @@ impl Session<'_> {
         self.put(&record, (&request, &decision), &target, missing, place);
     }
 
-    fn connection(&mut self, record: &DecisionRecord, address: Option<Host>, place: Place) {
+    fn connection(&mut self, record: &DecisionRecord, address: Option<&Host>, place: Place) {
         if self.was_asked(record)
             && let Some(key) = endpoint(&record.target)
             && self.answered.len() < HOSTS_MAX
@@ -305,10 +311,10 @@ impl Session<'_> {
         let recorded = self.recorded(record);
         let mut missing = missing;
         if let (Request::Net(net), Verdict::Allow) = (&*request, decision.verdict) {
-            match self.leads(net, &decision, address.as_ref()) {
+            match self.leads(net, &decision, address) {
                 Some(denied) => decision = denied,
                 None => {
-                    missing = missing.or_else(|| self.unresolved(record, net, address.as_ref()))
+                    missing = missing.or_else(|| self.unresolved(record, net, address));
                 }
             }
         }

@@ -20,7 +20,7 @@ pub(crate) struct Shadow(OnceLock<Compared>);
 struct Compared {
     own: Arc<Policy>,
     candidate: Policy,
-    compared: AtomicU64,
+    decisions: AtomicU64,
     differed: AtomicU64,
     denied: AtomicU64,
     candidate_denied: AtomicU64,
@@ -34,7 +34,7 @@ impl Shadow {
         let new = Compared {
             own,
             candidate,
-            compared: AtomicU64::default(),
+            decisions: AtomicU64::default(),
             differed: AtomicU64::default(),
             denied: AtomicU64::default(),
             candidate_denied: AtomicU64::default(),
@@ -68,7 +68,7 @@ impl Shadow {
         let one = |counter: &AtomicU64, counts: bool| {
             counter.fetch_add(u64::from(counts), Ordering::Relaxed)
         };
-        one(&all.compared, true);
+        one(&all.decisions, true);
         one(&all.denied, own.verdict == Verdict::Deny);
         one(&all.candidate_denied, candidate.verdict == Verdict::Deny);
         one(&all.asked, own.verdict == Verdict::Ask);
@@ -89,7 +89,7 @@ impl Shadow {
         let all = self.0.get()?;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Some(ShadowCounts {
-            compared: of(&all.compared),
+            compared: of(&all.decisions),
             differed: of(&all.differed),
             denied: of(&all.denied),
             candidate_denied: of(&all.candidate_denied),

@@ -104,7 +104,7 @@ fn answer(request: &Request, public: &str, token: &Mutex<Option<String>>) -> Res
         }
         _ => return Response::text(404, "not found\n"),
     };
-    Response::text(200, &body.to_string())
+    Response::text(200, body.to_string())
 }
 
 /// `oidc-provider`, a provider that the OpenID Foundation has certified, as a program of its own. It believes

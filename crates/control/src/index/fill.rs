@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -134,7 +134,7 @@ impl Batch {
 
 impl Filling {
     /// Reads on in a journal; blocks. Returns what was read, and whether there is more.
-    fn read(&mut self, dir: &PathBuf, grown: &Grown) -> (Batch, bool) {
+    fn read(&mut self, dir: &Path, grown: &Grown) -> (Batch, bool) {
         let known = self.known.get(&grown.key).copied().unwrap_or_default();
         let mut batch = Batch {
             seq: known,

@@ -237,12 +237,11 @@ fn judge(policy: &Policy, serial: u64, kind: RequestKind, target: &Target) -> Op
 /// lifts what denies it.
 pub(super) fn draft(policy: Option<&Policy>, targets: &[(RequestKind, &Target)]) -> Option<Draft> {
     let loaded;
-    let policy = match policy {
-        Some(policy) => policy,
-        None => {
-            loaded = load(&[base()?], &HostSets::default()).ok()?;
-            &loaded
-        }
+    let policy = if let Some(policy) = policy {
+        policy
+    } else {
+        loaded = load(&[base()?], &HostSets::default()).ok()?;
+        &loaded
     };
     let proposed = policy.propose(targets, Width::Ids).into_iter().next()?;
     let rule = proposed.rule;

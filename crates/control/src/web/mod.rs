@@ -10,6 +10,10 @@
 //! | `caller` | sessions in browsers, and tokens of programs |
 //! | `page` | the frame of a page and its parts |
 //! | the others | one page each, made of one value that is also its data |
+#![expect(
+    clippy::struct_field_names,
+    reason = "fields of pages have the names that programs read"
+)]
 
 mod access;
 mod assets;

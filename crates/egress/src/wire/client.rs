@@ -453,7 +453,6 @@ impl Revocations {
         loop {
             match self.receiver.recv().await {
                 Ok(Closed::Approval(id)) if !ids.contains(&id) => {}
-                Ok(Closed::Approval(_)) => return Closing::Revoked,
                 // Missed messages may have named ours.
                 Err(broadcast::error::RecvError::Lagged(_)) if !ids.is_empty() => {
                     return Closing::Revoked;
@@ -467,7 +466,9 @@ impl Revocations {
                 Err(broadcast::error::RecvError::Closed) if ids.is_empty() => {
                     return std::future::pending().await;
                 }
-                Err(broadcast::error::RecvError::Closed) => return Closing::Revoked,
+                Ok(Closed::Approval(_)) | Err(broadcast::error::RecvError::Closed) => {
+                    return Closing::Revoked;
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use stockade_types::{
-    ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
+    Access, ApprovalId, Certainty, DecisionId, DecisionRecord, ProcessId, RawText, Subject, Verdict,
 };
 
 use self::words::{answer, asked, changed, denied, first_level, noted, reach, steps, target};

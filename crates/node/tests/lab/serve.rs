@@ -274,7 +274,7 @@ fn expired(bytes: &[u8], is_known: bool, shared: &Arc<Mutex<Shared>>) -> Respons
     let message = renewal_message(ORG, &shared.node, request.at);
     let proof = URL_SAFE_NO_PAD.decode(&request.proof).unwrap();
     if is_known || !enrolled.key.has_signed(&message, &proof) || shared.mood == Mood::Refuses {
-        return problem(403, |problem| problem.kind = "renewal-late".to_owned());
+        return problem(403, |problem| "renewal-late".clone_into(&mut problem.kind));
     }
     shared.renewals += 1;
     let answer = CertificateAnswer {
