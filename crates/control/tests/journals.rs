@@ -407,13 +407,12 @@ async fn a_machine_that_breaks_off_gets_no_receipt_for_other_bytes() {
         let patience = Duration::from_micros(200 + round * 97 % 4_000);
         let (session, offset) = (own.session.clone(), u64::try_from(held).unwrap());
         let sent = machine.send(&session, offset, &bytes[held..]);
-        match tokio::time::timeout(patience, sent).await {
-            Ok(receipt) => held = usize::try_from(receipt.unwrap().offset).unwrap(),
-            Err(_) => {
-                broken_off += 1;
-                let own = Some((machine.answer.certificate.as_str(), &machine.seed));
-                machine.client = Client::connect(&lab, own).await.unwrap();
-            }
+        if let Ok(receipt) = tokio::time::timeout(patience, sent).await {
+            held = usize::try_from(receipt.unwrap().offset).unwrap();
+        } else {
+            broken_off += 1;
+            let own = Some((machine.answer.certificate.as_str(), &machine.seed));
+            machine.client = Client::connect(&lab, own).await.unwrap();
         }
         let receipted = lab.server.state.sessions(1).await.unwrap();
         let receipted = receipted.first().map_or(0, |row| row.stored.offset);
