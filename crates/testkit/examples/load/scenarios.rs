@@ -557,9 +557,6 @@ impl Ground {
             })
             .collect();
         let written = float(meter.written.load(Ordering::Relaxed));
-        meter
-            .held
-            .store(meter.written.load(Ordering::Relaxed), Ordering::Relaxed);
         report.target(
             "memory of the server, at most",
             float(after.peak_kib) / 1e3,
@@ -612,7 +609,6 @@ pub(crate) fn kill(program: &Path, options: &Options) -> Report {
     eprintln!("load: seed {seed}");
     // It panics where an event is missing, a receipt is for bytes that are not there, or verdicts differ.
     let kills = kill_at_random(program, options.rounds, seed);
-    report.target("acknowledged events that are missing", 0.0, "", 0.0);
     report.told("kills of the server", kills.servers.into(), "");
     report.told("kills of the agent", kills.agents.into(), "");
     report.told("receipts compared with the disk", kills.receipts.into(), "");
