@@ -253,7 +253,7 @@ fn the_commands_for_ci_work() {
             .current_dir(place.repo.path())
             .args(words.split(' '))
             .output();
-        let code = if line.contains("policy diff") { 1 } else { 0 };
+        let code = i32::from(line.contains("policy diff"));
         assert!(output.code() == code, "`{line}`\n{output:?}");
     }
 }

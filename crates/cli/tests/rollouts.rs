@@ -1,5 +1,9 @@
 //! A policy that is published while sessions run, and a candidate that is compared and tried.
-#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a broken fixture must end the test"
+)]
 
 use std::{
     io::{Read as _, Write as _},

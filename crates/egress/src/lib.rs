@@ -47,6 +47,7 @@ mod watch;
 pub mod wire;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     net::{IpAddr, SocketAddr},
@@ -55,7 +56,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_policy::{HostSets, Outside, Policy, Problems, Source, SshKey};
+use stockade_policy::{
+    Endpoint, HostSets, NetworkSettings, Outside, Policy, Problems, Source, SshKey,
+};
 use stockade_secrets::Own;
 use stockade_types::{AskMode, Digest, HostName, Secret};
 use tokio::{
@@ -255,12 +258,6 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let (client, frames, connecting, published) = wire::Client::new(control, sockets.spool);
     let supervisor = Arc::new(client);
     let network = &policy.settings().network;
-    let hosts = network.hosts.iter();
-    let fixed = hosts.map(|(name, to)| (name.clone(), to.value)).collect();
-    let services = network
-        .services
-        .iter()
-        .map(|(name, to)| (name.clone(), to.value));
     let login = sockets.proxy_login.as_ref();
     let login = login.map(|login| login.expose().as_str());
     let proxies = proxies::Proxies::new(network, &proxies, login);
@@ -268,7 +265,7 @@ pub async fn serve(knowledge: Knowledge, sockets: Sockets) -> Result<(), EgressE
     let (closings, receiver, recording) = queues(&policy, &supervisor, &contents);
     let proxy = Arc::new(Proxy {
         ssh_keys: policy.ssh_keys().to_vec(),
-        resolver: dns::Resolver::new((fixed, services.collect()), hosts_file, resolvers),
+        resolver: dns::Resolver::new(fixed_names(network), hosts_file, resolvers),
         judge: judge::Judge::new(policy, Arc::clone(&supervisor), sockets.ask).into(),
         supervisor: Arc::clone(&supervisor),
         synthetic: Mutex::default(),
@@ -333,6 +330,17 @@ fn queues(
         receiver
     });
     (closings, receiver, recording)
+}
+
+/// Returns what names mean, and where ports of the machine lead, by policy.
+fn fixed_names(
+    network: &NetworkSettings,
+) -> (BTreeMap<HostName, IpAddr>, BTreeMap<Endpoint, SocketAddr>) {
+    let hosts = network.hosts.iter();
+    let hosts = hosts.map(|(name, to)| (name.clone(), to.value)).collect();
+    let services = network.services.iter();
+    let services = services.map(|(name, to)| (name.clone(), to.value));
+    (hosts, services.collect())
 }
 
 /// Returns the texts that the session must not send.

@@ -42,7 +42,11 @@ fn request(number: u64) -> Request {
     let host = format!(
         "h{}.{}.test",
         number % 97,
-        ["reads", "paste", "new"][usize::try_from(number % 3).expect("small")]
+        match number % 3 {
+            0 => "reads",
+            1 => "paste",
+            _ => "new",
+        }
     );
     let (host, port) = (
         host.parse().expect("a host"),

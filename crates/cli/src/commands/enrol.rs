@@ -119,7 +119,7 @@ fn by_job(words: &[String], token: &str, ca: Digest) -> anyhow::Result<Enrolment
     let token = if token == "-" {
         read_token(&mut std::io::stdin().lock())?
     } else {
-        let shown = safe(token).to_string();
+        let shown = safe(token).clone();
         let file = std::fs::File::open(token).with_context(|| format!("cannot open `{shown}`"))?;
         read_token(&mut BufReader::new(file))?
     };

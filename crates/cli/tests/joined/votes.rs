@@ -91,7 +91,7 @@ impl<'j> Person<'j> {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(super) fn get(&self, path: &str) -> String {
         self.curl(&[path])
             .unwrap_or_else(|why| panic!("{path}: {why}"))
     }

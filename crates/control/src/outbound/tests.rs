@@ -36,7 +36,8 @@ async fn server(answer: Vec<u8>) -> (u16, String) {
                     return;
                 };
                 let mut asked = vec![0; 4096];
-                stream.read(&mut asked).await.ok();
+                let asked = stream.read(&mut asked).await;
+                asked.map(drop).ok();
                 stream.write_all(&answer).await.ok();
                 stream.shutdown().await.ok();
             });

@@ -170,8 +170,12 @@ mod tests {
 
     #[test]
     fn texts_without_bound_take_bounded_work() {
-        let old: String = (0..20_000).map(|number| format!("a{number}\n")).collect();
-        let new: String = (0..20_000).map(|number| format!("b{number}\n")).collect();
+        let text = |letter: &str| {
+            let lines: Vec<String> = (0..20_000).map(|n| format!("{letter}{n}\n")).collect();
+            lines.concat()
+        };
+        let old = text("a");
+        let new = text("b");
         assert_eq!(difference(&old, &new).len(), 40_000);
     }
 }

@@ -275,7 +275,11 @@ impl<'a> Policies<'a> {
     /// Returns the policy that a session would have had, and what of it is not known.
     fn of(&mut self, begun: &Begun) -> anyhow::Result<(&Policy, Option<Missing>)> {
         let digests: Vec<String> = begun.own.iter().map(|one| one.digest.to_string()).collect();
-        let key = format!("{:?} {:?} {digests:?}", begun.preset, begun.workspace);
+        let key = format!(
+            "{:?} {} {digests:?}",
+            begun.preset,
+            begun.workspace.display()
+        );
         if let Some(at) = self.loaded.iter().position(|one| one.key == key) {
             // Those that are used stay.
             let used = self.loaded.remove(at);

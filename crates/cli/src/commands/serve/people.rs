@@ -265,7 +265,7 @@ fn authorities(file: Option<PathBuf>) -> anyhow::Result<Option<String>> {
 
 fn text_of(file: &Path, bytes_max: u64) -> anyhow::Result<String> {
     use std::io::Read as _;
-    let shown = safe(&file.display().to_string()).to_string();
+    let shown = safe(&file.display().to_string()).clone();
     let opened = fs::File::open(file).with_context(|| format!("cannot open `{shown}`"))?;
     let mut text = String::new();
     let read = opened.take(bytes_max + 1).read_to_string(&mut text);

@@ -24,7 +24,7 @@ use crate::{
     state::{EnrolTokenRow, Enrolled, NewNode, SessionKey, Stored, Write},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A machine that is enrolled.
 pub(super) struct Machine {
