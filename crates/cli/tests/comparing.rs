@@ -1,10 +1,6 @@
 //! `policy diff` and `policy replay`: what another policy would change, and what it would have said in sessions
 //! that ran.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
+#![expect(clippy::panic, reason = "a broken fixture must end the test")]
 
 use serde_json::Value;
 use stockade_testkit::{

@@ -1,9 +1,5 @@
 //! The examples in documents are correct: policies load and their tests pass, commands exist.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a broken fixture must end the test"
-)]
+#![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 use std::{fs, path::PathBuf};
 

@@ -7,13 +7,14 @@
 //! | `state` | what it knows beside journals; all SQL |
 //! | `hub` | browsers and machines that are told of changes |
 //! | `evidence`, `summaries`, `following`, `stories` | journals of machines, and what they come to |
-//! | `index` | what can be looked for in journals |
+//! | `index`, `indexing` | what can be looked for in journals |
 //! | `intake` | how many pieces of journals are taken at once |
 //! | `known` | what it keeps in memory of machines and sessions that send |
 //! | `metrics` | what it counts of itself |
 //! | `cases` | questions, and the votes of people on them |
 //! | `enrolling` | tokens by which machines enrol |
 //! | `people`, `policy`, `orders` | what it says to machines under its signature |
+//! | `guards`, `samples` | what a rollout is moved by |
 //! | `rollouts` | the controller that leads a new policy along its plan, and back |
 //! | `oidc` | sign-in at a provider of OpenID Connect |
 //! | `listen`, `outbound` | TLS and HTTP: of others to the server, and of the server to others |
@@ -36,8 +37,10 @@ mod enrolling;
 mod error;
 mod evidence;
 mod following;
+mod guards;
 mod hub;
 mod index;
+mod indexing;
 mod intake;
 mod keys;
 mod known;
@@ -54,6 +57,7 @@ mod random;
 mod record;
 mod roles;
 pub mod rollouts;
+mod samples;
 mod serve;
 mod server;
 pub mod state;

@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     oidc,
     record::Record,
-    rollouts::Samples,
+    samples::Samples,
     server::Report,
     state::State,
     stories::Stories,

@@ -23,7 +23,7 @@ use crate::{
     known::{Senders, Tips},
     metrics::Metrics,
     oidc,
-    rollouts::Samples,
+    samples::Samples,
     state::{DirectoryRow, State},
     stories::Stories,
     summaries::Summaries,

@@ -251,7 +251,12 @@ impl Summary {
                 push_bounded(&mut self.limits, line);
             }
             Event::ResourcesSampled { usage, .. } => self.usage = Some(*usage),
-            Event::FindingRaised { .. } => self.found(&envelope.event),
+            Event::FindingRaised {
+                severity,
+                title,
+                detail,
+                ..
+            } => push_bounded(&mut self.findings, format!("{severity}: {title}: {detail}")),
             Event::SessionStarted { .. }
             | Event::SessionEnded { .. }
             | Event::GuaranteeStated { .. } => self.lived(envelope),
@@ -286,18 +291,6 @@ impl Summary {
             | Event::ClaimRepeated { .. }
             | Event::TerminalRecorded { .. }
             | Event::EventsLost { .. } => {}
-        }
-    }
-
-    fn found(&mut self, event: &Event) {
-        if let Event::FindingRaised {
-            severity,
-            title,
-            detail,
-            ..
-        } = event
-        {
-            push_bounded(&mut self.findings, format!("{severity}: {title}: {detail}"));
         }
     }
 

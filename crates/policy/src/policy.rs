@@ -1,6 +1,9 @@
 //! A checked policy, and questions to it other than decisions.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
 
 use stockade_types::{Digest, RawText, RequestKind, RuleId, Verdict};
 
@@ -19,7 +22,6 @@ use crate::{
     pattern::{ProgramPattern, command::CommandPattern},
     rule::Rule,
     settings::Sourced,
-    tighten::Newer,
 };
 
 /// A checked policy: all layers, compiled. It cannot change: a new one replaces it, or denies beside it.
@@ -35,6 +37,21 @@ pub struct Policy {
     pub(crate) newer: Newer,
     /// The names of programs in asks and denies, once they were needed.
     pub(crate) names: OnceLock<Vec<String>>,
+}
+
+/// The newer policy, if there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Newer(RwLock<Option<Arc<Policy>>>);
+
+impl Newer {
+    pub(crate) fn get(&self) -> Option<Arc<Policy>> {
+        let newer = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        newer.clone()
+    }
+
+    pub(crate) fn set(&self, policy: Option<Policy>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy.map(Arc::new);
+    }
 }
 
 /// The parts of a policy other than its rules.

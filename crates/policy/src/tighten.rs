@@ -5,26 +5,9 @@
 //! newer one asks about or allows waits for the next session, so its questions and allows count for nothing
 //! here.
 
-use std::sync::{Arc, PoisonError, RwLock};
-
 use stockade_types::Verdict;
 
 use crate::{Approvals, Decision, HostSets, Origin, Policy, Problems, Request, Source, load};
-
-/// The newer policy, if there is one.
-#[derive(Debug, Default)]
-pub(crate) struct Newer(RwLock<Option<Arc<Policy>>>);
-
-impl Newer {
-    pub(crate) fn get(&self) -> Option<Arc<Policy>> {
-        let newer = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        newer.clone()
-    }
-
-    fn set(&self, policy: Option<Policy>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy.map(Arc::new);
-    }
-}
 
 impl Policy {
     /// Loads the policy that this one would be with another layer of the organisation: in the place of the

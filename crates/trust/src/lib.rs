@@ -11,6 +11,7 @@
 //! | `envelope` | signed bytes (DSSE), and which keys must have signed them |
 //! | `root` | which keys may sign what |
 //! | `node` | what a machine knows of itself, and the policy that is published to it |
+//! | `plan` | a candidate, and the plan by which it replaces the policy in force |
 //! | `rollout` | how a candidate replaces the policy in force, step by step |
 //! | `key` | public keys of Ed25519, and their ids |
 //! | `people` | who has which roles, passkeys and keys |
@@ -32,6 +33,7 @@ mod nonce;
 pub mod oidc;
 mod passkey;
 mod people;
+mod plan;
 mod rollout;
 mod root;
 mod standing;
@@ -44,10 +46,8 @@ pub use node::{Bundle, Node, StatementError};
 pub use nonce::Nonce;
 pub use passkey::{Algorithm, Assertion, Passkey, PasskeyError, RelyingParty};
 pub use people::{Directory, User, UserId};
-pub use rollout::{
-    COHORTS, Candidate, InForce, POINTER_LASTS_MAX_MS, Plan, PlanError, PlanStep, Pointer,
-    PointerError, STEPS_MAX, StepKind, cohort,
-};
+pub use plan::{COHORTS, Candidate, Plan, PlanError, PlanStep, STEPS_MAX, StepKind, cohort};
+pub use rollout::{InForce, POINTER_LASTS_MAX_MS, Pointer, PointerError};
 pub use root::{Root, RootError};
 pub use standing::{Choice, Counted, Standing, TurnError, opened, turn};
 pub use stockade_policy::{BreakGlass, Escalation, Review, ReviewError, Role, Stage, Strength};

@@ -7,7 +7,7 @@ use crate::{
     envelope::{Envelope, EnvelopeError, Statement},
     passkey::RelyingParty,
     people::{Directory, UserId},
-    rollout::{Candidate, PlanError},
+    plan::{Candidate, PlanError},
     root::Root,
 };
 

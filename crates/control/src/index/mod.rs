@@ -2,9 +2,8 @@
 //! that it takes nothing from what machines wait for, and it holds nothing that is not in the journals: a
 //! server that finds none, or one of another version, makes it anew.
 
-mod fill;
 mod flows;
-mod row;
+pub(crate) mod row;
 mod search;
 
 use std::{
@@ -21,10 +20,7 @@ use stockade_types::ignored;
 
 use crate::ControlError;
 
-#[cfg(test)]
-pub(crate) use self::fill::Filling;
 pub(crate) use self::{
-    fill::Grown,
     flows::{Flow, RaisedRow},
     search::{Found, Page, Seen},
 };
@@ -45,7 +41,7 @@ const STEPS: i32 = 20_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     /// For the one who writes.
-    pool: SqlitePool,
+    pub(crate) pool: SqlitePool,
     /// For those who look: what takes too long on these connections is ended.
     looks: SqlitePool,
 }

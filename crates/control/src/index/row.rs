@@ -10,49 +10,49 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// An event of the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) seq: u64,
+pub(crate) struct Row {
+    pub(crate) seq: u64,
     /// In milliseconds since 1970.
-    pub(super) at: u64,
-    pub(super) kind: &'static str,
-    pub(super) request: Option<&'static str>,
-    pub(super) verdict: Option<&'static str>,
-    pub(super) rule: Option<String>,
-    pub(super) host: Option<String>,
-    pub(super) port: Option<u16>,
-    pub(super) exe: Option<String>,
-    pub(super) path: Option<String>,
-    pub(super) decision: Option<u64>,
-    pub(super) text: String,
+    pub(crate) at: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) request: Option<&'static str>,
+    pub(crate) verdict: Option<&'static str>,
+    pub(crate) rule: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) exe: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) decision: Option<u64>,
+    pub(crate) text: String,
 }
 
 /// Something that a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Raised {
-    pub(super) seq: u64,
-    pub(super) at: u64,
-    pub(super) kind: &'static str,
-    pub(super) severity: Severity,
-    pub(super) title: String,
-    pub(super) detail: String,
+pub(crate) struct Raised {
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) title: String,
+    pub(crate) detail: String,
 }
 
 /// Who talked to whom, with what verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct FlowKey {
-    pub(super) exe: String,
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) verdict: &'static str,
-    pub(super) rule: String,
+pub(crate) struct FlowKey {
+    pub(crate) exe: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) verdict: &'static str,
+    pub(crate) rule: String,
 }
 
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Closed {
-    pub(super) decision: u64,
-    pub(super) bytes_out: u64,
-    pub(super) bytes_in: u64,
+pub(crate) struct Closed {
+    pub(crate) decision: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: u64,
 }
 
 /// Tells whether an event is in the index: decisions, approvals, connections, changes, findings and what
@@ -110,7 +110,7 @@ const fn is_kept(event: &Event) -> bool {
 
 impl Row {
     /// Makes the row of an event, if it is kept.
-    pub(super) fn of(envelope: &Envelope) -> Option<Self> {
+    pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
         let event = &envelope.event;
         if !is_kept(event) {
             return None;
@@ -143,7 +143,7 @@ impl Row {
 
     /// Returns the flow that the event is one of: a connection that was judged, or a refusal on the way to
     /// one.
-    pub(super) fn flow(&self, event: &Event) -> Option<FlowKey> {
+    pub(crate) fn flow(&self, event: &Event) -> Option<FlowKey> {
         let is_connection = matches!(event, Event::ConnectionDecided { .. });
         let is_refused = matches!(event,
             Event::NameDecided { decision } | Event::HttpDecided { decision }
@@ -202,7 +202,7 @@ fn program(exe: &RawText) -> String {
 
 impl Raised {
     /// Makes a finding of an event that is one.
-    pub(super) fn of(envelope: &Envelope) -> Option<Self> {
+    pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
         let event = &envelope.event;
         let (severity, title, detail) = if let Event::FindingRaised {
             severity,
@@ -237,7 +237,7 @@ impl Raised {
 
 impl Closed {
     /// Makes the end of a connection of its event.
-    pub(super) const fn of(event: &Event) -> Option<Self> {
+    pub(crate) const fn of(event: &Event) -> Option<Self> {
         if let Event::ConnectionClosed {
             decision,
             bytes_out,

@@ -50,6 +50,7 @@ pub use policy::{BundleRow, DirectoryRow};
 pub(crate) use proposals::Reviewed;
 pub use proposals::{ProposalRow, ProposalState};
 pub use questions::{QuestionRow, QuestionState};
+pub(crate) use reading::Grown;
 pub use reading::{AccusationRow, ContentReadRow, TriageRow};
 pub use reviews::{ReviewDone, ReviewTaskRow};
 pub(crate) use rollouts::SampleRow;

@@ -8,7 +8,6 @@ use super::{SessionKey, State, millis, parsed, signed, unsigned};
 use crate::{
     ControlError,
     act::{Act, Action},
-    index::Grown,
 };
 
 /// What a person made of a finding.
@@ -62,6 +61,17 @@ pub struct ContentReadRow {
     pub at: UnixMillis,
     /// Until when it may be looked at for this reason.
     pub not_after: UnixMillis,
+}
+
+/// How far a session has grown, as far as it is verified.
+#[derive(Clone, Debug)]
+pub(crate) struct Grown {
+    pub(crate) key: SessionKey,
+    /// Events that are verified.
+    pub(crate) events: u64,
+    pub(crate) updated: u64,
+    /// Whether its signed end is here.
+    pub(crate) closed: bool,
 }
 
 impl State {

@@ -7,7 +7,7 @@ use stockade_types::{RolloutArm, UnixMillis};
 use super::{SessionKey, State, Writing, from_json, millis, parsed, signed, to_json, unsigned};
 use crate::{
     ControlError,
-    rollouts::{ArmSeen, Sums},
+    guards::{ArmSeen, Sums},
 };
 
 /// Moves of a rollout that are shown.
@@ -470,7 +470,7 @@ impl StepSeen {
         let failed = || ControlError::state("sum up a step");
         let count = |index: usize| row.try_get::<i64, _>(index).map(unsigned).map_err(failed());
         let arm: String = row.try_get(0).map_err(failed())?;
-        let sessions = crate::rollouts::real(count(1)?);
+        let sessions = crate::guards::real(count(1)?);
         let mut all = [Sums::default(); PAIRS.len()];
         for (index, sums) in all.iter_mut().enumerate() {
             let at = 4 + index * 5;

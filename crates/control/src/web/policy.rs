@@ -17,13 +17,12 @@ use super::{
     me::fresh,
     page::{Mood, Page, empty, foreign, lines, may, note, time, token},
     problem::Problem,
-    proposals::{named, waiting_note},
     serving::{Answer, View},
     standing::{Standing, mood, standing},
 };
 use crate::{
     policy::PublishError,
-    state::{AckRow, BundleRow, ProposalState, RolloutState},
+    state::{AckRow, BundleRow, ProposalState, RolloutState, UserRow},
 };
 
 /// What every policy of an organisation stands on when it is checked.
@@ -395,6 +394,23 @@ pub(crate) fn refused(error: &PublishError) -> Problem {
         PublishError::NothingBefore => Problem::conflict(said, "publish it at once"),
         PublishError::Changed { .. } | PublishError::Reviewed => {
             Problem::conflict(said, "load the page again")
+        }
+    }
+}
+
+/// Returns the name of a person, or of what did it.
+pub(crate) fn named(id: &str, users: &[UserRow]) -> String {
+    let found = users.iter().find(|user| user.id.0 == id);
+    found.map_or_else(|| id.to_owned(), |user| user.name.clone())
+}
+
+/// Says where a proposal stands that was just looked at.
+pub(crate) fn waiting_note(open: usize) -> Markup {
+    html! {
+        @if open > 0 {
+            (note(Mood::Open, html! {
+                a href="/policy/proposals" { (open) @if open == 1 { " proposal waits" } @else { " proposals wait" } " for a review" } "."
+            }))
         }
     }
 }

@@ -12,8 +12,8 @@ use super::{
     access::Action,
     call::Call,
     me::fresh,
-    page::{Mood, Page, empty, foreign, may, note, state, time, token},
-    policy::{Checked, check_apart, text_form},
+    page::{Mood, Page, empty, foreign, may, state, time, token},
+    policy::{Checked, check_apart, named, text_form},
     problem::Problem,
     serving::{Answer, View},
 };
@@ -62,12 +62,6 @@ impl Listed {
             serial: row.serial,
         }
     }
-}
-
-/// Returns the name of a person, or of what did it.
-pub(crate) fn named(id: &str, users: &[UserRow]) -> String {
-    let found = users.iter().find(|user| user.id.0 == id);
-    found.map_or_else(|| id.to_owned(), |user| user.name.clone())
 }
 
 fn mood(proposal: ProposalState) -> Markup {
@@ -470,16 +464,5 @@ fn refused(error: &ProposalError) -> Problem {
         }
         ProposalError::TooMany => Problem::conflict(said, "review some of them first"),
         ProposalError::Publish(error) => super::policy::refused(error),
-    }
-}
-
-/// Says where a proposal stands that was just looked at.
-pub(crate) fn waiting_note(open: usize) -> Markup {
-    html! {
-        @if open > 0 {
-            (note(Mood::Open, html! {
-                a href="/policy/proposals" { (open) @if open == 1 { " proposal waits" } @else { " proposals wait" } " for a review" } "."
-            }))
-        }
     }
 }

@@ -12,8 +12,8 @@ use super::{
     call::Call,
     me::fresh,
     page::{Mood, Page, empty, foreign, may, note, time, token},
+    policy::named,
     problem::Problem,
-    proposals::named,
     serving::{Answer, View},
     standing::{Standing, mood, standing},
 };

@@ -11,7 +11,8 @@ use super::{
     reading::{ALL, data, list, week},
 };
 use crate::{
-    index::{Filling, Index, Page, Seen},
+    index::{Index, Page, Seen},
+    indexing::Filling,
     now,
 };
 

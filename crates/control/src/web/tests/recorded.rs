@@ -97,7 +97,7 @@ impl Lab {
         loop {
             let known = self.server.index.known().await.unwrap();
             let grown = self.state.grown(0).await.unwrap();
-            let is_done = |one: &crate::index::Grown| known.get(&one.key) == Some(&one.events);
+            let is_done = |one: &crate::state::Grown| known.get(&one.key) == Some(&one.events);
             if grown.iter().all(is_done) {
                 return;
             }

@@ -1,14 +1,8 @@
 //! The controller of rollouts: it leads a candidate along its signed plan, and back if a guard is hit.
 //!
 //! Machines compute by themselves which policy they are under. The controller only signs which step it is;
-//! what it decides by comes from their journals ([`samples`]), is decided in [`judge`], and every move is in
+//! what it decides by comes from their journals (`samples`), is decided in `guards`, and every move is in
 //! the server's own record.
-
-mod judge;
-mod samples;
-#[cfg(test)]
-mod simulation;
-mod statistics;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,15 +10,13 @@ use stockade_api::node::Down;
 use stockade_trust::{Envelope, POINTER_LASTS_MAX_MS, PlanStep, Pointer, StepKind, UserId};
 use stockade_types::UnixMillis;
 
-pub(crate) use judge::real;
-pub use judge::{ArmSeen, Guard, Next, Seen};
-pub(crate) use samples::Samples;
-pub use statistics::Sums;
+pub use crate::guards::{ArmSeen, Guard, Next, Seen, Sums};
 
 use crate::{
     Changed, ControlError, Server,
     act::{Act, Action},
     clock::now,
+    guards,
     policy::CHANNEL,
     state::{MoveRow, RolloutRow, RolloutState},
 };
@@ -212,8 +204,8 @@ impl Server {
             control,
         };
         Ok(Some(StepReport {
-            guards: judge::guards(step, &seen),
-            next: judge::next(step, &seen),
+            guards: guards::guards(step, &seen),
+            next: guards::next(step, &seen),
             compared: found.compared,
         }))
     }

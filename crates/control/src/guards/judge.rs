@@ -96,7 +96,7 @@ pub enum Next {
 }
 
 /// Says what comes next in a step.
-pub(super) fn next(step: &PlanStep, seen: &Seen) -> Next {
+pub(crate) fn next(step: &PlanStep, seen: &Seen) -> Next {
     let missing = missing(step, seen);
     let watched = watched(seen, missing.is_none());
     match (watched.iter().find(|watched| watched.is_hit()), missing) {
@@ -126,7 +126,7 @@ fn may_be_twice(seen: &Seen) -> bool {
 }
 
 /// Returns the guards of a step as people see them.
-pub(super) fn guards(step: &PlanStep, seen: &Seen) -> Vec<Guard> {
+pub(crate) fn guards(step: &PlanStep, seen: &Seen) -> Vec<Guard> {
     let is_enough = missing(step, seen).is_none();
     watched(seen, is_enough)
         .iter()

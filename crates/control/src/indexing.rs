@@ -13,13 +13,13 @@ use stockade_event::{Envelope, Event};
 use stockade_journal::{Reader, Resting, layout::session_dir, read};
 use tokio::task::spawn_blocking;
 
-use super::{
-    Index,
-    row::{Closed, FlowKey, Raised, Row},
-};
 use crate::{
     Changed, ControlError, Server,
-    state::{SessionKey, signed, unsigned},
+    index::{
+        Index,
+        row::{Closed, FlowKey, Raised, Row},
+    },
+    state::{Grown, SessionKey, signed, unsigned},
     stories::KEPT_MIN,
 };
 
@@ -42,17 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Clocks of one server may go back by this much.
 const SLACK_MS: u64 = 2_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
-
-/// How far a session has grown, as the state says.
-#[derive(Clone, Debug)]
-pub(crate) struct Grown {
-    pub(crate) key: SessionKey,
-    /// Events that are verified.
-    pub(crate) events: u64,
-    pub(crate) updated: u64,
-    /// Whether its signed end is here.
-    pub(crate) closed: bool,
-}
 
 /// What the index remembers between two looks at the journals.
 #[derive(Default)]
