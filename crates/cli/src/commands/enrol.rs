@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "ca", conflicts_with = "name")]
     oidc_token: Option<String>,
     /// SHA-256 of the certificate of the server's authority, by which a job knows the server
-    #[arg(long, value_name = "DIGEST", requires = "oidc_token")]
+    #[arg(long, value_name = "DIGEST", requires = "oidc_token", value_parser = digest)]
     ca: Option<Digest>,
     /// What people call the machine [default: its host name]
     #[arg(long)]
@@ -109,6 +109,12 @@ fn start_agent(out: &mut Output) -> anyhow::Result<Exit> {
         )),
     }
     Ok(Exit::Yes)
+}
+
+/// Reads a digest, with or without the name of its kind.
+fn digest(text: &str) -> Result<Digest, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    digits.parse::<Digest>().map_err(|error| error.to_string())
 }
 
 /// Enrols with the token of a job.

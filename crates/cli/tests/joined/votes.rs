@@ -91,7 +91,7 @@ impl<'j> Person<'j> {
         }
     }
 
-    pub(super) fn get(&self, path: &str) -> String {
+    fn get(&self, path: &str) -> String {
         self.curl(&[path])
             .unwrap_or_else(|why| panic!("{path}: {why}"))
     }
