@@ -1,5 +1,7 @@
 //! Rollouts: what machines are told, what their journals come to, and who may move what.
 
+use std::time::{Duration, Instant};
+
 use hyper::Method;
 use stockade_api::node::{Ack, AckState, BundleHere, Down, Hello, HelloAnswer};
 use stockade_control::{
@@ -220,6 +222,20 @@ async fn a_candidate_that_denies_more_is_halted_and_machines_are_told_at_once() 
     );
 }
 
+/// Looks until a rollout is at a step, or for twenty seconds: what running sessions have come to is written
+/// after a while.
+async fn moved(lab: &Lab, id: &str, step: u32) -> RolloutRow {
+    let begun = Instant::now();
+    loop {
+        lab.server.look_at_rollout().await.unwrap();
+        let row = stands(&lab.server, id).await;
+        if row.step == step || begun.elapsed() > Duration::from_secs(20) {
+            return row;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_candidate_that_is_as_good_goes_on_and_one_without_data_does_not() {
     let lab = Lab::new().await;
@@ -240,8 +256,7 @@ async fn a_candidate_that_is_as_good_goes_on_and_one_without_data_does_not() {
         let side = (&rollout, RolloutArm::Control);
         session(&lab, &mut control, 2 * number + 2, side, 400).await;
     }
-    lab.server.look_at_rollout().await.unwrap();
-    let row = stands(&lab.server, &rollout.id).await;
+    let row = moved(&lab, &rollout.id, 2).await;
     assert_eq!((row.state, row.step), (RolloutState::Running, 2), "{row:?}");
     // What was seen before counts for the step before.
     lab.server.look_at_rollout().await.unwrap();

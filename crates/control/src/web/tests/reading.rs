@@ -456,7 +456,7 @@ async fn a_hostile_session_is_text_on_every_page() {
             path.clone(),
             format!("{path}/events"),
             format!("{path}?kind=prompt"),
-            format!("{path}?text=<script>"),
+            format!("{path}?text=%3Cscript%3E"),
         ]);
         paths.extend((1..30).map(|seq| format!("{path}/events/{seq}")));
         paths.extend((1..30).map(|seq| format!("{path}?at={seq}")));
