@@ -196,7 +196,7 @@ fn a_job_enrols_runs_and_leaves_its_record_with_the_server() {
         .assert_stdout("the server holds every journal");
     // Without the server the run ends with its command's code, says what is not held, and nothing is lost.
     platform.stop();
-    let repo = platform.env.repo();
+    let repo = platform.env.repo_named("second");
     let run = platform.env.session(repo.path()).line("exit 7");
     run.timeout(PATIENCE * 3)
         .output()
