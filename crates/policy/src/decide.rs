@@ -45,6 +45,17 @@ impl Policy {
         self.decide_by_both(request, approvals)
     }
 
+    /// Returns the deny of the rules about connections that match a request, whatever controls say of it.
+    pub(crate) fn denied_by_rule(&self, request: &Request) -> Option<Decision> {
+        let decider = Decider {
+            policy: self,
+            request,
+            approvals: &Approvals::none(),
+            floor: Origin::Builtin,
+        };
+        decider.denied_by_rule(&features(request)?)
+    }
+
     /// Decides as if there were no layer below `floor` in trust; `Builtin` is not a floor.
     pub(crate) fn decide_above(
         &self,
@@ -172,6 +183,40 @@ impl Decider<'_> {
             decision.terms.inspect |= self.opens_for_credential(net, &decision);
         }
         decision
+    }
+
+    /// Returns the deny of the rules about connections that match, whatever a control says of the same
+    /// address: what an allow lifts of a control, it lifts of no rule.
+    fn denied_by_rule(&self, features: &Features<'_>) -> Option<Decision> {
+        let matches = match self.matches(features) {
+            Ok(matches) => matches,
+            Err(error) => return Some(Explain::error(&error)),
+        };
+        let rules = &self.policy.rules;
+        let is_deny = |number: &usize| {
+            let rule = rules.get(*number);
+            rule.is_some_and(|rule| rule.effect == Verdict::Deny && rule.net().is_some())
+        };
+        let denies: Vec<usize> = matches.now.keys().copied().filter(is_deny).collect();
+        if denies.is_empty() {
+            return None;
+        }
+        let tally = Tally {
+            matched: denies,
+            later: Vec::new(),
+            excepted: Vec::new(),
+            approved: Vec::new(),
+        };
+        let explain = Explain {
+            rules,
+            index: &self.policy.index,
+            workspace: &self.policy.parts.settings.workspace,
+            request: self.request,
+            features,
+            tally: &tally,
+        };
+        let (verdict, http_only) = (Verdict::Deny, false);
+        Some(explain.decision(&Outcome { verdict, http_only }))
     }
 
     /// Tells whether TLS of a connection is opened so that a credential can be put into its requests.

@@ -26,34 +26,14 @@ pub struct LooksFor {
 
 impl Policy {
     /// Returns the deny of connections to an address, where a rule denies that address: it holds too
-    /// where a name leads there.
+    /// where a name leads there. A policy that was published since counts as well.
     pub fn denies_address(&self, request: &NetRequest, address: IpAddr) -> Option<Decision> {
-        let host = Host::Address(address.to_canonical());
-        let features = Features::Net(NetFeatures {
-            host: &host,
-            port: request.port.get(),
-            program: Programs::of(&request.subject.exe),
-            http: None,
-        });
-        let is_deny = |number: usize| {
-            let rule = self.rules.get(number);
-            rule.is_some_and(|rule| rule.effect == Verdict::Deny && rule.net().is_some())
-        };
-        let candidates = self.index.candidates(&features).into_iter();
-        if !candidates.map(|candidate| candidate.rule).any(is_deny) {
-            return None;
-        }
-        let request = NetRequest {
-            host: host.clone(),
+        let there = Request::Net(NetRequest {
+            host: Host::Address(address.to_canonical()),
             ..request.clone()
-        };
-        let decision = self.decide(&Request::Net(request), &Approvals::none());
-        let rule = decision.rule.as_ref()?;
-        let by_rule = self
-            .rule_list()
-            .iter()
-            .any(|own| own.id == *rule && own.effect == Verdict::Deny && own.net().is_some());
-        (decision.verdict == Verdict::Deny && by_rule).then_some(decision)
+        });
+        let newer = || self.newer.get()?.denies_address(request, address);
+        self.denied_by_rule(&there).or_else(newer)
     }
 
     /// Tells whether a rule denies addresses: such a rule holds for names that lead there too.

@@ -2,6 +2,7 @@
 //! and warnings.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod cedar;
 mod corpus;
 mod diff;
