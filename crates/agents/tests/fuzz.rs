@@ -134,6 +134,10 @@ fn fuzz_tool_definitions() {
             let Ok(whole) = serde_json::from_slice::<serde_json::Value>(body) else {
                 continue;
             };
+            // Nothing but the end of its text ends a number that stands alone.
+            if whole.is_number() {
+                continue;
+            }
             assert!(has_ended, "what another reader takes for whole has ended");
             let tools = whole.get("tools").and_then(serde_json::Value::as_array);
             let named = |tool: &serde_json::Value| {
