@@ -1,9 +1,10 @@
 //! `cargo xtask properties`: property tests and fuzz targets with cases that no run had before.
 //!
 //! `cargo xtask test` tries the same cases each time, so that a failure is due to the change under
-//! test. This command tries new ones, and says how to repeat them.
+//! test. This command tries new ones for each change: its seed comes from the files that git has, so that
+//! one change has one verdict, wherever and however often it is tried.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use proc_macro2::{TokenStream, TokenTree};
@@ -16,15 +17,22 @@ const MACRO: &str = "proptest";
 /// Tries property tests with fresh cases.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Try the cases of a run that printed this number [default: a fresh one]
-    #[arg(long, value_name = "NUMBER")]
+    /// Try the cases of a run that printed this number [default: one for the files of the last commit]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "fresh")]
     seed: Option<u64>,
+    /// Try cases that no run had before, even if nothing has changed
+    #[arg(long)]
+    fresh: bool,
 }
 
 /// Runs every property test of the workspace once.
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let root = workspace::root()?;
-    let seed = args.seed.map_or_else(fuzz::fresh_seed, Ok)?;
+    let of_commit = || {
+        let seed = if args.fresh { None } else { seed_of(&root) };
+        seed.map_or_else(fuzz::fresh_seed, Ok)
+    };
+    let seed = args.seed.map_or_else(of_commit, Ok)?;
     let names = names(&root)?;
     out::line(format_args!(
         "properties: {} of them and the fuzz targets, seed {seed}",
@@ -44,6 +52,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         .env("PROPTEST_RNG_SEED", seed.to_string());
     let again = format!("properties: the same cases again: cargo xtask properties --seed {seed}");
     fuzz::with_seed(cargo, &root, seed, &again)
+}
+
+/// Takes a seed from the name of the last commit's tree; without git there is none.
+fn seed_of(root: &Path) -> Option<u64> {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "HEAD^{tree}"]).current_dir(root);
+    let output = git.output().ok()?;
+    let name = String::from_utf8(output.stdout).ok()?;
+    u64::from_str_radix(name.get(..12)?, 16).ok()
 }
 
 /// Lists the names of all property tests.
@@ -106,6 +123,14 @@ mod tests {
         let mut names = BTreeSet::new();
         collect(text.parse().unwrap(), &mut names);
         assert_eq!(names.iter().collect::<Vec<_>>(), ["one", "three", "two"]);
+    }
+
+    #[test]
+    fn a_commit_has_one_seed() {
+        let root = workspace::root().unwrap();
+        assert_eq!(seed_of(&root), seed_of(&root));
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert_eq!(seed_of(elsewhere.path()), None);
     }
 
     #[test]

@@ -400,6 +400,9 @@ mod tests {
                 "/packages/ab/cd/tool-1.0-py3-none-any.whl.metadata",
                 "tool -",
             ),
+            (Pypi, "/packages/ab/-py3-none-any.whl", "? ?"),
+            (Pypi, "/packages/ab/cd/-1.0.tar.gz", "? ?"),
+            (Pypi, "/simple/_/", "? ?"),
             (Pypi, "/packages/ab/cd/my-tool-1.0.tar.gz", "my-tool 1.0"),
             (
                 Pypi,

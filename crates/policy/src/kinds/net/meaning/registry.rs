@@ -95,13 +95,19 @@ const ARCHIVES: [&str; 12] = [
 /// Reads a path without its leading slash.
 pub(super) fn read(ecosystem: Ecosystem, path: &str) -> Named {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    match ecosystem {
+    let named = match ecosystem {
         Ecosystem::Npm => npm(&parts),
         Ecosystem::Pypi => pypi(&parts),
         Ecosystem::Crates => crates(&parts),
         Ecosystem::Debian => debian(&parts),
         Ecosystem::Oci => oci(path),
         Ecosystem::Go => go(path),
+    };
+    // A file such as `-1.0.whl` is of no package that can be named, and so of any.
+    if named.name.as_deref() == Some("") {
+        Named::default()
+    } else {
+        named
     }
 }
 
