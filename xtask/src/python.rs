@@ -11,10 +11,11 @@ use crate::{agents, out, process};
 const FOLDER: &str = "python";
 
 /// Each package and its version.
-const PACKAGES: [(&str, &str); 3] = [
+const PACKAGES: [(&str, &str); 4] = [
     ("uv", "0.13.9"),
     ("grpcio", "1.84.0"),
     ("websockets", "17.0"),
+    ("schemathesis", "4.32.5"),
 ];
 
 /// Installs what is missing into the folder of the agents.
@@ -36,7 +37,7 @@ pub(crate) fn ensure(agents: &Path) -> Result<()> {
         );
     }
     out::note(format_args!(
-        "python: installing {} (once, about 60 MB)",
+        "python: installing {} (once, about 130 MB)",
         names.join(" ")
     ));
     let mut install = Command::new("/usr/bin/python3");

@@ -6,7 +6,7 @@ use hyper::Method;
 use stockade_api::node::{Ack, AckState, BundleHere, Down, Hello, HelloAnswer};
 use stockade_control::{
     Server,
-    policy::{ProposalError, Publication},
+    policy::{ProposalError, Publication, Review},
     rollouts::{MoveError, Order},
     state::{RolloutRow, RolloutState},
 };
@@ -350,31 +350,41 @@ async fn reports_of_three_people_halt_and_those_of_one_do_not() {
 async fn nobody_approves_what_he_wrote_and_nothing_that_others_have_overtaken() {
     let lab = Lab::new().await;
     let server = &lab.server;
+    let with = |steps| Review {
+        steps,
+        ..Review::default()
+    };
     let (ann, ben) = (UserId("ann".to_owned()), UserId("ben".to_owned()));
     let propose = async |base| {
         let made = server.propose(NEW, "no paste sites", "ann", base).await;
         made.unwrap()
     };
     let row = propose(0).await.unwrap();
-    let own = server.approve(&row.id, &ann, "", Vec::new()).await.unwrap();
+    let own = server
+        .approve(&row.id, &ann, Review::default())
+        .await
+        .unwrap();
     assert!(matches!(own, Err(ProposalError::Own)), "{own:?}");
     let steps = vec![step(StepKind::Enforce, 100)];
-    let first = server.approve(&row.id, &ben, "", steps).await.unwrap();
+    let first = server.approve(&row.id, &ben, with(steps)).await.unwrap();
     assert!(first.is_err(), "there is nothing to go from: {first:?}");
     let published = server
-        .approve(&row.id, &ben, "good", Vec::new())
+        .approve(&row.id, &ben, Review::default())
         .await
         .unwrap();
     assert_eq!(published.unwrap().serial, 1);
-    let again = server.approve(&row.id, &ben, "", Vec::new()).await.unwrap();
+    let again = server
+        .approve(&row.id, &ben, Review::default())
+        .await
+        .unwrap();
     assert!(matches!(again, Err(ProposalError::Settled("published"))));
     // Two that were made on the same policy: the second one has not seen the first.
     let (one, other) = (propose(1).await.unwrap(), propose(1).await.unwrap());
     let steps = vec![step(StepKind::Canary, 10), step(StepKind::Enforce, 100)];
-    let done = server.approve(&one.id, &ben, "", steps).await.unwrap();
+    let done = server.approve(&one.id, &ben, with(steps)).await.unwrap();
     assert_eq!(done.unwrap().serial, 2);
     let behind = server
-        .approve(&other.id, &ben, "", Vec::new())
+        .approve(&other.id, &ben, Review::default())
         .await
         .unwrap();
     assert!(matches!(
@@ -388,7 +398,7 @@ async fn nobody_approves_what_he_wrote_and_nothing_that_others_have_overtaken() 
     // A plan that makes no sense publishes nothing.
     let next = propose(2).await.unwrap();
     let steps = vec![step(StepKind::Canary, 10)];
-    let wrong = server.approve(&next.id, &ben, "", steps).await.unwrap();
+    let wrong = server.approve(&next.id, &ben, with(steps)).await.unwrap();
     assert!(matches!(wrong, Err(ProposalError::Publish(_))), "{wrong:?}");
     let open = server.state.proposal(&next.id).await.unwrap().unwrap();
     assert_eq!(open.serial, None);

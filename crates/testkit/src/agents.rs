@@ -44,7 +44,7 @@ pub fn python() -> PathBuf {
         .filter(|directory| directory.join("bin/uv").is_file())
         .unwrap_or_else(|| {
             panic!(
-                "this test needs `uv`, `grpcio` and `websockets`: install them with `pip install \
+                "this test needs `uv`, `grpcio`, `websockets` and `schemathesis`: install them with `pip install \
                  --target DIR/python`, set STOCKADE_TEST_AGENTS to DIR, or run `cargo xtask test`"
             )
         })

@@ -4,7 +4,9 @@ mod lines;
 mod proposals;
 
 use stockade_api::node::Down;
-use stockade_policy::{HostSets, Origin, Policy, Problems, Source, builtin, load};
+use stockade_policy::{
+    HostSets, Origin, Policy, Problems, Source, builtin, diff::PolicyDiff, load,
+};
 use stockade_trust::{Bundle, Candidate, Envelope, Plan, PlanError, PlanStep, Root};
 use stockade_types::{Digest, UnixMillis};
 
@@ -19,7 +21,7 @@ use crate::{
 };
 
 pub use lines::{Line, difference};
-pub use proposals::ProposalError;
+pub use proposals::{ProposalError, Review};
 
 /// The one channel; the column for it is there for more.
 pub const CHANNEL: &str = "default";
@@ -27,6 +29,8 @@ pub const CHANNEL: &str = "default";
 const POLICY_NAME: &str = "organisation.toml";
 /// The preset that every session has below the organisation's policy.
 const PRESET: &str = "generic";
+/// The policy of an organisation that has none.
+pub(crate) const NOTHING: &str = "schema = 1\n";
 /// Bytes of a policy; a rule has some two hundred.
 const POLICY_BYTES_MAX: usize = 2 << 20;
 /// Bytes of the words of who publishes.
@@ -68,17 +72,27 @@ pub enum PublishError {
 /// # Errors
 /// All its mistakes.
 pub fn check(text: &str) -> Result<Policy, Problems> {
-    let mut sources = vec![Source {
-        origin: Origin::Organisation,
-        name: POLICY_NAME.to_owned(),
+    check_as(POLICY_NAME, text)
+}
+
+/// As [`check`], with another name for the text in what is said about it.
+pub(crate) fn check_as(name: &str, text: &str) -> Result<Policy, Problems> {
+    let source = |origin, name: &str, text: &str| Source {
+        origin,
+        name: name.to_owned(),
         text: text.to_owned(),
-    }];
-    sources.extend(builtin(PRESET).map(|text| Source {
-        origin: Origin::Builtin,
-        name: PRESET.to_owned(),
-        text: text.to_owned(),
-    }));
+    };
+    let mut sources = vec![source(Origin::Organisation, name, text)];
+    sources.extend(builtin(PRESET).map(|text| source(Origin::Builtin, PRESET, text)));
     load(&sources, &HostSets::default())
+}
+
+/// Compares a policy with what it would replace; `""` is the preset alone. `None` if one of them cannot be
+/// loaded.
+pub(crate) fn compared(before: &str, after: &str) -> Option<PolicyDiff> {
+    let before = if before.is_empty() { NOTHING } else { before };
+    let (before, after) = (check(before).ok()?, check(after).ok()?);
+    Some(PolicyDiff::new(&before, &after))
 }
 
 /// Notes what became of a proposal.

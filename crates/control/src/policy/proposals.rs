@@ -1,9 +1,14 @@
 //! Proposals: who writes a policy is not who approves it.
 
+use std::collections::BTreeSet;
+
+use stockade_policy::diff::PolicyDiff;
 use stockade_trust::{PlanStep, UserId};
 use stockade_types::Digest;
 
-use super::{CHANNEL, MESSAGE_BYTES_MAX, POLICY_BYTES_MAX, Publication, PublishError, review_act};
+use super::{
+    CHANNEL, MESSAGE_BYTES_MAX, POLICY_BYTES_MAX, Publication, PublishError, compared, review_act,
+};
 use crate::{
     Changed, ControlError, Server,
     act::{Act, Action},
@@ -38,12 +43,27 @@ pub enum ProposalError {
         /// What it was made on.
         base: u64,
     },
+    /// It lets more happen, and whoever approves it has not said so of each change.
+    #[error("{0} of its changes let more happen, and you did not acknowledge {1} of them")]
+    Unacknowledged(usize, usize),
     /// Too many wait.
     #[error("{OPEN_MAX} proposals wait for a review already")]
     TooMany,
     /// It is too long, or cannot be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+}
+
+/// What the person says who approves a proposal.
+#[derive(Clone, Debug, Default)]
+pub struct Review {
+    /// In words; others see it.
+    pub reason: String,
+    /// The changes that let more happen, by their digests, or one digest for all of them
+    /// (`PolicyDiff::acknowledges`).
+    pub acknowledged: BTreeSet<Digest>,
+    /// How the policy reaches the machines; without steps at once.
+    pub steps: Vec<PlanStep>,
 }
 
 impl Server {
@@ -95,7 +115,8 @@ impl Server {
         Ok(Ok(row))
     }
 
-    /// Approves a proposal, which publishes it with these steps.
+    /// Approves a proposal, which publishes it. Each change that lets more happen than the policy in force has to
+    /// be acknowledged.
     ///
     /// # Errors
     /// The inner error says why it is not; the outer one is of the server.
@@ -103,8 +124,7 @@ impl Server {
         &self,
         id: &str,
         by: &UserId,
-        reason: &str,
-        steps: Vec<PlanStep>,
+        review: Review,
     ) -> Result<Result<BundleRow, ProposalError>, ControlError> {
         let row = match self.open_proposal(id).await? {
             Ok(row) => row,
@@ -113,13 +133,17 @@ impl Server {
         if row.author == by.0 {
             return Ok(Err(ProposalError::Own));
         }
+        let said = match self.acknowledged(&row, &review).await? {
+            Ok(said) => said,
+            Err(error) => return Ok(Err(error)),
+        };
         let publication = Publication {
             text: &row.text,
             message: &row.message,
             by: &by.0,
             after: row.base,
-            steps,
-            reviewed: Some((&row.id, reason)),
+            steps: review.steps,
+            reviewed: Some((&row.id, &said)),
         };
         let published = self.publish_as(&publication).await?;
         if let Err(PublishError::Changed { found }) = published {
@@ -127,6 +151,35 @@ impl Server {
             return Ok(Err(ProposalError::Behind { found, base }));
         }
         Ok(published.map_err(ProposalError::Publish))
+    }
+
+    /// Returns what the record says of a review: its reason, and what was acknowledged. A policy that cannot be
+    /// loaded is refused when it is published.
+    async fn acknowledged(
+        &self,
+        row: &ProposalRow,
+        review: &Review,
+    ) -> Result<Result<String, ProposalError>, ControlError> {
+        // If another policy was published since, `publish_as` refuses this one.
+        let (_, before) = self.in_force().await?.unwrap_or_default();
+        let after = row.text.clone();
+        let diff = self.blocking(move || compared(&before, &after)).await?;
+        let loosening = diff.as_ref().map(PolicyDiff::loosening).unwrap_or_default();
+        let Some(all) = diff.as_ref().and_then(PolicyDiff::acknowledges) else {
+            return Ok(Ok(review.reason.clone()));
+        };
+        let is_missing = |digest: &Digest| !review.acknowledged.contains(digest);
+        let missing = loosening.iter().filter(|change| is_missing(&change.digest));
+        let missing = missing.count();
+        if missing > 0 && is_missing(&all) {
+            return Ok(Err(ProposalError::Unacknowledged(loosening.len(), missing)));
+        }
+        let count = loosening.len();
+        let noted = format!("acknowledged {count} changes that let more happen ({all})");
+        Ok(Ok(match review.reason.as_str() {
+            "" => noted,
+            reason => format!("{reason}; {noted}"),
+        }))
     }
 
     /// Rejects a proposal, or takes back one's own.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use serde::Serialize;
 use stockade_event::{Envelope, Event};
-use stockade_policy::{Approvals, HostSets, Origin, Policy, Request, Source, Width, builtin, load};
+use stockade_policy::{Approvals, Policy, Request, Width};
 use stockade_types::{DecisionRecord, RawText, RequestKind, Target, UnixMillis, Verdict};
 
 use super::{
@@ -15,7 +15,10 @@ use super::{
     serving::View,
     sessions,
 };
-use crate::state::BundleRow;
+use crate::{
+    policy::{NOTHING, check, check_as},
+    state::BundleRow,
+};
 
 /// Published policies that are looked through for the one of a session.
 const BUNDLES: u32 = 200;
@@ -24,8 +27,6 @@ const AFTER: usize = 20_000;
 /// Words of a command, and parents, that the page has.
 const WORDS_MAX: usize = 200;
 const PARENTS_MAX: usize = 20;
-/// The preset of these rules.
-const PRESET: &str = "generic";
 
 /// A decision.
 #[derive(Debug, Serialize)]
@@ -194,21 +195,7 @@ fn story(dir: &std::path::Path, seq: u64, until: u64) -> Option<Story> {
 /// Loads a policy of the organisation as it is checked when it is published.
 pub(super) fn policy_of(bundle: &BundleRow) -> Option<Policy> {
     let name = format!("policy.toml (serial {})", bundle.serial);
-    let sources = [base()?, source(Origin::Organisation, name, &bundle.text)];
-    load(&sources, &HostSets::default()).ok()
-}
-
-/// Returns the rules that every policy stands on when nothing else is known.
-fn base() -> Option<Source> {
-    Some(source(Origin::Builtin, PRESET.to_owned(), builtin(PRESET)?))
-}
-
-fn source(origin: Origin, name: String, text: &str) -> Source {
-    Source {
-        origin,
-        name,
-        text: text.to_owned(),
-    }
+    check_as(&name, &bundle.text).ok()
 }
 
 fn rule_of(policy: &Policy, id: &str) -> Option<RuleText> {
@@ -240,7 +227,7 @@ pub(super) fn draft(policy: Option<&Policy>, targets: &[(RequestKind, &Target)])
     let policy = if let Some(policy) = policy {
         policy
     } else {
-        loaded = load(&[base()?], &HostSets::default()).ok()?;
+        loaded = check(NOTHING).ok()?;
         &loaded
     };
     let proposed = policy.propose(targets, Width::Ids).into_iter().next()?;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
-use stockade_policy::{
-    HostSets, Origin, Problem as Mistake, Problems, Source, Warning, builtin, load,
-};
+use stockade_policy::{Problem as Mistake, Problems, Warning};
 use stockade_trust::Role;
 use stockade_types::{Digest, UnixMillis};
 
@@ -25,8 +23,6 @@ use crate::{
     state::{AckRow, BundleRow, ProposalState, RolloutState, UserRow},
 };
 
-/// What every policy of an organisation stands on when it is checked.
-const PRESET: &str = "generic";
 /// Published policies that the page lists.
 const HISTORY: u32 = 20;
 /// Characters of the reason of a change.
@@ -270,16 +266,7 @@ pub(crate) struct Checked {
 
 /// Checks a policy as the layer of the organisation, with its own tests.
 fn check(text: &str) -> Checked {
-    let source = |origin, name: &str, text: &str| Source {
-        origin,
-        name: name.to_owned(),
-        text: text.to_owned(),
-    };
-    let sources = [
-        source(Origin::Builtin, PRESET, builtin(PRESET).unwrap_or_default()),
-        source(Origin::Organisation, "policy.toml", text),
-    ];
-    match load(&sources, &HostSets::default()) {
+    match crate::policy::check_as("policy.toml", text) {
         Ok(policy) => Checked {
             valid: true,
             rules: policy.rules().len(),

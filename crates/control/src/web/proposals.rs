@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
+use stockade_policy::diff::{Change, Direction, PolicyDiff};
 use stockade_trust::{PlanStep, StepKind, UserId};
-use stockade_types::UnixMillis;
+use stockade_types::{Digest, UnixMillis};
 
 use super::{
     access::Action,
@@ -18,7 +19,7 @@ use super::{
     serving::{Answer, View},
 };
 use crate::{
-    policy::{Line, ProposalError, difference},
+    policy::{Line, ProposalError, Review, compared, difference},
     rollouts::usual_plan,
     state::{ProposalRow, ProposalState, UserRow},
 };
@@ -29,6 +30,10 @@ const LISTED: u32 = 50;
 const REASON_CHARS_MAX: usize = 300;
 /// Lines of a difference on a page.
 const LINES_SHOWN: usize = 2_000;
+/// Changes on a page.
+const CHANGES_SHOWN: usize = 500;
+/// Changes that are acknowledged one by one; more of them are with one mark.
+const MARKS_MAX: usize = 20;
 /// Milliseconds of a minute.
 const MINUTE_MS: u64 = 60_000;
 
@@ -142,6 +147,10 @@ pub(crate) struct OneProposal {
     in_force: u64,
     text: String,
     lines: Vec<OwnLine>,
+    /// What it would newly allow, ask and deny; none if one of the two policies cannot be loaded.
+    changes: Option<Vec<Change>>,
+    /// Names all changes that let more happen, or could.
+    acknowledges: Option<Digest>,
     checked: Checked,
     /// Whether the caller is its author.
     own: bool,
@@ -177,11 +186,10 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneProposal, Problem> {
     let (in_force, before) = server.in_force().await?.unwrap_or_default();
     let checked = check_apart(&call, row.text.clone()).await?;
     let new = row.text.clone();
-    // The difference in words will stand here, as soon as the policy crate makes one of two policies.
-    let lines = server
+    let (lines, diff) = server
         .blocking(move || {
-            let lines = difference(&before, &new);
-            lines.into_iter().map(OwnLine::from).collect()
+            let lines = difference(&before, &new).into_iter();
+            (lines.map(OwnLine::from).collect(), compared(&before, &new))
         })
         .await?;
     Ok(OneProposal {
@@ -191,6 +199,8 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneProposal, Problem> {
         in_force,
         text: row.text,
         lines,
+        acknowledges: diff.as_ref().and_then(PolicyDiff::acknowledges),
+        changes: diff.map(|diff| diff.changes),
         checked,
     })
 }
@@ -217,6 +227,7 @@ impl View for OneProposal {
             h2 { "Checked" }
             (self.checked.shown())
             h2 { "What would change" }
+            (self.words())
             (self.difference())
             @if is_open { (self.review(call)) }
             p { a href="/policy/proposals" { "All proposals" } }
@@ -228,6 +239,46 @@ impl View for OneProposal {
 }
 
 impl OneProposal {
+    /// The changes in words, those that let more happen marked.
+    fn words(&self) -> Markup {
+        let Some(changes) = &self.changes else {
+            return html! { p.quiet { "One of the two policies cannot be loaded, so only their lines can be compared." } };
+        };
+        html! {
+            @if changes.is_empty() { p { "The two policies do the same." } }
+            @else {
+                ul.changes { @for change in changes.iter().take(CHANGES_SHOWN) {
+                    li { (state(mood_of(change.direction), change.direction.in_words())) " " (said(change)) }
+                } }
+                @if changes.len() > CHANGES_SHOWN { p.quiet { "… and " (changes.len() - CHANGES_SHOWN) " more changes; " code { "stockade policy diff" } " lists all." } }
+            }
+        }
+    }
+
+    /// The changes that whoever approves has to acknowledge.
+    fn acknowledgements(&self) -> Markup {
+        let changes = self.changes.as_deref().unwrap_or_default();
+        let loosens = |change: &&Change| change.loosens();
+        let loosening: Vec<&Change> = changes.iter().filter(loosens).collect();
+        let mark = |digest: Digest, words: Markup| {
+            html! {
+                label.choice { input type="checkbox" name="acknowledged" value=(digest) required; span { (words) } }
+            }
+        };
+        html! {
+            @if let Some(all) = self.acknowledges {
+                fieldset {
+                    legend { "It lets more happen" }
+                    @if loosening.len() > MARKS_MAX {
+                        (mark(all, html! { "I have read all " (loosening.len()) " changes that let more happen, or could" }))
+                    } @else {
+                        @for change in loosening { (mark(change.digest, said(change))) }
+                    }
+                }
+            }
+        }
+    }
+
     fn difference(&self) -> Markup {
         let changes = |line: &&OwnLine| matches!(line, OwnLine::Added(_) | OwnLine::Removed(_));
         html! {
@@ -270,16 +321,37 @@ impl OneProposal {
                         label for="reason" { "What you say" span.hint { "Others see it." } }
                         input #reason name="reason" maxlength=(REASON_CHARS_MAX);
                     }
+                    (self.acknowledgements())
                     (plan_fields(self.in_force > 0))
                     .buttons {
                         button.main name="do" value="approve" disabled[!self.checked.is_valid()] { "Approve and publish" }
-                        button.no name="do" value="reject" { "Reject" }
+                        button.no name="do" value="reject" formnovalidate { "Reject" }
                     }
                 }
             } @else {
                 p { "A person with the role policy-approver reviews it." }
             }
         }
+    }
+}
+
+/// Says what is different, and what becomes of requests.
+fn said(change: &Change) -> Markup {
+    let at = change.new.as_ref().or(change.old.as_ref());
+    html! {
+        (foreign(&change.what))
+        @if let Some(id) = at.and_then(|at| at.id.as_ref()) { " (" code { (foreign(id.as_str())) } ")" }
+        @for effect in &change.effects {
+            br; span.quiet { (foreign(&effect.with_example())) }
+        }
+    }
+}
+
+fn mood_of(direction: Direction) -> Mood {
+    match direction {
+        Direction::Loosens | Direction::Both => Mood::Open,
+        Direction::Tightens => Mood::Good,
+        Direction::Neither => Mood::Plain,
     }
 }
 
@@ -405,8 +477,13 @@ pub(crate) async fn review(call: Arc<Call>) -> Result<Answer, Problem> {
     let state = match call.form.get("do") {
         "approve" => {
             approver(&call)?;
-            let steps = steps(&call)?;
-            let done = server.approve(&id, &by, &reason, steps).await?;
+            let marks = call.form.all("acknowledged");
+            let review = Review {
+                reason,
+                acknowledged: marks.filter_map(|mark| mark.parse().ok()).collect(),
+                steps: steps(&call)?,
+            };
+            let done = server.approve(&id, &by, review).await?;
             let row = done.map_err(|error| refused(&error))?;
             let rollout = server.state.rollouts(1).await?;
             let path = match rollout
@@ -462,6 +539,10 @@ fn refused(error: &ProposalError) -> Problem {
         ProposalError::Settled(_) | ProposalError::Behind { .. } => {
             Problem::conflict(said, "load the page again")
         }
+        ProposalError::Unacknowledged(..) => Problem::conflict(
+            said,
+            "load the page again, read what it lets happen, and mark each",
+        ),
         ProposalError::TooMany => Problem::conflict(said, "review some of them first"),
         ProposalError::Publish(error) => super::policy::refused(error),
     }

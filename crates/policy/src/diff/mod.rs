@@ -179,10 +179,7 @@ impl PolicyDiff {
     /// Lists the changes that let more happen, or could: whoever approves the new policy has to
     /// acknowledge each.
     pub fn loosening(&self) -> Vec<&Change> {
-        let loosens = |change: &&Change| match change.direction {
-            Direction::Loosens | Direction::Both => true,
-            Direction::Tightens | Direction::Neither => false,
-        };
+        let loosens = |change: &&Change| change.loosens();
         self.changes.iter().filter(loosens).collect()
     }
 
@@ -228,6 +225,14 @@ impl Change {
             old: None,
             new: None,
             about: Vec::new(),
+        }
+    }
+
+    /// Returns whether it lets more happen, or could.
+    pub const fn loosens(&self) -> bool {
+        match self.direction {
+            Direction::Loosens | Direction::Both => true,
+            Direction::Tightens | Direction::Neither => false,
         }
     }
 

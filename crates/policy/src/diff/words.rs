@@ -57,6 +57,17 @@ impl Effect {
     }
 }
 
+impl Effect {
+    /// As [`Self::in_words`], with the request that shows it.
+    pub fn with_example(&self) -> String {
+        let words = self.in_words();
+        match &self.example {
+            Some(line) => format!("{words}: for example `{line}`"),
+            None => words,
+        }
+    }
+}
+
 impl At {
     fn in_words(&self) -> String {
         match &self.id {
@@ -78,10 +89,7 @@ impl Change {
         let first = format!("{}: {} {places}", self.direction.in_words(), self.what);
         let mut lines = vec![first.trim_end().to_owned()];
         for effect in &self.effects {
-            let example = effect.example.as_ref();
-            let example =
-                example.map_or_else(String::new, |line| format!(": for example `{line}`"));
-            lines.push(format!("{}{example}", effect.in_words()));
+            lines.push(effect.with_example());
         }
         lines
     }

@@ -20,7 +20,7 @@ use crate::{
 const INTENT: &str = "<script>window.ran=1</script>\u{202e}";
 
 /// Has the session of a person ask one owner, and then one of security.
-async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
+pub(super) async fn ask(lab: &Lab, requester: &Person, strength: Strength) -> QuestionRow {
     ask_with(lab, requester, strength, None).await
 }
 

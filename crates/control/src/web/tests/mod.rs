@@ -12,4 +12,5 @@ mod proposals;
 mod reading;
 mod recorded;
 mod requests;
+mod schema;
 mod sign_in;

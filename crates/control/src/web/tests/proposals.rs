@@ -115,6 +115,76 @@ async fn a_change_is_written_by_one_person_and_approved_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_lets_more_happen_is_acknowledged_by_who_approves_it() {
+    let lab = Lab::start().await;
+    let author = lab.person("ann", &["policy-author"]).await;
+    let approver = lab.person("ben", &["policy-approver"]).await;
+    let approve = ("do", "approve");
+    let now = ("plan", "now");
+    // Less happens: there is nothing to acknowledge.
+    let first = propose(&lab, &author, NEW, "0").await;
+    assert_eq!(
+        data(&lab, &approver, &first).await["acknowledges"],
+        Value::Null
+    );
+    lab.post(&approver, &first, &[approve, now]).await.is(303);
+    // The rule is taken away, another place may be reached, and a third one is denied.
+    let wider = "schema = 1\n\n[[allow]]\nid = \"wiki\"\nwhat = \"net\"\nhosts = [\"wiki.test\"]\n\n\
+        [[deny]]\nid = \"no-mail\"\nwhat = \"net\"\nhosts = [\"mail.test\"]\nreason = \"data leaves\"\n";
+    let path = propose(&lab, &author, wider, "1").await;
+    let one = data(&lab, &approver, &path).await;
+    let changes = one["changes"].as_array().unwrap();
+    let of = |direction: &str| {
+        let of = changes
+            .iter()
+            .filter(|change| change["direction"] == direction);
+        of.map(|change| change["digest"].as_str().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let loosening = of("loosens");
+    assert_eq!((loosening.len(), of("tightens").len()), (2, 1), "{one}");
+    let page = lab.get(&approver, &path).await.is(200);
+    for words in [
+        "It lets more happen",
+        "wiki.test",
+        "newly allowed",
+        "newly denied",
+    ] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
+    let mark = |digest| ("acknowledged", digest);
+    let tightening = of("tightens");
+    for marks in [
+        vec![],
+        vec![mark(loosening[0])],
+        vec![mark(loosening[0]), mark(tightening[0])],
+        vec![mark("all"), mark("")],
+    ] {
+        let fields = [&[approve, now], marks.as_slice()].concat();
+        lab.post(&approver, &path, &fields).await.is(409);
+    }
+    assert_eq!(data(&lab, &approver, &path).await["state"], "open");
+    let fields = [approve, now, mark(loosening[0]), mark(loosening[1])];
+    lab.post(&approver, &path, &fields).await.is(303);
+    let one_now = data(&lab, &approver, &path).await;
+    let said = one_now["reason"].as_str().unwrap();
+    assert!(
+        said.starts_with("acknowledged 2 changes that let more happen ("),
+        "{said}"
+    );
+    // All of them by one mark, which is of these changes and of no others.
+    let next = propose(&lab, &author, NEW, "2").await;
+    let all = |one: &Value| one["acknowledges"].as_str().unwrap().to_owned();
+    let (old, new) = (all(&one), all(&data(&lab, &approver, &next).await));
+    lab.post(&approver, &next, &[approve, now, mark(&old)])
+        .await
+        .is(409);
+    lab.post(&approver, &next, &[approve, now, mark(&new)])
+        .await
+        .is(303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one life of a rollout, step by step")]
 async fn a_rollout_is_shown_and_moved_by_who_may() {
     let lab = Lab::start().await;
