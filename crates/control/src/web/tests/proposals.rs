@@ -14,6 +14,10 @@ use crate::now;
 const OLD: &str = "schema = 1\n";
 const NEW: &str = "schema = 1\n\n[[deny]]\nid = \"no-paste\"\nwhat = \"net\"\nhosts = [\"paste.test\"]\nreason = \"data leaves\"\n";
 
+/// Another place may be reached, one may not any more, and the rule of [`NEW`] is gone.
+const WIDER: &str = "schema = 1\n\n[[allow]]\nid = \"wiki\"\nwhat = \"net\"\nhosts = [\"wiki.test\"]\n\n\
+    [[deny]]\nid = \"no-mail\"\nwhat = \"net\"\nhosts = [\"mail.test\"]\nreason = \"data leaves\"\n";
+
 /// The fields of an approval with a plan.
 fn steps(canaries: &str) -> [(&str, &str); 7] {
     [
@@ -129,9 +133,7 @@ async fn what_lets_more_happen_is_acknowledged_by_who_approves_it() {
     );
     lab.post(&approver, &first, &[approve, now]).await.is(303);
     // The rule is taken away, another place may be reached, and a third one is denied.
-    let wider = "schema = 1\n\n[[allow]]\nid = \"wiki\"\nwhat = \"net\"\nhosts = [\"wiki.test\"]\n\n\
-        [[deny]]\nid = \"no-mail\"\nwhat = \"net\"\nhosts = [\"mail.test\"]\nreason = \"data leaves\"\n";
-    let path = propose(&lab, &author, wider, "1").await;
+    let path = propose(&lab, &author, WIDER, "1").await;
     let one = data(&lab, &approver, &path).await;
     let changes = one["changes"].as_array().unwrap();
     let of = |direction: &str| {
@@ -289,7 +291,13 @@ async fn the_pages_of_a_change_are_readable_in_both_sizes_and_colours() {
     ];
     let rollout = lab.post(&approver, &path, &steps).await.is(303);
     let rollout = rollout.header("location").to_owned();
-    let open = propose(&lab, &author, &format!("{NEW}# more\n"), "2").await;
+    let open = propose(
+        &lab,
+        &author,
+        &format!("{NEW}{}", WIDER.replace("schema = 1\n", "")),
+        "2",
+    )
+    .await;
     let mut browser = signed_in(&lab, "Ann Lee").await;
     let pages = [
         ("policy-with-rollout", "/policy"),
