@@ -70,3 +70,17 @@ pub(crate) const fn float(count: u64) -> f64 {
 pub(crate) fn count(things: usize) -> f64 {
     float(u64::try_from(things).expect("few"))
 }
+
+/// Times of questions.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) inbox: stockade_testkit::fleet::Times,
+    pub(crate) answer: stockade_testkit::fleet::Times,
+}
+
+impl Asked {
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.inbox.join(&other.inbox);
+        self.answer.join(&other.answer);
+    }
+}

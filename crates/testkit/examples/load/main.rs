@@ -9,6 +9,7 @@
 )]
 
 mod figures;
+mod killing;
 mod scenarios;
 
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ fn main() {
     for name in &names {
         eprintln!("load: {name}");
         let report = match (name.as_str(), ground.as_mut()) {
-            ("kill", _) => scenarios::kill(&program, &options),
+            ("kill", _) => killing::kill(&program, &options),
             ("storm", Some(ground)) => runtime.block_on(ground.storm()),
             ("ship", Some(ground)) => runtime.block_on(ground.ship(&options)),
             ("ask", Some(ground)) => runtime.block_on(ground.ask(&options)),

@@ -7,8 +7,8 @@ use std::{
 };
 
 use stockade_testkit::fleet::{
-    Browser, Fleet, Machine, Meter, Plan, Seen, Site, Usage, backlog, is_same, kill_at_random,
-    own_usage, question, ship, ship_ended,
+    Browser, Fleet, Machine, Meter, Plan, Seen, Site, Usage, backlog, is_same, own_usage, question,
+    ship, ship_ended,
 };
 use stockade_types::{ApprovalId, SessionId};
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::figures::{Report, count, float};
+use crate::figures::{Asked, Report, count, float};
 
 /// One machine of so many has a session that writes.
 const ACTIVE: usize = 10;
@@ -579,41 +579,6 @@ impl Ground {
         );
         report
     }
-}
-
-/// Times of questions.
-#[derive(Debug, Default)]
-struct Asked {
-    inbox: stockade_testkit::fleet::Times,
-    answer: stockade_testkit::fleet::Times,
-}
-
-impl Asked {
-    fn join(&mut self, other: &Self) {
-        self.inbox.join(&other.inbox);
-        self.answer.join(&other.answer);
-    }
-}
-
-/// Kills server and agent at random times.
-pub(crate) fn kill(program: &Path, options: &Options) -> Report {
-    let what = format!(
-        "{} rounds of `kill -9` of server and agent at random times",
-        options.rounds
-    );
-    let mut report = Report::new("kill", what);
-    let seed = std::time::UNIX_EPOCH
-        .elapsed()
-        .unwrap_or_default()
-        .as_secs();
-    eprintln!("load: seed {seed}");
-    // It panics where an event is missing, a receipt is for bytes that are not there, or verdicts differ.
-    let kills = kill_at_random(program, options.rounds, seed);
-    report.told("kills of the server", kills.servers.into(), "");
-    report.told("kills of the agent", kills.agents.into(), "");
-    report.told("receipts compared with the disk", kills.receipts.into(), "");
-    report.told("events", float(kills.events), "");
-    report
 }
 
 /// Returns a policy that differs from that of every other serial.

@@ -79,7 +79,7 @@ async fn no_request_makes_the_server_fail() {
     // What the description calls the parts of a path, with what is there.
     let ids = json!({
         "node": machine.id.to_string(),
-        "session": sessions[0].to_string(),
+        "session": sessions[0],
         "seq": "1",
         "decision": "1",
         "question": question.id,
