@@ -111,6 +111,18 @@ pub enum Action {
     /// A person has had the journals of a machine verified again.
     #[serde(rename = "journal.verified")]
     JournalVerified,
+    /// Something is told over a new channel, or at a mail address of a person.
+    #[serde(rename = "channel.added")]
+    ChannelAdded,
+    /// It is not any more.
+    #[serde(rename = "channel.removed")]
+    ChannelRemoved,
+    /// A receiver could not be told of something.
+    #[serde(rename = "notice.failed")]
+    NoticeFailed,
+    /// A person has that tried again.
+    #[serde(rename = "notice.resent")]
+    NoticeResent,
 }
 
 /// One thing that happened, as it stands in the record.
@@ -245,6 +257,10 @@ impl Act {
             | Action::ContentRead
             | Action::FindingTriaged
             | Action::JournalVerified
+            | Action::ChannelAdded
+            | Action::ChannelRemoved
+            | Action::NoticeFailed
+            | Action::NoticeResent
             | Action::CaseEscalated
             | Action::GlassBroken
             | Action::OverrideReviewed

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     Changed, ControlError, Server,
+    clock::now,
     index::{
         Index,
         row::{Closed, FlowKey, Raised, Row},
@@ -253,6 +254,9 @@ impl Server {
                 let (back, (batch, has_more)) = done.await.map_err(failed)?;
                 filling = back;
                 if batch.seq > filling.known.get(&grown.key).copied().unwrap_or_default() {
+                    self.state
+                        .tell_findings(&grown.key, &batch.raised, now())
+                        .await?;
                     index.write(&grown.key, &batch).await?;
                     filling.known.insert(grown.key.clone(), batch.seq);
                 }

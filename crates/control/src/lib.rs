@@ -16,6 +16,7 @@
 //! | `people`, `policy`, `orders` | what it says to machines under its signature |
 //! | `guards`, `samples` | what a rollout is moved by |
 //! | `rollouts` | the controller that leads a new policy along its plan, and back |
+//! | `notice`, `notify` | what people are told, and how |
 //! | `oidc` | sign-in at a provider of OpenID Connect |
 //! | `listen`, `outbound` | TLS and HTTP: of others to the server, and of the server to others |
 //! | `machine` | the protocol of machines |
@@ -47,6 +48,8 @@ mod known;
 mod listen;
 mod machine;
 mod metrics;
+pub mod notice;
+pub mod notify;
 mod oidc;
 mod orders;
 mod outbound;

@@ -9,6 +9,8 @@ use std::{
 
 use stockade_types::ignored;
 
+use crate::{notice::Form, state::Settled};
+
 /// Upper bounds of the time until a receipt, in microseconds, with their text in seconds.
 const BOUNDS: [(u64, &str); 12] = [
     (1_000, "0.001"),
@@ -42,9 +44,65 @@ pub(crate) struct Metrics {
     /// Receipts by the first bound that their time does not exceed; the last one is for those beyond.
     receipts: [AtomicU64; BOUNDS.len() + 1],
     receipts_us: AtomicU64,
+    /// Attempts to tell something, by form and outcome.
+    notices: [[AtomicU64; OUTCOMES.len()]; FORMS.len()],
+    notices_skipped: AtomicU64,
 }
 
+/// How something is told, and what becomes of an attempt.
+const FORMS: [&str; 3] = ["webhook", "chat", "mail"];
+const OUTCOMES: [&str; 4] = ["sent", "failed", "dead", "moot"];
+
 impl Metrics {
+    /// Counts an attempt to tell something.
+    pub(crate) fn notice(&self, form: Form, settled: &Settled) {
+        let form = match form {
+            Form::Webhook => 0,
+            Form::Slack | Form::Mattermost | Form::Teams => 1,
+            Form::Mail => 2,
+        };
+        let outcome = match settled {
+            Settled::Sent => 0,
+            Settled::Again { .. } => 1,
+            Settled::Dead { .. } => 2,
+            Settled::Moot => 3,
+        };
+        let of_form = self.notices.get(form);
+        if let Some(count) = of_form.and_then(|of_form| of_form.get(outcome)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what a channel was not told because too much waited for it.
+    pub(crate) fn notices_skipped(&self, count: u64) {
+        self.notices_skipped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn notices(&self, text: &mut Text, waiting: u64) {
+        text.head(
+            "stockade_notices_total",
+            "counter",
+            "Attempts to tell people something.",
+        );
+        for (of_form, form) in self.notices.iter().zip(FORMS) {
+            for (count, outcome) in of_form.iter().zip(OUTCOMES) {
+                let labels = format!("{{form=\"{form}\",outcome=\"{outcome}\"}}");
+                let count = count.load(Ordering::Relaxed);
+                text.value("stockade_notices_total", &labels, count);
+            }
+        }
+        text.counter(
+            "stockade_notices_skipped_total",
+            "What channels were not told because too much waited for them.",
+            self.notices_skipped.load(Ordering::Relaxed),
+        );
+        text.gauge(
+            "stockade_notices_waiting",
+            "Deliveries that are still to be made.",
+            waiting,
+        );
+    }
+
     /// Counts what was taken of a journal.
     pub(crate) fn taken(&self, events: u64, bytes: u64) {
         self.events.fetch_add(events, Ordering::Relaxed);
@@ -115,6 +173,8 @@ pub(crate) struct Present {
     pub(crate) oldest_ms: u64,
     /// How long machines collect lines, in milliseconds.
     pub(crate) pace_ms: u64,
+    /// Deliveries that are still to be made.
+    pub(crate) notices: u64,
 }
 
 impl Metrics {
@@ -159,6 +219,7 @@ impl Metrics {
             "How long machines are asked to collect lines before the next piece.",
             millis(present.pace_ms),
         );
+        self.notices(&mut text, present.notices);
         text.process();
         text.0
     }

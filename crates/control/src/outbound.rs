@@ -3,9 +3,10 @@
 //! in a setting, or in a document of a provider, does not open what only the server can reach.
 
 use std::{
+    collections::HashMap,
     fs,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ use stockade_policy::{AddressClass, classify};
 use stockade_types::ignored;
 use tokio::{
     net::{TcpStream, lookup_host},
+    task::spawn_blocking,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -32,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 512 << 10;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
+/// Sets of authorities that are remembered.
+const OUTBOUNDS_MAX: usize = 32;
 /// Where distributions keep the authorities that the machine trusts; the first that exists counts.
 const SYSTEM_AUTHORITIES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -105,8 +109,20 @@ pub(crate) struct Asking<'a> {
     pub(crate) url: &'a str,
     /// The value of `Authorization`.
     pub(crate) authorization: Option<String>,
-    /// A form; without one it is a GET.
-    pub(crate) form: Option<String>,
+    pub(crate) body: Said,
+}
+
+/// What a request brings.
+pub(crate) enum Said {
+    /// Nothing: it is a GET.
+    Nothing,
+    /// A form.
+    Form(String),
+    /// JSON, with headers of its own. Of the answer only the status is read.
+    Json {
+        text: String,
+        headers: Vec<(&'static str, String)>,
+    },
 }
 
 impl<'a> Asking<'a> {
@@ -115,8 +131,43 @@ impl<'a> Asking<'a> {
         Self {
             url,
             authorization: None,
-            form: None,
+            body: Said::Nothing,
         }
+    }
+}
+
+/// Those that were made lately, by the authorities that they know and whether they reach private networks.
+#[derive(Default)]
+pub(crate) struct Outbounds(Mutex<HashMap<(Option<String>, bool), Outbound>>);
+
+impl Outbounds {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Option<String>, bool), Outbound>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what knows servers by the authorities of `pem`, or of the system.
+    ///
+    /// # Errors
+    /// As [`Outbound::new`].
+    pub(crate) async fn known_by(
+        &self,
+        pem: Option<&String>,
+        private: bool,
+    ) -> Result<Outbound, OutboundError> {
+        let key = (pem.cloned(), private);
+        if let Some(known) = self.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let pem = pem.cloned();
+        let made = spawn_blocking(move || Outbound::new(pem.as_deref(), private)).await;
+        let failed = |_| OutboundError::Authorities("servers outside".to_owned());
+        let made = made.map_err(failed)??;
+        let mut known = self.lock();
+        if known.len() >= OUTBOUNDS_MAX {
+            known.clear();
+        }
+        known.insert(key, made.clone());
+        Ok(made)
     }
 }
 
@@ -172,6 +223,7 @@ impl Outbound {
             host: host.to_owned(),
             why,
         };
+        let reads_body = !matches!(asking.body, Said::Json { .. });
         let stream = self.connect(url).await?;
         let opened = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, driver) = opened.map_err(|error| answer(error.to_string()))?;
@@ -187,6 +239,9 @@ impl Outbound {
                 let why = format!("{status}: it wants another address; none is followed");
                 return Err(answer(why));
             }
+            if !reads_body {
+                return Ok((status, Vec::new()));
+            }
             let body = to_bytes(Body::new(response.into_body()), ANSWER_BYTES_MAX).await;
             let body = body.map_err(|_| answer(format!("more than {ANSWER_BYTES_MAX} bytes")))?;
             Ok((status, body.to_vec()))
@@ -197,66 +252,114 @@ impl Outbound {
     }
 
     async fn connect(&self, url: &Url) -> Result<TlsStream<TcpStream>, OutboundError> {
-        let name = url.host_str().unwrap_or_default();
-        let failed = |source| OutboundError::Connect {
-            host: name.to_owned(),
-            source,
-        };
-        let addresses = self.addresses(url).await?;
+        let port = url.port_or_known_default().unwrap_or(443);
+        let host = url.host().ok_or_else(|| OutboundError::Name {
+            host: String::new(),
+        })?;
+        let host = host.to_owned();
+        let stream = self.dial(&host, port).await?;
+        self.secure(&host, stream).await
+    }
+
+    /// Connects to a host. The address that was looked at is the one that is dialled: the name is not asked
+    /// again.
+    ///
+    /// # Errors
+    /// When it leads where no request may go, or nowhere.
+    pub(crate) async fn dial(
+        &self,
+        host: &Host<String>,
+        port: u16,
+    ) -> Result<TcpStream, OutboundError> {
         let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            // The address that was looked at is the one that is dialled: the name is not asked again.
+        for address in addresses(host, port, self.private).await? {
             match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    let bare = name
-                        .trim_start_matches('[')
-                        .trim_end_matches(']')
-                        .to_owned();
-                    let server = ServerName::try_from(bare)
-                        .map_err(|error| failed(std::io::Error::other(error)))?;
-                    let connector = TlsConnector::from(Arc::clone(&self.tls));
-                    return connector.connect(server, stream).await.map_err(failed);
-                }
+                Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
         }
-        Err(failed(last))
+        Err(OutboundError::Connect {
+            host: host.to_string(),
+            source: last,
+        })
     }
 
-    async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, OutboundError> {
-        let port = url.port_or_known_default().unwrap_or(443);
-        let name = url.host_str().unwrap_or_default();
-        let none = || OutboundError::Name {
-            host: name.to_owned(),
+    /// Opens TLS on a connection to a host.
+    ///
+    /// # Errors
+    /// When it is not the host.
+    pub(crate) async fn secure(
+        &self,
+        host: &Host<String>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, OutboundError> {
+        let failed = |source| OutboundError::Connect {
+            host: host.to_string(),
+            source,
         };
-        let found: Vec<SocketAddr> = match url.host().ok_or_else(none)? {
-            Host::Ipv4(address) => vec![SocketAddr::from((address, port))],
-            Host::Ipv6(address) => vec![SocketAddr::from((address, port))],
-            Host::Domain(name) => {
-                let found = lookup_host((name, port)).await.map_err(|_| none())?;
-                found.take(ADDRESSES_MAX).collect()
-            }
+        let bare = match host {
+            Host::Domain(name) => name.clone(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
         };
-        if found.is_empty() {
-            return Err(none());
-        }
-        for address in &found {
-            let address = address.ip().to_canonical();
-            let what = match classify(address) {
-                AddressClass::Public => continue,
-                AddressClass::Private if self.private => continue,
-                AddressClass::Private => "in a private network; allow it with `--private`",
-                AddressClass::Metadata => "for services of a host, and never asked",
-                AddressClass::Unusable => "not the address of a host",
-            };
-            return Err(OutboundError::Place {
-                host: name.to_owned(),
-                address,
-                what,
-            });
-        }
-        Ok(found)
+        let server =
+            ServerName::try_from(bare).map_err(|error| failed(std::io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        connector.connect(server, stream).await.map_err(failed)
     }
+
+    /// Looks where an address leads, and sends nothing.
+    ///
+    /// # Errors
+    /// When it is none that is asked, or leads where no request may go.
+    pub(crate) async fn look(url: &str, private: bool) -> Result<(), OutboundError> {
+        let url = checked(url)?;
+        let name = || url.host_str().unwrap_or_default().to_owned();
+        let host = url.host().ok_or_else(|| OutboundError::Name { host: name() })?;
+        let host = host.to_owned();
+        let port = url.port_or_known_default().unwrap_or(443);
+        let found = timeout(PATIENCE, addresses(&host, port, private)).await;
+        let found = found.map_err(|_| OutboundError::Late { host: name() })?;
+        found.map(drop)
+    }
+}
+
+/// Returns the addresses of a host, if all of them may be reached.
+async fn addresses(
+    host: &Host<String>,
+    port: u16,
+    private: bool,
+) -> Result<Vec<SocketAddr>, OutboundError> {
+    let none = || OutboundError::Name {
+        host: host.to_string(),
+    };
+    let found: Vec<SocketAddr> = match host {
+        Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
+        Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
+        Host::Domain(name) => {
+            let found = lookup_host((name.as_str(), port)).await;
+            found.map_err(|_| none())?.take(ADDRESSES_MAX).collect()
+        }
+    };
+    if found.is_empty() {
+        return Err(none());
+    }
+    for address in &found {
+        let address = address.ip().to_canonical();
+        let what = match classify(address) {
+            AddressClass::Public => continue,
+            AddressClass::Private if private => continue,
+            AddressClass::Private => "in a private network; allow it with `--private`",
+            AddressClass::Metadata => "for services of a host, and never asked",
+            AddressClass::Unusable => "not the address of a host",
+        };
+        return Err(OutboundError::Place {
+            host: host.to_string(),
+            address,
+            what,
+        });
+    }
+    Ok(found)
 }
 
 /// Returns the authorities that the system trusts; `None` if it has no file of them.
@@ -306,12 +409,21 @@ fn request(url: &Url, asking: Asking<'_>) -> hyper::http::Result<Request<Body>> 
     if let Some(value) = asking.authorization {
         builder = builder.header(header::AUTHORIZATION, value);
     }
-    match asking.form {
-        None => builder.method(Method::GET).body(Body::empty()),
-        Some(form) => builder
+    match asking.body {
+        Said::Nothing => builder.method(Method::GET).body(Body::empty()),
+        Said::Form(form) => builder
             .method(Method::POST)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::from(form)),
+        Said::Json { text, headers } => {
+            for (name, value) in headers {
+                builder = builder.header(name, value);
+            }
+            builder
+                .method(Method::POST)
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Body::from(text))
+        }
     }
 }
 

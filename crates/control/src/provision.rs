@@ -1,5 +1,5 @@
-//! What the command line says about the provider of people, the platforms of jobs, and tokens that are there.
-//! Each call is whole.
+//! What the command line says about the provider of people, the platforms of jobs, tokens that are there, and
+//! over which channels people are told. Each call is whole.
 
 use std::path::Path;
 
@@ -12,9 +12,11 @@ use crate::{
     authority::Authority,
     clock::now,
     data::{DataDir, Settings},
+    notice::Channel,
+    notify::{self, MailSettings},
     oidc::{Client, EnrolRule, OidcSettings, Provider, RULES_MAX, redirect},
     random,
-    state::{RuleRow, State, TokenRow},
+    state::{ChannelRow, RuleRow, State, TokenRow},
 };
 
 /// Sets the provider at which people sign in, once it has answered as it has to; a server that runs has to be
@@ -159,4 +161,73 @@ pub fn revoke_token(path: &Path, id: &str) -> Result<bool, ControlError> {
         state.close().await;
         revoked
     })
+}
+
+/// Adds a channel; a server that runs tells it from now on. Returns it with the secret by which a webhook is
+/// signed.
+///
+/// # Errors
+/// When it is not accepted, there are too many, or the state cannot be written.
+pub fn add_channel(path: &Path, channel: Channel) -> Result<ChannelRow, ControlError> {
+    let (data, settings) = DataDir::open(path)?;
+    runtime()?.block_on(async {
+        let row = notify::new_row(channel).await?;
+        let state = State::open(&data.state_path(), &settings.org).await?;
+        let added = state.add_channel(&row, "").await;
+        state.close().await;
+        if added? {
+            return Ok(row);
+        }
+        Err(notify::too_many())
+    })
+}
+
+/// Returns all channels, with the mail addresses of people.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn channels(path: &Path) -> Result<Vec<ChannelRow>, ControlError> {
+    let (data, settings) = DataDir::open(path)?;
+    runtime()?.block_on(async {
+        let state = State::open(&data.state_path(), &settings.org).await?;
+        let channels = state.channels().await;
+        state.close().await;
+        channels
+    })
+}
+
+/// Removes a channel, and what waits for it.
+///
+/// # Errors
+/// When the state cannot be written. `Ok(false)` if there is no such channel.
+pub fn remove_channel(path: &Path, id: &str) -> Result<bool, ControlError> {
+    let (data, settings) = DataDir::open(path)?;
+    runtime()?.block_on(async {
+        let state = State::open(&data.state_path(), &settings.org).await?;
+        let removed = state.remove_channel(id, "", now()).await;
+        state.close().await;
+        removed
+    })
+}
+
+/// Sets the relay of mail, once it has answered as it has to and taken the login. It counts from the next
+/// message on.
+///
+/// # Errors
+/// When the settings are not accepted, the relay does not answer, or they cannot be written.
+pub fn set_mail(path: &Path, mail: &MailSettings) -> Result<(), ControlError> {
+    let (data, settings) = DataDir::open(path)?;
+    mail.check()?;
+    let probed = runtime()?.block_on(notify::probe(mail.clone(), &settings.host));
+    probed.map_err(ControlError::Work)?;
+    mail.write(&data.keys_path())
+}
+
+/// Forgets the relay of mail.
+///
+/// # Errors
+/// When the settings cannot be removed. `Ok(false)` if there were none.
+pub fn remove_mail(path: &Path) -> Result<bool, ControlError> {
+    let (data, _) = DataDir::open(path)?;
+    MailSettings::remove(&data.keys_path())
 }

@@ -293,6 +293,9 @@ impl Server {
             .about(&next.id)
             .detail(format!("{}, step {from} to {to}: {why}", next.state.word()));
         self.state.note(&mut writing, &act, at).await?;
+        if next.state == RolloutState::Halted {
+            self.tell_halt(&mut writing, &next, at).await?;
+        }
         self.state.commit(writing).await?;
         let envelope = self.sign_pointer(&next, at)?;
         self.hub.send_all(&Down::Pointer { envelope });

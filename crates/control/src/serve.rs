@@ -28,6 +28,7 @@ use crate::{
     machine,
     metrics::Metrics,
     oidc,
+    outbound::Outbounds,
     record::Record,
     samples::Samples,
     server::Report,
@@ -114,6 +115,7 @@ pub async fn serve(
         samples: Samples::default(),
         stories: Stories::default(),
         refusals: Allowance::new(REFUSALS_PER_MINUTE),
+        receivers: Outbounds::default(),
         oidc,
         issuers: oidc::Issuers::default(),
         report: options.report,
@@ -146,6 +148,7 @@ impl Server {
         let rolling = tokio::spawn(Arc::clone(&self).keep_rolling());
         let indexing = tokio::spawn(Arc::clone(&self).keep_index());
         let retiring = tokio::spawn(Arc::clone(&self).keep_retiring());
+        let notifying = tokio::spawn(Arc::clone(&self).keep_notifying());
         let renewal = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
             loop {
@@ -174,6 +177,8 @@ impl Server {
         rolling.abort();
         indexing.abort();
         retiring.abort();
+        // What is under way is told again after the next start.
+        notifying.abort();
         tokio::join!(machines.end(END_PATIENCE), pages.end(END_PATIENCE));
         self.end();
         let ended = match recording.await {

@@ -23,6 +23,7 @@ use crate::{
     known::{Senders, Tips},
     metrics::Metrics,
     oidc,
+    outbound::Outbounds,
     samples::Samples,
     state::{DirectoryRow, State},
     stories::Stories,
@@ -78,6 +79,8 @@ pub struct Server {
     pub(crate) stories: Stories,
     /// How often it is noted that an enrolment was refused: anybody can try one.
     pub(crate) refusals: Allowance,
+    /// What makes requests to receivers of channels.
+    pub(crate) receivers: Outbounds,
     /// The provider at which people sign in, if there is one.
     pub(crate) oidc: Option<oidc::Client>,
     /// Issuers of the tokens of jobs.

@@ -59,6 +59,8 @@ impl Server {
                         clock(now)
                     ));
                 self.state.note(&mut writing, &act, now).await?;
+                self.tell_escalated(&mut writing, &row, (&stage.name, role), now)
+                    .await?;
             }
             self.state.commit(writing).await?;
             self.tell(&id).await?;

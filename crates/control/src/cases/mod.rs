@@ -104,6 +104,7 @@ impl Server {
         };
         self.state.add_question(&mut writing, &row).await?;
         self.look_again(&mut writing, &row, &[], now).await?;
+        self.tell_waiting(&mut writing, &row, &[], now).await?;
         self.state.commit(writing).await?;
         self.hub.changed(Changed::Question(row.id.clone()));
         Ok(Ok(self.standing(&row).await?))
@@ -204,6 +205,7 @@ impl Server {
             Counting::Open => {
                 let all: Vec<Vote> = votes.into_iter().chain([vote]).collect();
                 self.look_again(&mut writing, &row, &all, now).await?;
+                self.tell_waiting(&mut writing, &row, &all, now).await?;
                 QuestionState::Open
             }
             Counting::Denied { ref why } => {

@@ -62,6 +62,7 @@ impl Server {
             done: None,
         };
         self.state.add_review_task(writing, &task).await?;
+        self.tell_override(writing, row, now).await?;
         let act = Act::new(Action::GlassBroken)
             .by(&glass.user.0)
             .about(&row.id)

@@ -27,7 +27,11 @@ pub use rules::EnrolRule;
 pub(crate) use rules::{Issuers, RULES_MAX};
 pub use settings::OidcSettings;
 
-use crate::{ControlError, outbound::Asking, random};
+use crate::{
+    ControlError,
+    outbound::{Asking, Said},
+    random,
+};
 
 /// How long ago a person may have signed in at the provider who has to prove again who it is, in seconds: a
 /// minute less than what votes and changes ask for.
@@ -168,7 +172,7 @@ impl Client {
             .ask(Asking {
                 url: place,
                 authorization: self.authorization(),
-                form: Some(self.form(origin, attempt, code)),
+                body: Said::Form(self.form(origin, attempt, code)),
             })
             .await?;
         if status.as_u16() != 200 {

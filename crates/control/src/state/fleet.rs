@@ -455,6 +455,9 @@ impl State {
             .detail(format!("{kind}: {detail}"));
         act.session = session.map(|session| session.as_str().to_owned());
         self.note(&mut writing, &act, now).await?;
+        let told = crate::notice::finding(id, "", format!("the machine: {kind}: {detail}"), now);
+        let event = format!("accused {id} {kind} {}", now.0 / FINDINGS_MS);
+        self.tell(&mut writing, &event, &told).await?;
         self.commit(writing).await
     }
 

@@ -14,7 +14,7 @@ use stockade_types::{SessionId, UnixMillis};
 use tokio::sync::oneshot;
 
 use super::{SessionKey, State, Stored, Writing, unsigned};
-use crate::ControlError;
+use crate::{ControlError, notice::refused_bundle};
 
 /// Writes of one transaction: it holds up every other one.
 const TOGETHER_MAX: usize = 256;
@@ -143,6 +143,9 @@ impl State {
             Write::Heard { node, hello, now } => self.heard(writing, node, hello, *now).await,
             Write::Live { node, live } => self.keep_live(writing, node, live).await,
             Write::Acknowledged { node, ack, now } => {
+                if let Some((event, notice)) = refused_bundle(node, ack, *now) {
+                    self.tell(writing, &event, &notice).await?;
+                }
                 self.acknowledge(writing, node, ack, *now).await
             }
         }

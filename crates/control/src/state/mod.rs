@@ -5,9 +5,11 @@
 //! `record` moves the events to the server's own journal.
 
 mod accounts;
+mod channels;
 mod fleet;
 mod grouped;
 mod identities;
+mod notices;
 mod people;
 mod policy;
 mod proposals;
@@ -42,9 +44,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::{ControlError, act::Act};
 
 pub use accounts::{PasskeyRow, TokenRow, WebSessionRow};
+pub use channels::ChannelRow;
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub(crate) use grouped::Write;
 pub use identities::{Identity, Recognised};
+pub(crate) use notices::{DeliveryRow, Settled};
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};
 pub(crate) use proposals::Reviewed;
@@ -68,6 +72,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_reading.sql"),
     include_str!("schema_approvals.sql"),
     include_str!("schema_people.sql"),
+    include_str!("schema_notify.sql"),
 ];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

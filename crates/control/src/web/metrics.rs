@@ -26,6 +26,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Answer, Problem> {
         unshipped: backlog.bytes,
         oldest_ms,
         pace_ms: server.intake.pace_ms(),
+        notices: server.state.deliveries_waiting().await?,
     });
     let mut response = Response::new(Body::from(text));
     let kind = HeaderValue::from_static(MEDIA_TYPE);

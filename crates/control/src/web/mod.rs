@@ -46,6 +46,7 @@ mod routes;
 mod search;
 mod serving;
 mod sessions;
+mod settings;
 mod setup;
 mod sign_in;
 mod standing;

@@ -88,6 +88,7 @@ const RAIL: [(&str, &[Link]); 5] = [
         &[
             ("/fleet", "Fleet", Action::SeeFleet),
             ("/people", "People", Action::SeePeople),
+            ("/settings", "Settings", Action::SeeOverview),
         ],
     ),
 ];

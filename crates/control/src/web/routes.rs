@@ -13,7 +13,7 @@ use super::{
     problem::Problem,
     proposals, rollouts, search,
     serving::{Answer, Handler, Needs, Route, handler, view},
-    sessions, setup, sign_in, stream,
+    sessions, settings, setup, sign_in, stream,
 };
 
 fn get(path: &'static str, needs: Needs, about: &'static str, handler: Handler) -> Route {
@@ -63,6 +63,7 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(settled());
     all.extend(known());
     all.extend(changes());
+    all.extend(told());
     all
 }
 
@@ -521,6 +522,46 @@ fn changes() -> Vec<Route> {
             role(Action::ManageFleet),
             "retire a machine",
             handler(fleet::retire),
+        ),
+    ]
+}
+
+/// Who is told that something waits or went wrong.
+fn told() -> Vec<Route> {
+    let (signed, manages) = (Needs::SignIn, Needs::Role(Action::ManagePeople));
+    let (page, data) = view(settings::show);
+    vec![
+        get("/settings", signed, "settings", page),
+        get("/api/v1/settings", signed, "settings", data),
+        post(
+            "/settings/mail",
+            signed,
+            "set the mail address of the caller",
+            handler(settings::own_mail),
+        ),
+        post(
+            "/settings/channels",
+            manages,
+            "add a channel",
+            handler(settings::add),
+        ),
+        post(
+            "/settings/channels/{channel}/remove",
+            manages,
+            "remove a channel",
+            handler(settings::remove),
+        ),
+        post(
+            "/settings/channels/{channel}/test",
+            manages,
+            "send a test over a channel",
+            handler(settings::test),
+        ),
+        post(
+            "/settings/deliveries/{delivery}/again",
+            manages,
+            "try a delivery again that was given up",
+            handler(settings::again),
         ),
     ]
 }

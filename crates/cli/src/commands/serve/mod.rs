@@ -1,5 +1,6 @@
 //! `stockade serve`: the server of an organisation.
 
+mod notify;
 mod people;
 
 use std::{
@@ -54,6 +55,10 @@ enum Command {
     Oidc(people::Oidc),
     /// Let jobs of a platform enrol machines with their tokens
     EnrolRule(people::Rule),
+    /// Tell a program, a chat or a mailbox that something waits or went wrong
+    Channel(notify::ChannelArgs),
+    /// Set the relay that takes mail of the server
+    Mail(notify::MailArgs),
     /// Look at what the server needs to work
     ///
     /// Exit codes: 0 all good, 1 something is bad
@@ -204,6 +209,8 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         }
         Some(Command::Oidc(oidc)) => people::oidc(oidc, out),
         Some(Command::EnrolRule(rule)) => people::rule(rule, out),
+        Some(Command::Channel(channel)) => notify::channel(channel, out),
+        Some(Command::Mail(mail)) => notify::mail(mail, out),
         Some(Command::Doctor(doctor)) => people::doctor(&doctor, out),
         Some(Command::Backup(backup)) => {
             admin::backup(&backup.data, &backup.to)?;

@@ -258,12 +258,12 @@ fn line(finding: &Finding) -> String {
     }
 }
 
-fn authorities(file: Option<PathBuf>) -> anyhow::Result<Option<String>> {
+pub(super) fn authorities(file: Option<PathBuf>) -> anyhow::Result<Option<String>> {
     file.map(|file| text_of(&file, AUTHORITIES_BYTES_MAX))
         .transpose()
 }
 
-fn text_of(file: &Path, bytes_max: u64) -> anyhow::Result<String> {
+pub(super) fn text_of(file: &Path, bytes_max: u64) -> anyhow::Result<String> {
     use std::io::Read as _;
     let shown = safe(&file.display().to_string()).clone();
     let opened = fs::File::open(file).with_context(|| format!("cannot open `{shown}`"))?;

@@ -140,6 +140,20 @@ const FORMS: &[(&str, &str)] = &[
         "id:string name:string roles:[string] signed_in_by:string signed_in:integer passkeys:[Passkey] \
          has_password:boolean has_codes:boolean sessions:[OwnSession] content_reads:[ContentRead]",
     ),
+    ("Relay", "server:string from:string"),
+    (
+        "Channel",
+        "id:string name:string form:string to:string kinds:[string] roles:[string] details:boolean private:boolean \
+         created:integer waiting:integer dead:integer skipped:integer sent:integer? error:string?",
+    ),
+    (
+        "Dead",
+        "id:string channel:string kind:string page:string at:integer ended:integer attempts:integer error:string",
+    ),
+    (
+        "Settings",
+        "mail:boolean domains:[string] address:string? relay:Relay? channels:[Channel]? dead:[Dead]?",
+    ),
 ];
 
 /// What is answered with which form.
@@ -156,6 +170,7 @@ pub(crate) const ANSWERS: &[(&str, &str)] = &[
     ("/api/v1/integrity/{node}/{session}", "Record"),
     ("/api/v1/overview", "Overview"),
     ("/api/v1/me", "Me"),
+    ("/api/v1/settings", "Settings"),
 ];
 
 /// The query of a path: each parameter with what it means.
