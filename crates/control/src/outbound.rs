@@ -315,7 +315,9 @@ impl Outbound {
     pub(crate) async fn look(url: &str, private: bool) -> Result<(), OutboundError> {
         let url = checked(url)?;
         let name = || url.host_str().unwrap_or_default().to_owned();
-        let host = url.host().ok_or_else(|| OutboundError::Name { host: name() })?;
+        let host = url
+            .host()
+            .ok_or_else(|| OutboundError::Name { host: name() })?;
         let host = host.to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
         let found = timeout(PATIENCE, addresses(&host, port, private)).await;

@@ -28,9 +28,7 @@ const ADDRESS_BYTES_MAX: usize = 254;
 const LOCAL_BYTES_MAX: usize = 64;
 
 /// How something is said.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// To a program, signed (Standard Webhooks).
@@ -132,7 +130,11 @@ impl Channel {
                 if outbound::checked(&self.to).is_err() || self.to.len() > TO_BYTES_MAX =>
             {
                 let expected = "`https://HOST/…` without a user name, of at most 2000 bytes";
-                return Err(wrong("the address of the receiver", &shown(&self.to), expected));
+                return Err(wrong(
+                    "the address of the receiver",
+                    &shown(&self.to),
+                    expected,
+                ));
             }
             Form::Mail | Form::Webhook | Form::Slack | Form::Mattermost | Form::Teams => {}
         }
@@ -205,14 +207,17 @@ pub(crate) fn is_address(text: &str) -> bool {
     let Some((local, host)) = text.rsplit_once('@') else {
         return false;
     };
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte);
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte);
     let dots = |part: &str| !part.starts_with('.') && !part.ends_with('.') && !part.contains("..");
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     text.len() <= ADDRESS_BYTES_MAX
         && (1..=LOCAL_BYTES_MAX).contains(&local.len())

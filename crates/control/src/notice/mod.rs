@@ -17,9 +17,7 @@ pub(crate) use channel::{NAME_CHARS_MAX, TO_BYTES_MAX, is_address};
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 
 /// What channels can hear of.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A question waits for people in a role.
     #[serde(rename = "question.waiting")]
@@ -144,7 +142,11 @@ impl Notice {
 
 /// Makes what is told when a machine cannot use a policy: once an hour for each policy, since what one
 /// machine refuses all of them may.
-pub(crate) fn refused_bundle(node: &NodeId, ack: &Ack, now: UnixMillis) -> Option<(String, Notice)> {
+pub(crate) fn refused_bundle(
+    node: &NodeId,
+    ack: &Ack,
+    now: UnixMillis,
+) -> Option<(String, Notice)> {
     match ack.state {
         AckState::Stored | AckState::Active => return None,
         AckState::Failed => {}

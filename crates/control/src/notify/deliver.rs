@@ -271,7 +271,9 @@ fn is_for(person: &UserRow, notice: &Notice) -> bool {
 fn after(failures: u64, why: &str, now: UnixMillis) -> Settled {
     let why = stockade_types::RawText::from(why).display();
     let why: String = why.chars().take(WHY_CHARS_MAX).collect();
-    let delay = usize::try_from(failures).ok().and_then(|at| DELAYS_MS.get(at));
+    let delay = usize::try_from(failures)
+        .ok()
+        .and_then(|at| DELAYS_MS.get(at));
     match delay {
         Some(delay) => Settled::Again {
             due: UnixMillis(now.0.saturating_add(*delay)),

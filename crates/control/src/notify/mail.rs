@@ -201,7 +201,12 @@ pub(crate) struct Message {
 
 impl Message {
     /// Writes one. The id is the same for all attempts, so that programs can tell that they have it.
-    pub(crate) fn new(from: &str, told: &Told<'_>, (id, host): (&str, &str), now: UnixMillis) -> Self {
+    pub(crate) fn new(
+        from: &str,
+        told: &Told<'_>,
+        (id, host): (&str, &str),
+        now: UnixMillis,
+    ) -> Self {
         let to = &told.channel.to;
         let body = told.mail().replace('\n', "\r\n");
         let body = STANDARD.encode(body);

@@ -21,6 +21,8 @@ mod smtp;
 mod webhook;
 mod words;
 
+#[cfg(test)]
+pub(crate) use deliver::DELAYS_MS;
 pub(crate) use mail::probe;
 pub use mail::{MailSettings, MailTls};
 pub(crate) use making::{new_row, too_many};

@@ -69,7 +69,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
         password: &str,
     ) -> Result<(), String> {
         let offers = |way: &str| {
-            let ways = offers.iter().filter_map(|offer| offer.strip_prefix("AUTH "));
+            let ways = offers
+                .iter()
+                .filter_map(|offer| offer.strip_prefix("AUTH "));
             ways.flat_map(str::split_whitespace).any(|one| one == way)
         };
         if offers("PLAIN") {
@@ -81,7 +83,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
             self.command("AUTH LOGIN", "AUTH", &[334]).await?;
             let (name, password) = (STANDARD.encode(name), STANDARD.encode(password));
             self.command(&name, "the name", &[334]).await?;
-            return self.command(&password, "the password", &[235]).await.map(drop);
+            return self
+                .command(&password, "the password", &[235])
+                .await
+                .map(drop);
         }
         Err("the relay offers neither AUTH PLAIN nor AUTH LOGIN".to_owned())
     }
@@ -228,7 +233,10 @@ mod tests {
             let (here, mut there) = duplex(1 << 16);
             there.write_all(said).await.unwrap();
             let mut dialogue = Dialogue::new(here);
-            dialogue.command("STARTTLS", "STARTTLS", &[220]).await.unwrap();
+            dialogue
+                .command("STARTTLS", "STARTTLS", &[220])
+                .await
+                .unwrap();
             assert_eq!(dialogue.into_inner().is_ok(), is_fine);
         }
     }
@@ -242,7 +250,9 @@ mod tests {
             .data("Subject: x\r\n\r\n.\r\nMAIL FROM:<eve@evil.test>\r\n")
             .await
             .unwrap();
-        let two = dialogue.command("RCPT TO:<a@b>\r\nDATA", "RCPT", &[250]).await;
+        let two = dialogue
+            .command("RCPT TO:<a@b>\r\nDATA", "RCPT", &[250])
+            .await;
         assert_eq!(two, Err("RCPT has two lines".to_owned()));
         drop(dialogue);
         let mut sent = String::new();

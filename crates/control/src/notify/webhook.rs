@@ -59,7 +59,10 @@ pub(crate) async fn send(
         headers.extend([
             ("webhook-id", id.to_owned()),
             ("webhook-timestamp", seconds.to_string()),
-            ("webhook-signature", signed.ok_or("the channel has no secret")?),
+            (
+                "webhook-signature",
+                signed.ok_or("the channel has no secret")?,
+            ),
         ]);
     }
     let asking = Asking {

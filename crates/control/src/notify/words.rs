@@ -115,7 +115,10 @@ impl Told<'_> {
         let notice = self.notice;
         let mut lines = vec![format!("{}.", self.headline()), String::new()];
         if let Some(machine) = &self.machine {
-            lines.push(format!("Machine: {}", plain(&seen(machine, NAME_CHARS_MAX))));
+            lines.push(format!(
+                "Machine: {}",
+                plain(&seen(machine, NAME_CHARS_MAX))
+            ));
         }
         if let Some(rule) = &notice.rule {
             lines.push(format!("Rule:    {}", plain(rule)));

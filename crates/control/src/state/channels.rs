@@ -151,8 +151,7 @@ impl State {
     /// # Errors
     /// When the state cannot be read.
     pub async fn channels(&self) -> Result<Vec<ChannelRow>, ControlError> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM channels WHERE org_id = $1 ORDER BY created, id");
+        let sql = format!("SELECT {COLUMNS} FROM channels WHERE org_id = $1 ORDER BY created, id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.org());
         let rows = rows.fetch_all(&self.pool).await;
         let rows = rows.map_err(ControlError::state("read channels"))?;

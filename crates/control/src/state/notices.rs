@@ -80,8 +80,7 @@ impl State {
         let node = notice.node.as_ref().map(|node| node.as_str().to_owned());
         let node = node.unwrap_or_default();
         if !node.is_empty() {
-            let sql =
-                "SELECT COUNT(*) FROM notices WHERE org_id = $1 AND node = $2 AND at > $3";
+            let sql = "SELECT COUNT(*) FROM notices WHERE org_id = $1 AND node = $2 AND at > $3";
             let since = notice.at.0.saturating_sub(NODE_NOTICES_MS);
             let row = sqlx::query(sql)
                 .bind(self.org())

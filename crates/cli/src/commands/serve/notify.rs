@@ -23,8 +23,7 @@ const IMPLICIT_PORT: u16 = 465;
 const STARTTLS_PORT: u16 = 587;
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "A channel hears of these kinds:\n  \
+#[command(after_help = "A channel hears of these kinds:\n  \
     question.waiting  a question waits for people in a role\n  \
     case.escalated    a stage takes long and asks others, too\n  \
     glass.broken      one person has overridden all stages\n  \
@@ -36,8 +35,7 @@ const STARTTLS_PORT: u16 = 587;
     Examples:\n  stockade serve channel --data /srv/stockade --name pager --form webhook \\\n    \
     --to https://hooks.example.org/stockade --kind question.waiting --kind glass.broken --role security\n  \
     stockade serve channel --data /srv/stockade --name chat --form slack --to-file /root/slack-url \\\n    \
-    --kind rollout.halted"
-)]
+    --kind rollout.halted")]
 pub(super) struct ChannelArgs {
     /// Directory of the server
     #[arg(long, value_name = "DIR")]

@@ -142,10 +142,7 @@ pub(crate) async fn add(call: Arc<Call>) -> Result<Answer, Problem> {
         Err(problem) => {
             let code = StatusCode::from_u16(problem.told.status);
             let page = Page::new("Settings", form(&call, Some(&problem)));
-            return Ok(Answer::Again(
-                code.unwrap_or(StatusCode::BAD_REQUEST),
-                page,
-            ));
+            return Ok(Answer::Again(code.unwrap_or(StatusCode::BAD_REQUEST), page));
         }
     };
     let by = call.caller()?.user.0.clone();

@@ -107,7 +107,9 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Settings, Problem> {
     let own = server.state.address_of(&caller.user).await?;
     let mut settings = Settings {
         mail: mail.is_some(),
-        domains: mail.as_ref().map_or_else(Vec::new, |mail| mail.domains.clone()),
+        domains: mail
+            .as_ref()
+            .map_or_else(Vec::new, |mail| mail.domains.clone()),
         address: own.map(|row| row.channel.to),
         relay: None,
         channels: None,

@@ -55,6 +55,13 @@ async fn ask_changed(
     requester: &Person,
     change: impl FnOnce(&mut Review),
 ) -> QuestionRow {
+    let mut review = two_stages();
+    change(&mut review);
+    ask_review(lab, requester, review).await
+}
+
+/// One owner, and then one of security.
+pub(super) fn two_stages() -> Review {
     let stage = |name: &str| Stage {
         name: name.to_owned(),
         role: Role(name.to_owned()),
@@ -64,19 +71,18 @@ async fn ask_changed(
         wait_ms: 0,
         escalation: None,
     };
-    let mut review = Review {
+    Review {
         paths: vec![vec![stage("owner"), stage("security")]],
         scope_max: Scope::Session,
         reason_required: false,
         break_glass: None,
-    };
-    change(&mut review);
-    ask_review(lab, requester, review).await
+    }
 }
 
-async fn ask_review(lab: &Lab, requester: &Person, review: Review) -> QuestionRow {
+/// What the machine of a session sends that wants to reach a host.
+pub(super) fn sent(review: Review, host: &str) -> QuestionSent {
     let request = Request::Net(NetRequest {
-        host: "paste.test".parse().unwrap(),
+        host: host.parse().unwrap(),
         port: Port::new(443).unwrap(),
         subject: Subject::default(),
     });
@@ -98,7 +104,7 @@ async fn ask_review(lab: &Lab, requester: &Person, review: Review) -> QuestionRo
         expires: later(),
     };
     let question = matter.canonical();
-    let sent = QuestionSent {
+    QuestionSent {
         rendered: question.shown().digest(),
         question,
         nonce: Nonce::new([3; 16]),
@@ -106,14 +112,22 @@ async fn ask_review(lab: &Lab, requester: &Person, review: Review) -> QuestionRo
         review,
         uid: 1000,
         user: None,
-    };
+    }
+}
+
+async fn ask_review(lab: &Lab, requester: &Person, review: Review) -> QuestionRow {
+    ask_for(lab, requester, sent(review, "paste.test")).await
+}
+
+/// Has a session of a person ask this.
+pub(super) async fn ask_for(lab: &Lab, requester: &Person, sent: QuestionSent) -> QuestionRow {
     let row = QuestionRow {
         id: random::name("q-").unwrap(),
         key: SessionKey {
             node: stockade_api::NodeId::from_random(7),
             session: SessionId::from_random(5),
         },
-        approval: ApprovalId::from_random(random::bits().unwrap().to_le_bytes()[0].into()),
+        approval: ApprovalId::from_random(u32::from_le_bytes(random::bytes().unwrap())),
         sent,
         requesters: vec![UserId(requester.id.clone())],
         state: QuestionState::Open,

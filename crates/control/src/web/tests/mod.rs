@@ -14,3 +14,4 @@ mod recorded;
 mod requests;
 mod schema;
 mod sign_in;
+mod telling;
