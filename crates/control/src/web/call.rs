@@ -101,14 +101,19 @@ impl Call {
     /// Returns what a person typed into a field of the query, which the page shows again: of so many
     /// characters, and without any that cannot be seen.
     pub(crate) fn typed(&self, name: &str, chars_max: usize) -> String {
-        let text = self.query.get(name).chars().take(chars_max);
-        let is_hidden = |c: char| RawText::from(c.encode_utf8(&mut [0; 4]) as &str).has_hidden();
-        let seen: String = text.map(|c| if is_hidden(c) { ' ' } else { c }).collect();
-        seen.trim().to_owned()
+        seen(self.query.get(name), chars_max)
     }
 
     /// Returns a field of the query.
     pub(crate) fn query(&self, name: &str) -> &str {
         self.query.get(name)
     }
+}
+
+/// Returns a text of so many characters, without any that cannot be seen, for a field that is shown again.
+pub(crate) fn seen(text: &str, chars_max: usize) -> String {
+    let is_hidden = |c: char| RawText::from(c.encode_utf8(&mut [0; 4]) as &str).has_hidden();
+    let seen = text.chars().take(chars_max);
+    let seen: String = seen.map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+    seen.trim().to_owned()
 }

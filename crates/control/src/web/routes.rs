@@ -224,6 +224,13 @@ fn asked() -> Vec<Route> {
             view(inbox::one),
         ),
         both(
+            "/inbox/together/{group}",
+            "/api/v1/questions/together/{group}",
+            Action::SeeQuestions,
+            "equal questions that wait for the caller, with their whole texts",
+            view(inbox::together),
+        ),
+        both(
             "/sessions/{node}/{session}",
             "/api/v1/sessions/{node}/{session}",
             Action::SeeSessions,
@@ -468,6 +475,12 @@ fn changes() -> Vec<Route> {
             role(Action::Vote),
             "answer a question",
             handler(inbox::vote),
+        ),
+        post(
+            "/inbox/together/{group}",
+            role(Action::Vote),
+            "answer equal questions, each with a vote",
+            handler(inbox::vote_together),
         ),
         post(
             "/inbox/{question}/review",

@@ -139,7 +139,7 @@ async fn again(call: &Arc<Call>, problem: &Problem) -> Result<Answer, Problem> {
 }
 
 /// Says why a vote is none.
-fn refused(error: &CaseError) -> Problem {
+pub(super) fn refused(error: &CaseError) -> Problem {
     let words = error.to_string();
     match error {
         CaseError::Unknown => Problem::not_found(),

@@ -1,6 +1,7 @@
 //! Questions, the answers of people, and overrides that are to be looked at.
 
 mod answer;
+mod groups;
 mod one;
 mod overrides;
 
@@ -16,7 +17,7 @@ use super::{
     access::{Action, Reach},
     call::Call,
     caller::Caller,
-    page::{Mood, Page, empty, foreign, state, time},
+    page::{Mood, Page, empty, foreign, note, state, time},
     problem::Problem,
     serving::View,
     waiting::{QUESTIONS, concerns, wanted},
@@ -24,6 +25,8 @@ use super::{
 use crate::state::{QuestionRow, QuestionState};
 
 pub(crate) use answer::{challenge, review, vote};
+use groups::{Group, card, groups, key};
+pub(crate) use groups::{together, vote_together};
 pub(crate) use one::one;
 use overrides::{Override, overrides};
 
@@ -35,6 +38,8 @@ const REASON_CHARS_MAX: usize = 500;
 pub(crate) struct Inbox {
     /// Those that are open first, then the newest.
     questions: Vec<Question>,
+    /// Those that wait for the caller and are equal, so that one form answers them.
+    groups: Vec<Group>,
     /// Overrides that nobody has looked at.
     overrides: Vec<Override>,
 }
@@ -148,15 +153,25 @@ async fn row(call: &Call) -> Result<QuestionRow, Problem> {
 pub(crate) async fn show(call: Arc<Call>) -> Result<Inbox, Problem> {
     let reach = call.reach(Action::SeeQuestions)?;
     let names = Names::read(&call).await?;
+    let caller = call.caller()?;
     let mut questions = Vec::new();
-    for row in call.web.server.state.questions(QUESTIONS).await? {
-        if is_seen(&row, call.caller()?, reach) {
-            questions.push(question(&call, &row, &names).await?.0);
+    let mut waiting = Vec::new();
+    let rows = call.web.server.state.questions(QUESTIONS).await?;
+    for row in &rows {
+        if !is_seen(row, caller, reach) {
+            continue;
+        }
+        let (question, votes) = question(&call, row, &names).await?;
+        questions.push(question);
+        if let Some((id, stage)) = key(row, &wanted(&call, row, &votes, caller, call.now)) {
+            waiting.push((id, stage, row));
         }
     }
+    let groups = groups(&waiting);
     let overrides = overrides(&call).await?;
     Ok(Inbox {
         questions,
+        groups,
         overrides,
     })
 }
@@ -167,11 +182,22 @@ impl View for Inbox {
             .questions
             .iter()
             .partition(|question| question.state == "open");
+        let is_grouped = |question: &&&Question| {
+            let mut groups = self.groups.iter();
+            groups.any(|group| group.questions.contains(&question.id))
+        };
+        let alone: Vec<&Question> = open
+            .iter()
+            .filter(|question| !is_grouped(question))
+            .copied()
+            .collect();
         let body = html! {
+            @if call.query("done") == "together" { (note(Mood::Good, "Your answers count.")) }
             (overrides::list(&self.overrides, call))
+            @for group in &self.groups { (card(group, &open, call)) }
             @if open.is_empty() {
                 (empty("No question is open.", "A session asks here when a rule of its policy has stages."))
-            } @else { (list(&open, call)) }
+            } @else if !alone.is_empty() { (list(&alone, call)) }
             @if !over.is_empty() { h2 { "Answered" } (list(&over, call)) }
         };
         Page::new("Inbox", body)

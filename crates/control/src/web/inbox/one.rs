@@ -122,7 +122,7 @@ impl View for OneQuestion {
                 @if question.state == "open" { "ends " (time(question.expires, call.now)) }
                 @if let Some(why) = &question.why { ": " (foreign(why)) }
             }
-            (self.text())
+            (text(&self.text))
             dl.facts {
                 dt { "Machine" } dd {
                     @if may(call, Action::SeeFleet) {
@@ -166,17 +166,6 @@ impl View for OneQuestion {
 }
 
 impl OneQuestion {
-    fn text(&self) -> Markup {
-        html! {
-            @for warning in &self.text.warnings { (note(Mood::Bad, html! { strong { "Careful: " } (foreign(warning)) })) }
-            dl.shown {
-                @for row in self.text.rows.iter().chain(&self.text.details) {
-                    div { dt { (row.label) } dd { (foreign(&row.text)) } }
-                }
-            }
-        }
-    }
-
     fn votes(&self, call: &Call) -> Markup {
         html! {
             @if !self.votes.is_empty() {
@@ -280,6 +269,18 @@ impl OneQuestion {
                         .buttons { button.no name="choice" value="allow" { "Override" } }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Shows the whole text of a question.
+pub(super) fn text(shown: &Shown) -> Markup {
+    html! {
+        @for warning in &shown.warnings { (note(Mood::Bad, html! { strong { "Careful: " } (foreign(warning)) })) }
+        dl.shown {
+            @for row in shown.rows.iter().chain(&shown.details) {
+                div { dt { (row.label) } dd { (foreign(&row.text)) } }
             }
         }
     }

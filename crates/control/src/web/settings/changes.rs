@@ -13,7 +13,7 @@ use crate::{
     random,
     state::ChannelRow,
     web::{
-        call::Call,
+        call::{Call, seen},
         me::fresh,
         page::{Mood, Page, note, token},
         problem::Problem,
@@ -26,6 +26,7 @@ use crate::{
 pub(super) fn form(call: &Call, problem: Option<&Problem>) -> Markup {
     let was = |name: &str, value: &str| call.form.all(name).any(|one| one == value);
     let chosen = call.form.get("form");
+    let again = |name: &str| seen(call.form.get(name), TO_BYTES_MAX);
     html! {
         h2 #new { "New channel" }
         @if let Some(problem) = problem { (failure(problem)) }
@@ -33,7 +34,7 @@ pub(super) fn form(call: &Call, problem: Option<&Problem>) -> Markup {
             (token(call))
             div {
                 label for="name" { "Name" }
-                input #name name="name" required maxlength=(NAME_CHARS_MAX) autocomplete="off" value=(call.form.get("name"));
+                input #name name="name" required maxlength=(NAME_CHARS_MAX) autocomplete="off" value=(again("name"));
             }
             fieldset {
                 legend { "It tells" }
@@ -49,7 +50,7 @@ pub(super) fn form(call: &Call, problem: Option<&Problem>) -> Markup {
                 label for="to" {
                     "Address" span.hint { "Of HTTPS, or of mail. Keep that of a chat secret: who has it can write there." }
                 }
-                input #to name="to" required maxlength=(TO_BYTES_MAX) autocomplete="off" spellcheck="false" value=(call.form.get("to"));
+                input #to name="to" required maxlength=(TO_BYTES_MAX) autocomplete="off" spellcheck="false" value=(again("to"));
             }
             fieldset {
                 legend { "It hears that" }
@@ -65,7 +66,7 @@ pub(super) fn form(call: &Call, problem: Option<&Problem>) -> Markup {
                     "Only questions for the roles"
                     span.hint { "Names with spaces between, for example: security on-call. Empty for all." }
                 }
-                input #roles name="roles" autocomplete="off" value=(call.form.get("roles"));
+                input #roles name="roles" autocomplete="off" value=(again("roles"));
             }
             label.choice {
                 input type="checkbox" name="details" value="yes" checked[was("details", "yes")];
@@ -79,7 +80,7 @@ pub(super) fn form(call: &Call, problem: Option<&Problem>) -> Markup {
                 label for="authorities" {
                     "Authorities of the receiver" span.hint { "Certificates in PEM, if the system does not know them." }
                 }
-                textarea #authorities name="authorities" spellcheck="false" { (call.form.get("authorities")) }
+                textarea #authorities name="authorities" spellcheck="false" {}
             }
             .buttons { button.main { "Add the channel" } }
         }
@@ -124,7 +125,8 @@ fn given(call: &Call) -> Result<Channel, Problem> {
 fn refused(error: ControlError) -> Problem {
     match error {
         ControlError::Value { .. } | ControlError::Work(_) => {
-            Problem::wrong(error.to_string(), "correct it, and send the form again")
+            let words = stockade_types::RawText::from(error.to_string().as_str()).display();
+            Problem::wrong(words, "correct it, and send the form again")
         }
         other => Problem::from(other),
     }

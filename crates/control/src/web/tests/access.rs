@@ -24,6 +24,7 @@ fn path(pattern: &str) -> String {
         .replace("{user}", "u-0000000000000000")
         .replace("{proposal}", "p-0000000000000000")
         .replace("{rollout}", "r-0000000000000000")
+        .replace("{group}", "00000000000000000000000000000000")
         .replace("{channel}", "c-0000000000000000")
         .replace("{delivery}", "msg_0000000000000000")
         .replace("{seq}", "1")

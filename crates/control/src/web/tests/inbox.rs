@@ -290,7 +290,10 @@ async fn questions_of_others_are_not_there() {
                 .contains("paste.test")
         );
         let list = lab.get(&stranger, "/api/v1/questions").await.is(200);
-        assert_eq!(list.body, "{\"questions\":[],\"overrides\":[]}");
+        assert_eq!(
+            list.body,
+            "{\"questions\":[],\"groups\":[],\"overrides\":[]}"
+        );
     }
     // Controls: who asks sees it, and so does an auditor.
     lab.get(&lee, &path).await.is(200);
