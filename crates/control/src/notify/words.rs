@@ -95,19 +95,20 @@ impl Told<'_> {
 
     /// What a chat is told: the headline, names as code, and the link.
     fn chat(&self, quoted: fn(&str) -> String) -> String {
-        let mut text = self.headline();
-        if let Some(machine) = &self.machine {
+        let machine = self.machine.as_ref().map(|machine| {
             let machine = seen(machine, NAME_CHARS_MAX);
-            text.push_str(&format!(" (machine {})", quoted(&machine)));
-        }
-        if let Some(summary) = self.summary() {
-            text.push_str(&format!(": {}", quoted(&summary)));
-        }
-        text.push_str(&format!(". {}", self.link()));
-        if let Some(more) = self.more() {
-            text.push_str(&format!(" {more}"));
-        }
-        text
+            format!(" (machine {})", quoted(&machine))
+        });
+        let summary = self.summary().map(|text| format!(": {}", quoted(&text)));
+        let more = self.more().map(|more| format!(" {more}"));
+        [
+            self.headline(),
+            machine.unwrap_or_default(),
+            summary.unwrap_or_default(),
+            format!(". {}", self.link()),
+            more.unwrap_or_default(),
+        ]
+        .concat()
     }
 
     /// What a person is told by mail.

@@ -48,6 +48,8 @@ pub use channels::ChannelRow;
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub(crate) use grouped::Write;
 pub use identities::{Identity, Recognised};
+#[cfg(test)]
+pub(crate) use notices::Told;
 pub(crate) use notices::{DeliveryRow, Settled};
 pub use people::{LinkKind, LinkRow, UserRow};
 pub use policy::{BundleRow, DirectoryRow};

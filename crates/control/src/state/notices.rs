@@ -55,7 +55,7 @@ pub(crate) struct DeliveryRow {
 
 /// How the deliveries of a channel stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Told {
     pub(crate) waiting: u64,
     pub(crate) dead: u64,
     /// When the last one arrived.
@@ -274,7 +274,7 @@ impl State {
     }
 
     /// Returns how the deliveries of a channel stand.
-    pub(crate) async fn standing_of(&self, channel: &str) -> Result<Standing, ControlError> {
+    pub(crate) async fn standing_of(&self, channel: &str) -> Result<Told, ControlError> {
         let failed = || ControlError::state("count deliveries");
         let sql = "SELECT COUNT(CASE WHEN state = 'waiting' THEN 1 END), COUNT(CASE WHEN state = 'dead' THEN 1 END), \
                    MAX(CASE WHEN state = 'sent' THEN ended END) FROM deliveries \
@@ -288,7 +288,7 @@ impl State {
         let error = sqlx::query(sql).bind(self.org()).bind(channel);
         let error = error.fetch_optional(&self.pool).await.map_err(failed())?;
         let error = error.map(|row| row.try_get::<String, _>(0)).transpose();
-        Ok(Standing {
+        Ok(Told {
             waiting: unsigned(number(0)?),
             dead: unsigned(number(1)?),
             sent: sent.map(millis),

@@ -153,7 +153,7 @@ impl Talk<'_> {
             let out = stream.get_mut();
             match line.split(' ').next().unwrap_or_default() {
                 "EHLO" if self.rules.offers_tls => {
-                    out.write_all(b"250-relay.test\r\n250 STARTTLS\r\n")?
+                    out.write_all(b"250-relay.test\r\n250 STARTTLS\r\n")?;
                 }
                 "EHLO" => out.write_all(b"250 relay.test\r\n")?,
                 "STARTTLS" if self.rules.offers_tls => {
@@ -217,18 +217,17 @@ impl Talk<'_> {
             let bytes = STANDARD.decode(coded).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let given = match rest.split_once(' ') {
-            Some(("PLAIN", both)) => text(both),
-            _ => {
-                let mut given = String::new();
-                for _ in 0..2 {
-                    stream.get_mut().write_all(b"334 \r\n")?;
-                    stream.get_mut().flush()?;
-                    given.push('\0');
-                    given.push_str(&text(&line(stream)?.unwrap_or_default()));
-                }
-                given
+        let given = if let Some(("PLAIN", both)) = rest.split_once(' ') {
+            text(both)
+        } else {
+            let mut given = String::new();
+            for _ in 0..2 {
+                stream.get_mut().write_all(b"334 \r\n")?;
+                stream.get_mut().flush()?;
+                given.push('\0');
+                given.push_str(&text(&line(stream)?.unwrap_or_default()));
             }
+            given
         };
         let wanted = self.rules.login.as_ref();
         Ok(wanted.is_none_or(|(name, password)| given == format!("\0{name}\0{password}")))

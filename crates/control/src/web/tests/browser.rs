@@ -13,7 +13,7 @@ use crate::state::LinkKind;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Each page that an administrator sees.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/",
     "/sessions",
     "/fleet",
@@ -23,6 +23,7 @@ const PAGES: [&str; 9] = [
     "/people",
     "/audit",
     "/me",
+    "/settings",
 ];
 
 /// Where pictures stay, so that a person can look at them.

@@ -19,10 +19,10 @@ use crate::{now, web};
 
 const ALL: u64 = u64::MAX;
 /// Bytes of a page with all its files.
-const WEIGHT_MAX: u64 = 150_000;
+pub(super) const WEIGHT_MAX: u64 = 150_000;
 
 /// Returns what axe-core finds that is serious or critical.
-const VIOLATIONS: &str = "axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations \
+pub(super) const VIOLATIONS: &str = "axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations \
     .filter((one) => ['serious', 'critical'].includes(one.impact)) \
     .map((one) => `${one.id}: ${one.nodes.map((node) => node.html).slice(0, 3).join(' | ')}`))";
 
@@ -103,13 +103,14 @@ async fn pages(lab: &Lab, machine: &Machine, ids: &[String]) -> Vec<(&'static st
         ("people", path("/people")),
         ("audit", path("/audit")),
         ("me", path("/me")),
+        ("settings-nothing", path("/settings")),
         ("login", path("/login")),
         ("missing", path("/none")),
     ]
 }
 
 /// Opens a page, and returns how many bytes it has with all its files.
-fn open(browser: &mut Browser, origin: &str, path: &str) -> u64 {
+pub(super) fn open(browser: &mut Browser, origin: &str, path: &str) -> u64 {
     browser.go(&format!("{origin}{path}"));
     let bytes = "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')] \
         .reduce((sum, one) => sum + one.encodedBodySize, 0)";

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::unix::fs::PermissionsExt as _,
     time::{Duration, Instant},
 };
 
@@ -187,7 +188,6 @@ fn settings_of_the_relay_are_checked() {
     good.write(dir.path()).unwrap();
     assert_eq!(MailSettings::read(dir.path()).unwrap(), Some(good.clone()));
     assert!(!format!("{good:?}").contains("\"b\""));
-    use std::os::unix::fs::PermissionsExt as _;
     let path = dir.path().join("mail.json");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();

@@ -1,17 +1,22 @@
 //! The page of settings: who makes channels, what is shown of them, and what the record says.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use stockade_policy::Strength;
+use stockade_testkit::{agents, browser::faint};
 use stockade_trust::UserId;
 use stockade_types::UnixMillis;
 
 use super::{
-    lab::{Lab, form},
+    browser::{AWKWARD, UNREAD, pictures, signed_in},
+    lab::{Lab, form, later},
+    looks::{VIOLATIONS, WEIGHT_MAX, open},
     telling::{Receiver, channel},
+    together::{ask, groups},
 };
 use crate::{
-    notice::{CHANNELS_MAX, Form},
+    notice::{CHANNELS_MAX, Channel, Form, Notice},
     now, random,
-    state::TokenRow,
+    state::{Settled, TokenRow},
 };
 
 const HOSTILE: &str = "<script>window.ran=1</script>'\"&";
@@ -27,6 +32,55 @@ fn fields<'a>(receiver: &'a Receiver, url: &'a str) -> Vec<(&'static str, &'a st
         ("private", "yes"),
         ("authorities", receiver.server.certificate_pem()),
     ]
+}
+
+impl Lab {
+    /// Has a delivery over a channel given up, for a reason.
+    async fn gives_up(&self, channel: &str, why: &str) {
+        let notice = Notice::new(
+            crate::notice::Kind::RolloutHalted,
+            now(),
+            "/rollouts".to_owned(),
+        );
+        let mut writing = self.state.write().await.unwrap();
+        let event = format!("test {channel}");
+        self.state
+            .tell(&mut writing, &event, &notice)
+            .await
+            .unwrap();
+        self.state.commit(writing).await.unwrap();
+        let far = UnixMillis(now().0 + 100_000_000);
+        let row = loop {
+            if let Some(row) = self.state.delivery_due(channel, far).await.unwrap() {
+                break row;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        let why = why.to_owned();
+        let settled = Settled::Dead { why };
+        self.state
+            .settle_delivery(&row, &settled, now())
+            .await
+            .unwrap();
+    }
+}
+
+/// Makes a token of a program that is an administrator.
+async fn program(lab: &Lab) -> String {
+    let text = format!("stkt_{}", random::secret().unwrap());
+    let row = TokenRow {
+        id: "t-1".to_owned(),
+        name: "robot".to_owned(),
+        role: "admin".to_owned(),
+        created_by: String::new(),
+        created: now(),
+        expires: later(),
+        last_used: None,
+        revoked: None,
+    };
+    let added = lab.state.add_token(&random::hash(&text), &row).await;
+    added.unwrap();
+    text
 }
 
 /// An administrator makes a channel, sees its secret once, tries it, and removes it; each change is in the
@@ -131,23 +185,7 @@ async fn nobody_else_makes_a_channel() {
     // Without the token of the session, and from another page.
     let own = lab.own_headers(&admin.cookie);
     let own: Vec<(&str, &str)> = own.iter().map(|(a, b)| (*a, b.as_str())).collect();
-    let secret = random::secret().unwrap();
-    let program = TokenRow {
-        id: "t-1".to_owned(),
-        name: "robot".to_owned(),
-        role: "admin".to_owned(),
-        created_by: String::new(),
-        created: now(),
-        expires: super::lab::later(),
-        last_used: None,
-        revoked: None,
-    };
-    let text = format!("stkt_{secret}");
-    lab.state
-        .add_token(&random::hash(&text), &program)
-        .await
-        .unwrap();
-    let bearer = format!("Bearer {text}");
+    let bearer = format!("Bearer {}", program(&lab).await);
     let programs = [
         ("authorization", bearer.as_str()),
         ("content-type", "application/x-www-form-urlencoded"),
@@ -219,4 +257,79 @@ async fn what_is_written_into_the_form_is_checked() {
         .await
         .is(409);
     assert!(full.body.contains("64 are there"), "{}", full.body);
+}
+
+/// The pages with channels, what was not delivered, and equal questions, in Chromium: both colours, both ends of
+/// the widths, and axe-core.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_can_be_read_and_used() {
+    let axe = agents::axe();
+    let lab = Lab::start().await;
+    let receiver = Receiver::start();
+    let mut browser = signed_in(&lab, "Ann Lee").await;
+    let ann = lab.state.user_named("Ann Lee").await.unwrap().unwrap().id;
+    lab.state
+        .give_role(&ann, "owner", "u-1", now())
+        .await
+        .unwrap();
+    let ann = lab.signed_in(&ann, now()).await;
+    for (form, name) in [
+        (Form::Webhook, HOSTILE),
+        (Form::Slack, "chat of the people on call, in Lisbon"),
+    ] {
+        let row = lab
+            .add(Channel {
+                name: name.to_owned(),
+                to: format!(
+                    "https://a-long-name-of-a-host.hooks.example.test/{}",
+                    "x".repeat(200)
+                ),
+                private: false,
+                ..channel(form, &receiver)
+            })
+            .await;
+        lab.gives_up(&row.id, HOSTILE).await;
+    }
+    for name in ["lee", "Benedikta Maria von Hohenstein-Langenberg"] {
+        let requester = lab.person(name, &["developer"]).await;
+        ask(&lab, &requester, "paste.test", Strength::Session).await;
+    }
+    let group = groups(&lab, &ann).await.remove(0).0;
+    let pages = [
+        ("settings", "/settings".to_owned()),
+        ("inbox-group", "/inbox".to_owned()),
+        ("together", format!("/inbox/together/{group}")),
+    ];
+    for (scheme, width, height) in [
+        ("light", 1440, 900),
+        ("light", 360, 740),
+        ("dark", 1440, 900),
+        ("dark", 360, 740),
+    ] {
+        browser.prefer(scheme);
+        browser.size(width, height);
+        for (name, path) in &pages {
+            let bytes = open(&mut browser, &lab.origin, path);
+            assert!(
+                (20_000..=WEIGHT_MAX).contains(&bytes),
+                "{name}: {bytes} bytes"
+            );
+            browser.picture(&pictures().join(format!("{name}-{scheme}-{width}.png")));
+            let place = format!("{name} {scheme} {width}");
+            assert_eq!(browser.eval(&faint(UNREAD)), json!([]), "{place}");
+            assert_eq!(browser.eval(AWKWARD), json!([]), "{place}");
+            assert_eq!(browser.eval("window.ran"), Value::Null, "{place}");
+            assert_eq!(std::mem::take(&mut browser.complaints), [""; 0], "{place}");
+            browser.eval(&axe);
+            assert_eq!(browser.eval(VIOLATIONS), json!([]), "{place}");
+            browser.complaints.clear();
+        }
+    }
+    // Both questions are answered with one click.
+    browser.follow("document.querySelector('button[value=allow]').click()");
+    let text = browser
+        .eval("document.querySelector('main').textContent")
+        .to_string();
+    assert!(text.contains("Your answers count"), "{text}");
+    assert_eq!(groups(&lab, &ann).await, []);
 }

@@ -18,7 +18,7 @@ use stockade_testkit::{
     lab::TlsServer,
 };
 use stockade_trust::Role;
-use stockade_types::{ApprovalId, SessionId, UnixMillis};
+use stockade_types::{ApprovalId, SessionId, Severity, UnixMillis};
 
 use super::{
     inbox::{sent, two_stages},
@@ -29,7 +29,7 @@ use crate::{
     notice::{Channel, Form, Kind},
     notify::new_row,
     now, random,
-    state::{ChannelRow, SessionKey, Write},
+    state::{ChannelRow, SessionKey, Told, Write},
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -158,6 +158,19 @@ impl Lab {
         let fields = [("rendered", rendered.as_str()), ("choice", choice)];
         let path = format!("/inbox/{question}");
         self.post(person, &path, &fields).await.is(303);
+    }
+}
+
+/// Waits until the deliveries of a channel stand so.
+async fn until(lab: &Lab, channel: &str, is: impl Fn(&Told) -> bool) -> Told {
+    let begun = Instant::now();
+    loop {
+        let standing = lab.state.standing_of(channel).await.unwrap();
+        if is(&standing) {
+            return standing;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{standing:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -330,14 +343,13 @@ async fn findings_of_records_are_told_once() {
         title: "a secret left".to_owned(),
         detail: "to paste.test".to_owned(),
     };
-    use stockade_types::Severity::{High, Medium};
     let (today, long_ago) = (now().0, now().0 - 31 * 24 * 60 * 60 * 1_000);
     for _ in 0..2 {
         let found = [
-            raised(7, Medium, today),
-            raised(8, High, long_ago),
-            raised(9, High, today),
-            raised(10, High, today),
+            raised(7, Severity::Medium, today),
+            raised(8, Severity::High, long_ago),
+            raised(9, Severity::High, today),
+            raised(10, Severity::High, today),
         ];
         lab.state.tell_findings(&key, &found, now()).await.unwrap();
     }
@@ -422,16 +434,8 @@ async fn a_receiver_that_fails_is_tried_again_for_a_day_and_can_be_told_later() 
     lab.post(&admin, &path, &[]).await.is(404);
     let requests = receiver.received(9).await;
     assert_eq!(requests[8].header("webhook-id"), Some(id.as_str()));
-    let begun = Instant::now();
-    loop {
-        let standing = lab.state.standing_of(&row.id).await.unwrap();
-        if standing.sent.is_some() {
-            assert_eq!((standing.waiting, standing.dead), (0, 0));
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{standing:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let standing = until(&lab, &row.id, |standing| standing.sent.is_some()).await;
+    assert_eq!((standing.waiting, standing.dead), (0, 0));
 }
 
 /// A receiver that does not answer keeps no other waiting, and no question.
@@ -479,11 +483,7 @@ async fn nobody_is_told_of_a_question_that_is_answered() {
     receiver.received(1).await;
     lab.votes(&ann, &question, "deny").await;
     receiver.answers(200);
-    let begun = Instant::now();
-    while lab.state.standing_of(&row.id).await.unwrap().waiting > 0 {
-        assert!(begun.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(&lab, &row.id, |standing| standing.waiting == 0).await;
     assert_eq!(receiver.server.requests().len(), 1);
     assert_eq!(lab.state.dead(10).await.unwrap(), []);
 }
@@ -604,15 +604,8 @@ async fn no_channel_leads_where_only_the_server_can_go() {
     open.received(1).await;
     leading.received(1).await;
     for (row, why) in [(&later, "private network"), (&led, "none is followed")] {
-        let begun = Instant::now();
-        loop {
-            let standing = lab.state.standing_of(&row.id).await.unwrap();
-            if standing.error.is_some_and(|error| error.contains(why)) {
-                break;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{why}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let says = |standing: &Told| standing.error.as_ref().is_some_and(|e| e.contains(why));
+        until(&lab, &row.id, says).await;
     }
     closed.server.assert_untouched();
     // Who tries such a channel learns that, and reaches nothing.

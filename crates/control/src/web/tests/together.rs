@@ -15,7 +15,12 @@ use crate::{
 };
 
 /// Has a session of a person ask an owner and then security whether it may reach a host.
-async fn ask(lab: &Lab, requester: &Person, host: &str, strength: Strength) -> QuestionRow {
+pub(super) async fn ask(
+    lab: &Lab,
+    requester: &Person,
+    host: &str,
+    strength: Strength,
+) -> QuestionRow {
     let mut review = two_stages();
     for stage in review.paths.iter_mut().flatten() {
         stage.strength = strength;
@@ -23,7 +28,7 @@ async fn ask(lab: &Lab, requester: &Person, host: &str, strength: Strength) -> Q
     ask_for(lab, requester, sent(review, host)).await
 }
 
-async fn groups(lab: &Lab, person: &Person) -> Vec<(String, Vec<String>)> {
+pub(super) async fn groups(lab: &Lab, person: &Person) -> Vec<(String, Vec<String>)> {
     let data = lab.get(person, "/api/v1/questions").await.is(200);
     let data: Value = serde_json::from_str(&data.body).unwrap();
     let all = data["groups"].as_array().unwrap().iter();
