@@ -9,6 +9,7 @@
 mod browsers;
 mod newcomer;
 mod stopping;
+mod told;
 mod votes;
 
 use std::{

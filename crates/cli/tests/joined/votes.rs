@@ -146,7 +146,7 @@ impl<'j> Person<'j> {
     }
 
     /// Answers a question; the error is what the server says then.
-    fn votes(&self, question: &str, choice: &str) -> Result<(), String> {
+    pub(super) fn votes(&self, question: &str, choice: &str) -> Result<(), String> {
         self.casts(&self.reads(question), choice)
     }
 
@@ -182,6 +182,11 @@ struct Read {
 /// A session that asks, on the machine.
 fn asking(joined: &Joined) -> Running {
     asking_as(joined, POLICY, "uname -s || /run/stockade/why")
+}
+
+/// A session that asks one person, on the machine.
+pub(super) fn asking_one(joined: &Joined, line: &str) -> Running {
+    asking_as(joined, ONE, line)
 }
 
 fn asking_as(joined: &Joined, policy: &str, line: &str) -> Running {
@@ -282,7 +287,7 @@ fn a_no_of_a_person_reaches_the_agent_with_its_reason() {
 }
 
 /// A server, a machine of lee with its agent, and a session on it whose question waits for ann.
-fn waiting_for_ann(line: &str) -> (Joined, Running, String) {
+pub(super) fn waiting_for_ann(line: &str) -> (Joined, Running, String) {
     let mut joined = Joined::new();
     Person::new(&joined, "lee", &joined.link);
     joined.enrol_for(&["--owner", "lee"]);

@@ -188,7 +188,7 @@ impl View for Together {
                 "Each question gets a vote of yours, for exactly the text that is shown here. What comes later is not \
                  answered. Take out what you do not want to answer so."
             }
-            form .fields method="post" action={ "/inbox/together/" (self.id) } {
+            form .fields.wide method="post" action={ "/inbox/together/" (self.id) } {
                 (token(call))
                 input type="hidden" name="stage" value=(self.stage);
                 @for exact in &self.questions { (exact.shown(call)) }
