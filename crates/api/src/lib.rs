@@ -6,6 +6,7 @@
 //! | `token` | what a person copies to a machine to enrol it |
 //! | `node` | requests of a machine, their answers, and the stream down to it |
 //! | `statement` | what the server says under its signature: receipts and orders |
+//! | `terminal` | what the terminal of a person and the server say to each other |
 //! | `search` | the language of searches |
 //! | `problem` | errors, as RFC 9457 has them |
 //!
@@ -19,6 +20,7 @@ pub mod node;
 mod problem;
 pub mod search;
 mod statement;
+pub mod terminal;
 mod token;
 
 pub use id::{NodeId, NodeIdError};

@@ -33,6 +33,30 @@ pub enum Action {
     /// A passkey counts no more.
     #[serde(rename = "passkey.revoked")]
     PasskeyRevoked,
+    /// A terminal asks to be signed in.
+    #[serde(rename = "device.asked")]
+    DeviceAsked,
+    /// A person has confirmed it.
+    #[serde(rename = "device.confirmed")]
+    DeviceConfirmed,
+    /// A person has refused it.
+    #[serde(rename = "device.refused")]
+    DeviceRefused,
+    /// A terminal has taken the token of the person who confirmed.
+    #[serde(rename = "terminal.signed_in")]
+    TerminalSignedIn,
+    /// The token of a terminal does not work any more.
+    #[serde(rename = "terminal.signed_out")]
+    TerminalSignedOut,
+    /// A person has registered an approver key, which counts once another person has approved it.
+    #[serde(rename = "approver_key.registered")]
+    ApproverKeyRegistered,
+    /// Another person has approved an approver key.
+    #[serde(rename = "approver_key.approved")]
+    ApproverKeyApproved,
+    /// An approver key counts no more.
+    #[serde(rename = "approver_key.revoked")]
+    ApproverKeyRevoked,
     /// A person has a new role.
     #[serde(rename = "role.given")]
     RoleGiven,
@@ -231,12 +255,20 @@ impl Act {
             | Action::UserRemoved
             | Action::PasskeyAdded
             | Action::PasskeyRevoked
+            | Action::ApproverKeyApproved
+            | Action::ApproverKeyRevoked
             | Action::RoleGiven
             | Action::RoleTaken => true,
             Action::ServerStarted
             | Action::LinkIssued
             | Action::SignedIn
             | Action::SecretSet
+            | Action::DeviceAsked
+            | Action::DeviceConfirmed
+            | Action::DeviceRefused
+            | Action::TerminalSignedIn
+            | Action::TerminalSignedOut
+            | Action::ApproverKeyRegistered
             | Action::TokenIssued
             | Action::TokenRevoked
             | Action::RuleAdded

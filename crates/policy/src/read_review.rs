@@ -33,8 +33,9 @@ const NO_FIELDS: [(&str, &str); 2] = [
         "write two keys: `escalate_after = \"5m\"` and `escalate_to = \"role:on-call\"`",
     ),
 ];
-const STRENGTHS: [(&str, Strength); 2] = [
+const STRENGTHS: [(&str, Strength); 3] = [
     (Strength::Session.as_str(), Strength::Session),
+    (Strength::Key.as_str(), Strength::Key),
     (Strength::Passkey.as_str(), Strength::Passkey),
 ];
 

@@ -31,7 +31,10 @@ pub struct Role(pub String);
 pub enum Strength {
     /// The server says that the person was signed in.
     Session,
-    /// The machine that asked checks a passkey or a key of the person itself.
+    /// The machine that asked checks an approver key or a passkey of the person itself. An approver key is a
+    /// file, so whoever copies it has it.
+    Key,
+    /// The machine that asked checks a passkey of the person itself, which an authenticator keeps.
     Passkey,
 }
 
@@ -40,6 +43,7 @@ impl Strength {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Session => "session",
+            Self::Key => "key",
             Self::Passkey => "passkey",
         }
     }

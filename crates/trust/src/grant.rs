@@ -10,7 +10,7 @@ use crate::{
     passkey::RelyingParty,
     people::{Directory, User, UserId},
     standing::{Choice, Counted, Standing, TurnError, opened, turn},
-    vote::{Ballot, ProofError, Vote},
+    vote::{Ballot, Proof, ProofError, Vote},
 };
 
 /// Votes of one grant; each is checked.
@@ -339,6 +339,11 @@ impl Asked<'_> {
         }
         if vote.at.0 > self.now.0.saturating_add(AHEAD_MAX_MS) {
             return Err(VoteError::Time);
+        }
+        if let Proof::Key { key, .. } = &vote.proof
+            && self.directory.is_shared(*key)
+        {
+            return Err(ProofError::Shared.into());
         }
         Ok(self.ballot.check(vote, user, strength, self.party)?)
     }

@@ -5,7 +5,11 @@ use serde::{Deserialize, Serialize};
 use stockade_policy::Role;
 use stockade_types::UnixMillis;
 
-use crate::{envelope::Statement, key::PublicKey, passkey::Passkey};
+use crate::{
+    envelope::Statement,
+    key::{KeyId, PublicKey},
+    passkey::Passkey,
+};
 
 /// Names a person within the organisation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,7 +29,7 @@ pub struct User {
     /// Passkeys that are not revoked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passkeys: Vec<Passkey>,
-    /// Keys for places without browsers, that are not revoked.
+    /// Approver keys that are not revoked, for places without passkeys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<PublicKey>,
 }
@@ -54,6 +58,12 @@ impl Directory {
         let mut found = self.people.iter().filter(|user| user.id == *id);
         let user = found.next()?;
         found.next().is_none().then_some(user)
+    }
+
+    /// Tells whether more than one person has a key. Then it names nobody: one of them could vote as all.
+    pub fn is_shared(&self, key: KeyId) -> bool {
+        let has = |user: &&User| user.keys.iter().any(|one| one.id() == key);
+        self.people.iter().filter(has).nth(1).is_some()
     }
 }
 

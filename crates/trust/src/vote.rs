@@ -77,8 +77,14 @@ pub struct Ballot<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// The stage needs more than a session of the server.
-    #[error("it was only signed in for; the stage needs a passkey or a key")]
-    Weak,
+    #[error("it was only signed in for; the stage needs {}", strong(*.0))]
+    Weak(Strength),
+    /// The stage needs a passkey.
+    #[error("it is proved with an approver key; the stage needs a passkey")]
+    KeyIsWeak,
+    /// The key is of several people, so that nobody knows who has signed.
+    #[error("its key is of several people in the directory")]
+    Shared,
     /// The person has no such passkey or key.
     #[error("it is proved with a {0} that the person does not have")]
     Unknown(&'static str),
@@ -88,6 +94,15 @@ pub enum ProofError {
     /// The key did not sign this ballot.
     #[error("its key has not signed this ballot")]
     Key,
+}
+
+/// Says what proves a vote at least.
+const fn strong(strength: Strength) -> &'static str {
+    match strength {
+        Strength::Session => "a session",
+        Strength::Key => "an approver key or a passkey",
+        Strength::Passkey => "a passkey",
+    }
 }
 
 /// What stands first in what is signed, so that nothing else that is signed can be taken for a vote.
@@ -126,7 +141,8 @@ impl Ballot<'_> {
         Digest::of(&bytes)
     }
 
-    /// Checks that a vote is the person's, as strongly as it has to be.
+    /// Checks that a vote is the person's, as strongly as it has to be: an approver key proves less than a
+    /// passkey, and is enough only where the stage says so.
     ///
     /// # Errors
     /// What does not fit.
@@ -141,7 +157,7 @@ impl Ballot<'_> {
         match &vote.proof {
             Proof::Session {} => match strength {
                 Strength::Session => Ok(()),
-                Strength::Passkey => Err(ProofError::Weak),
+                Strength::Key | Strength::Passkey => Err(ProofError::Weak(strength)),
             },
             Proof::Passkey(assertion) => {
                 let mut known = user.passkeys.iter();
@@ -150,6 +166,11 @@ impl Ballot<'_> {
                 Ok(passkey.check(assertion, challenge.as_bytes(), party)?)
             }
             Proof::Key { key, signature } => {
+                match strength {
+                    Strength::Session | Strength::Key => {}
+                    // A stage that wants an authenticator does not take a file.
+                    Strength::Passkey => return Err(ProofError::KeyIsWeak),
+                }
                 let known = user.keys.iter().find(|one| one.id() == *key);
                 let known = known.ok_or(ProofError::Unknown("key"))?;
                 let signature = crate::base64url::decode(signature).ok_or(ProofError::Key)?;

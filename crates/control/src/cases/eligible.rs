@@ -17,18 +17,18 @@ pub struct Shortfall {
     pub need: usize,
     /// How many there are.
     pub have: usize,
-    /// Whether they need a passkey or a key.
-    pub strong: bool,
+    /// How their votes have to be proved.
+    pub strength: Strength,
 }
 
 impl std::fmt::Display for Shortfall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stages = self.stages.join("`, then `");
         let (rule, need, have) = (&self.rule, self.need, self.have);
-        let strong = if self.strong {
-            " with a passkey or a key"
-        } else {
-            ""
+        let strong = match self.strength {
+            Strength::Session => "",
+            Strength::Key => " with a passkey or an approver key",
+            Strength::Passkey => " with a passkey",
         };
         write!(
             f,
@@ -66,7 +66,7 @@ fn of_review(rule: &str, review: &Review, directory: &Directory, found: &mut Vec
                 stages: vec![stage.name.clone()],
                 need,
                 have,
-                strong: stage.strength == Strength::Passkey,
+                strength: stage.strength,
             });
         }
     }
@@ -83,7 +83,7 @@ fn of_review(rule: &str, review: &Review, directory: &Directory, found: &mut Vec
                 stages: path.iter().map(|stage| stage.name.clone()).collect(),
                 need,
                 have,
-                strong: false,
+                strength: Strength::Session,
             });
         }
     }
@@ -99,8 +99,13 @@ fn eligible<'d>(
     people.filter(move |(_, user)| {
         let then = stage.escalation.as_ref();
         let is_asked = user.has(&stage.role) || then.is_some_and(|then| user.has(&then.role));
-        let is_strong = !user.passkeys.is_empty() || !user.keys.is_empty();
-        is_asked && (stage.strength == Strength::Session || is_strong)
+        let has_passkey = !user.passkeys.is_empty();
+        is_asked
+            && match stage.strength {
+                Strength::Session => true,
+                Strength::Key => has_passkey || !user.keys.is_empty(),
+                Strength::Passkey => has_passkey,
+            }
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod channels;
+mod approver_keys;
 mod fleet;
 mod grouped;
 mod identities;
@@ -18,6 +19,7 @@ mod reading;
 mod reviews;
 mod rollouts;
 mod sessions;
+mod terminals;
 mod views;
 mod workloads;
 
@@ -45,6 +47,7 @@ use crate::{ControlError, act::Act};
 
 pub use accounts::{PasskeyRow, TokenRow, WebSessionRow};
 pub use channels::ChannelRow;
+pub use approver_keys::{ApproverKeyRow, Registered};
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub(crate) use grouped::Write;
 pub use identities::{Identity, Recognised};
@@ -64,6 +67,7 @@ pub use rollouts::{MoveRow, RolloutRow, RolloutState};
 pub(crate) use sessions::Tip;
 pub(crate) use sessions::{Listing, Standing};
 pub use sessions::{SessionKey, SessionRow, Stored};
+pub use terminals::TerminalRow;
 pub use views::AckRow;
 pub use workloads::{Job, JobEnrolled, RuleRow};
 
@@ -75,6 +79,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_approvals.sql"),
     include_str!("schema_people.sql"),
     include_str!("schema_notify.sql"),
+    include_str!("schema_terminals.sql"),
 ];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

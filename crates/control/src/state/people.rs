@@ -379,14 +379,18 @@ impl State {
         let last: i64 = row.await.map_err(failed())?.try_get(0).map_err(failed())?;
         let users = self.users_in(writing).await?;
         let passkeys = self.passkeys_in(writing).await?;
+        let keys = self.keys_in(writing).await?;
         let person = |row: UserRow| {
             let own = passkeys.iter().filter(|passkey| passkey.user == row.id);
+            let approved = keys.iter().filter(|key| key.approved.is_some());
+            let own_keys = approved.filter(|key| key.user == row.id);
+            let own_keys: Vec<_> = own_keys.map(|key| key.key).collect();
             User {
                 passkeys: own.map(|row| row.passkey.clone()).collect(),
                 roles: row.roles.into_iter().map(Role).collect(),
                 name: row.name,
                 id: row.id,
-                keys: Vec::new(),
+                keys: own_keys,
             }
         };
         let active = users.into_iter().filter(|user| user.is_active);

@@ -1,6 +1,8 @@
-//! Who makes a request: a person with a session of this server in a cookie, or a program with a token.
+//! Who makes a request: a person with a session of this server in a cookie or in a terminal, or a program
+//! with a token.
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use stockade_api::terminal::TERMINAL_TOKEN_PREFIX;
 use stockade_trust::{Role, UserId};
 use stockade_types::UnixMillis;
 
@@ -56,6 +58,8 @@ pub(crate) enum By {
     },
     /// By a token of a program.
     Token,
+    /// By the token of a terminal in which the person is signed in; the id names it in the state.
+    Terminal { id: String },
 }
 
 /// Who makes a request.
@@ -89,6 +93,9 @@ impl Caller {
         token: Option<&str>,
     ) -> Result<Option<Self>, Problem> {
         if let Some(token) = token {
+            if token.starts_with(TERMINAL_TOKEN_PREFIX) {
+                return Self::of_terminal(web, token).await.map(Some);
+            }
             return Self::of_token(web, token).await.map(Some);
         }
         let Some(secret) = cookie(headers) else {
@@ -137,6 +144,49 @@ impl Caller {
         })
     }
 
+    /// Finds who is signed in in a terminal.
+    async fn of_terminal(web: &Web, token: &str) -> Result<Self, Problem> {
+        if token.len() > SECRET_BYTES_MAX {
+            return Err(Problem::signed_out());
+        }
+        let state = &web.server.state;
+        let found = state.terminal(&random::hash(token), clock::now()).await;
+        let row = found?.ok_or_else(Problem::signed_out)?;
+        let user = state.user(&row.user).await?;
+        let user = user
+            .filter(|user| user.is_active)
+            .ok_or_else(Problem::signed_out)?;
+        Ok(Self {
+            user: user.id,
+            name: user.name,
+            roles: user.roles.into_iter().map(Role).collect(),
+            token: String::new(),
+            signed_in: row.signed_in,
+            by: By::Terminal { id: row.id },
+        })
+    }
+
+    /// Tells whether the caller may use a path at all: the token of a terminal sees and answers questions,
+    /// and is good for nothing else that its person may do.
+    pub(crate) fn may_use(&self, path: &str) -> bool {
+        let is_below = |base: &str| {
+            let rest = path.strip_prefix(base);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        };
+        match self.by {
+            By::Browser { .. } | By::Token => true,
+            By::Terminal { .. } => is_below("/api/v1/questions") || is_below("/api/v1/terminal"),
+        }
+    }
+
+    /// Tells whether the caller is a person, and no program.
+    pub(crate) const fn is_person(&self) -> bool {
+        match self.by {
+            By::Browser { .. } | By::Terminal { .. } => true,
+            By::Token => false,
+        }
+    }
+
     /// Tells whether a browser sends the request.
     pub(crate) const fn is_browser(&self) -> bool {
         matches!(self.by, By::Browser { .. })
@@ -150,7 +200,9 @@ impl Caller {
                 let found = web.server.state.web_session(hash, clock::now()).await;
                 found.is_ok_and(|found| found.is_some())
             }
-            By::Token => clock::now().0.saturating_sub(begun.0) < LIFETIME_S * 1000,
+            By::Token | By::Terminal { .. } => {
+                clock::now().0.saturating_sub(begun.0) < LIFETIME_S * 1000
+            }
         }
     }
 

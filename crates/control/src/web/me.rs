@@ -14,6 +14,7 @@ use super::{
     call::Call,
     caller::By,
     challenges::Purpose,
+    keys,
     page::{Mood, Page, foreign, note, time, token},
     password::CHARS_MIN,
     problem::Problem,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     random,
-    state::{ContentReadRow, SessionRow},
+    state::{ContentReadRow, SessionRow, TerminalRow},
 };
 
 /// Sessions, and reads of what was said, that the page lists.
@@ -46,6 +47,10 @@ pub(crate) struct Me {
     passkeys: Vec<OwnPasskey>,
     has_password: bool,
     has_codes: bool,
+    /// Terminals in which the caller is signed in.
+    terminals: Vec<OwnTerminal>,
+    /// Approver keys of the caller.
+    keys: Vec<keys::Key>,
     /// Sessions on machines of the caller, the last ones first.
     sessions: Vec<OwnSession>,
     /// Who read what was said in them, the last ones first.
@@ -61,6 +66,17 @@ struct OwnSession {
     words: String,
     live: bool,
     updated: UnixMillis,
+}
+
+/// A terminal in which the caller is signed in.
+#[derive(Debug, Serialize)]
+struct OwnTerminal {
+    id: String,
+    machine: String,
+    address: String,
+    created: UnixMillis,
+    expires: UnixMillis,
+    last_used: UnixMillis,
 }
 
 /// That someone read what was said in a session of the caller.
@@ -96,6 +112,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Me, Problem> {
         signed_in_by: match &caller.by {
             By::Browser { method, .. } => method.clone(),
             By::Token => "token".to_owned(),
+            By::Terminal { .. } => "terminal".to_owned(),
         },
         signed_in: caller.signed_in,
         passkeys: passkeys
@@ -109,9 +126,25 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Me, Problem> {
             .collect(),
         has_password: password.is_some(),
         has_codes: codes.is_some_and(|secret| !secret.is_empty()),
+        terminals: terminals(&call).await?,
+        keys: keys::own(&call).await?,
         sessions: own_sessions(&call).await?,
         content_reads: content_reads(&call).await?,
     })
+}
+
+async fn terminals(call: &Call) -> Result<Vec<OwnTerminal>, Problem> {
+    let state = &call.web.server.state;
+    let all = state.terminals(&call.caller()?.user, call.now).await?;
+    let one = |row: TerminalRow| OwnTerminal {
+        id: row.id,
+        machine: row.machine,
+        address: row.address,
+        created: row.created,
+        expires: row.expires,
+        last_used: row.last_used,
+    };
+    Ok(all.into_iter().map(one).collect())
 }
 
 async fn own_sessions(call: &Call) -> Result<Vec<OwnSession>, Problem> {
@@ -159,6 +192,9 @@ impl View for Me {
                 "passkey" => (note(Mood::Good, "The passkey is registered.")),
                 "revoked" => (note(Mood::Good, "The passkey counts no more.")),
                 "password" => (note(Mood::Good, "The password is changed.")),
+                "key" => (note(Mood::Good, "The key waits for another person who manages people to approve it.")),
+                "key-revoked" => (note(Mood::Good, "The key counts no more, and every machine is told.")),
+                "terminal" => (note(Mood::Good, "The terminal is signed out.")),
                 "codes" => (note(Mood::Good, "Signing in with the password needs a code now.")),
                 _ => {}
             }
@@ -171,6 +207,11 @@ impl View for Me {
             (self.looks(call))
             h2 #passkeys { "Passkeys" }
             (self.passkeys(call))
+            (self.terminals(call))
+            h2 #keys { "Approver keys" }
+            @if self.keys.is_empty() { p.quiet { "You have none. They answer from a terminal, where no passkey can." } }
+            @else { (keys::table(&self.keys, call, "/me/keys", None)) }
+            (keys::form(call))
             h2 #password { "Password" }
             @if self.has_password { p { "You can sign in with a password, too." } }
             form.fields method="post" action="/me/password" {
@@ -223,6 +264,33 @@ impl Me {
                     } } }
                 } }
             }
+        }
+    }
+
+    fn terminals(&self, call: &Call) -> maud::Markup {
+        html! {
+            h2 #terminals { "Terminals" }
+            @if self.terminals.is_empty() { p.quiet { "You are signed in in none." } }
+            @else { .table tabindex="0" role="region" aria-label="Terminals" { table {
+                thead { tr {
+                    th scope="col" { "Machine" } th scope="col" { "Address" } th scope="col" { "Since" }
+                    th scope="col" { "Last used" } th scope="col" { "Ends" }
+                    th scope="col" { span.visually-hidden { "Action" } }
+                } }
+                tbody { @for one in &self.terminals { tr {
+                    th scope="row" { (foreign(&one.machine)) }
+                    td { (foreign(&one.address)) }
+                    td { (time(one.created, call.now)) }
+                    td { (time(one.last_used, call.now)) }
+                    td { (time(one.expires, call.now)) }
+                    td { form method="post" action="/me/terminals/revoke" {
+                        (token(call))
+                        input type="hidden" name="id" value=(one.id);
+                        button.small.no { "Sign out" span.visually-hidden { " " (one.machine) } }
+                    } }
+                } } }
+            } } }
+            p { a.button href="/device" { "Sign a terminal in" } }
         }
     }
 
@@ -337,6 +405,16 @@ pub(crate) async fn revoke(call: Arc<Call>) -> Result<Answer, Problem> {
     }
     call.web.people_changed().await?;
     Ok(Answer::See("/me?done=revoked".to_owned(), None))
+}
+
+/// `POST /me/terminals/revoke`
+pub(crate) async fn sign_terminal_out(call: Arc<Call>) -> Result<Answer, Problem> {
+    let (state, user) = (&call.web.server.state, &call.caller()?.user);
+    let id = call.form.get("id");
+    if !state.revoke_terminal(user, id, call.now).await? {
+        return Err(Problem::not_found());
+    }
+    Ok(Answer::See("/me?done=terminal".to_owned(), None))
 }
 
 /// `POST /me/password`

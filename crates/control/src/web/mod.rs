@@ -23,12 +23,14 @@ mod call;
 mod caller;
 mod challenges;
 mod decisions;
+mod device;
 mod findings;
 mod fleet;
 mod flows;
 mod guard;
 mod inbox;
 mod integrity;
+mod keys;
 mod me;
 mod metrics;
 mod oidc;
@@ -51,6 +53,7 @@ mod setup;
 mod sign_in;
 mod standing;
 mod stream;
+mod terminals;
 mod totp;
 mod waiting;
 
@@ -76,6 +79,7 @@ use tokio::{
 use self::{
     attempts::Attempts,
     challenges::Challenges,
+    device::Devices,
     problem::Problem,
     routes::routes,
     serving::{Needs, Route, run},
@@ -99,6 +103,7 @@ const CODES_MAX: usize = 10_000;
 pub(crate) struct Web {
     pub(crate) server: Arc<Server>,
     challenges: Mutex<Challenges>,
+    devices: Mutex<Devices>,
     by_both: Mutex<Attempts<(String, String)>>,
     by_place: Mutex<Attempts<String>>,
     by_name: Mutex<Attempts<String>>,
@@ -115,6 +120,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
     let web = Arc::new(Web {
         server,
         challenges: Mutex::default(),
+        devices: Mutex::default(),
         by_both: Mutex::new(Attempts::new(FREE_OF_BOTH)),
         by_place: Mutex::new(Attempts::new(FREE_OF_PLACE)),
         by_name: Mutex::new(Attempts::new(FREE_OF_NAME)),
@@ -176,6 +182,11 @@ impl Web {
     /// Returns the challenges that are open.
     pub(crate) fn challenges(&self) -> MutexGuard<'_, Challenges> {
         lock(&self.challenges)
+    }
+
+    /// Returns the terminals that ask to be signed in.
+    pub(crate) fn devices(&self) -> MutexGuard<'_, Devices> {
+        lock(&self.devices)
     }
 
     /// Takes an attempt to sign in; an empty name is one that is not known yet.

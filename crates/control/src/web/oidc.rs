@@ -44,7 +44,7 @@ pub(crate) async fn begin(call: Arc<Call>) -> Result<Answer, Problem> {
         .map(|caller| (&caller.user, &caller.by))
     {
         Some((user, By::Browser { hash, .. })) => Some((user.clone(), hash.clone())),
-        Some((_, By::Token)) | None => None,
+        Some((_, By::Token | By::Terminal { .. })) | None => None,
     };
     let browser = match &call.attempt {
         // Another attempt in the same browser, for example in another tab.

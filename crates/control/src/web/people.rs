@@ -88,6 +88,7 @@ impl View for People {
                     }
                 } }
             } }
+            @if manages { p { a href="/keys" { "Approver keys" } } }
             @if manages { (invite_form(call, "", &[], None)) }
         };
         Page::new("People", body)

@@ -37,6 +37,16 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "request-wrong", detail, remedy)
     }
 
+    /// Something in the request is wrong, of a kind that programs know by its name.
+    pub(crate) fn of_kind(kind: &str, detail: &str, remedy: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            kind,
+            detail.to_owned(),
+            remedy.to_owned(),
+        )
+    }
+
     /// What it needs is away.
     pub(crate) fn unavailable(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (detail, remedy) = (detail.into(), remedy.into());

@@ -222,6 +222,12 @@ fn admit(call: &Call, needs: Needs, method: &Method, headers: &HeaderMap) -> Res
     let Some(caller) = caller else {
         return Err(Problem::signed_out());
     };
+    if !caller.may_use(&call.here) {
+        return Err(Problem::forbidden(
+            "the token of a terminal sees and answers questions, and does nothing else",
+            "sign in on the page and do it there",
+        ));
+    }
     if let Some(action) = action
         && reach(&caller.roles, action).is_none()
     {

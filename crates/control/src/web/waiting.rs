@@ -33,7 +33,7 @@ pub(crate) fn wanted<'r>(
     caller: &Caller,
     now: UnixMillis,
 ) -> Wanted<'r> {
-    if !caller.is_browser() {
+    if !caller.is_person() {
         return Wanted::default();
     }
     let case = Case::new(call.web.server.state.org(), row);

@@ -22,7 +22,10 @@ use crate::{
 };
 
 /// Reads what the caller chose.
-fn choosing(call: &Call) -> Result<Choosing, Problem> {
+///
+/// # Errors
+/// What is missing or wrong.
+pub(crate) fn choosing(call: &Call) -> Result<Choosing, Problem> {
     let form = &call.form;
     let wrong = |what: &str| {
         Problem::wrong(
@@ -139,7 +142,7 @@ async fn again(call: &Arc<Call>, problem: &Problem) -> Result<Answer, Problem> {
 }
 
 /// Says why a vote is none.
-pub(super) fn refused(error: &CaseError) -> Problem {
+pub(crate) fn refused(error: &CaseError) -> Problem {
     let words = error.to_string();
     match error {
         CaseError::Unknown => Problem::not_found(),
@@ -158,7 +161,9 @@ pub(super) fn refused(error: &CaseError) -> Problem {
         CaseError::Reason => Problem::wrong(words, "say why"),
         CaseError::Scope(_) => Problem::wrong(words, "choose less"),
         CaseError::Stale => Problem::stale(),
-        CaseError::Proof(_) => Problem::wrong(words, "try again with a passkey of your account"),
+        CaseError::Proof(_) => {
+            Problem::wrong(words, "try again with a passkey or a key of your account")
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::state::{QuestionRow, QuestionState};
 
-pub(crate) use answer::{challenge, review, vote};
+pub(crate) use answer::{challenge, choosing, refused, review, vote};
 use groups::{Group, card, groups, key};
 pub(crate) use groups::{together, vote_together};
 pub(crate) use one::one;
@@ -135,7 +135,7 @@ async fn question(
 }
 
 /// Returns the question that the caller names, if the caller may see it.
-async fn row(call: &Call) -> Result<QuestionRow, Problem> {
+pub(crate) async fn row(call: &Call) -> Result<QuestionRow, Problem> {
     let reach = call.reach(Action::SeeQuestions)?;
     let found = call
         .web

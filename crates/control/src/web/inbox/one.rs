@@ -71,12 +71,13 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneQuestion, Problem> {
     let (question, votes) = question(&call, &row, &names).await?;
     let wanted = wanted(&call, &row, &votes, call.caller()?, call.now);
     let review = &row.sent.review;
-    let is_strong = |stage: &&Stage| stage.strength == Strength::Passkey;
+    // A browser has no approver key, so a stage that takes one needs a passkey here.
+    let is_strong = |stage: &&Stage| stage.strength != Strength::Session;
     let passkey_required = wanted.stages.iter().any(is_strong);
     let glass = review.break_glass.as_ref().filter(|_| wanted.glass);
     let glass = glass.map(|glass| Glass {
         lasts: glass.max(),
-        passkey_required: glass.strength == Strength::Passkey,
+        passkey_required: glass.strength != Strength::Session,
     });
     let task = call.web.server.state.review_task(&row.id).await?;
     let matter = row.sent.question.matter();

@@ -136,9 +136,18 @@ const FORMS: &[(&str, &str)] = &[
         "by:string reason:string node:string session:string at:integer",
     ),
     (
+        "Terminal",
+        "id:string machine:string address:string created:integer expires:integer last_used:integer",
+    ),
+    (
+        "ApproverKey",
+        "id:string user:string person:string key:string label:string created:integer approved:integer? \
+         approved_by:string?",
+    ),
+    (
         "Me",
         "id:string name:string roles:[string] signed_in_by:string signed_in:integer passkeys:[Passkey] \
-         has_password:boolean has_codes:boolean sessions:[OwnSession] content_reads:[ContentRead]",
+         has_password:boolean has_codes:boolean terminals:[Terminal] keys:[ApproverKey] sessions:[OwnSession] content_reads:[ContentRead]",
     ),
     ("Relay", "server:string from:string"),
     (
