@@ -162,7 +162,7 @@ impl Lab {
             review: Review {
                 paths: vec![vec![
                     stage("owner", "owner", 1, Strength::Session),
-                    stage("security", "security", 2, Strength::Passkey),
+                    stage("security", "security", 2, Strength::Key),
                 ]],
                 scope_max: Scope::Uses(3),
                 reason_required: false,

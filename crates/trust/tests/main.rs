@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a broken fixture must end the test")]
 
 mod forged;
+mod keys;
 mod lab;
 mod late;
 mod passkeys;
