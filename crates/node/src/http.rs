@@ -14,7 +14,7 @@ use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Body, Frame, Incoming},
     client::conn::http2,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -30,8 +30,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Windows of flow control, in bytes: answers are small, and the largest, a bundle, may take its time.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
-/// Port if the address names none.
+/// Port if the address names none: of machines, and of pages.
 const PORT: u16 = 7443;
+const HTTPS_PORT: u16 = 443;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +104,20 @@ pub(crate) struct Server {
 impl Server {
     /// Reads `https://HOST:PORT`.
     pub(crate) fn parse(url: &str) -> Result<Self, HttpError> {
+        Self::parse_with(url, PORT)
+    }
+
+    /// Reads the address of pages, which has the port of HTTPS if it names none.
+    pub(crate) fn parse_pages(url: &str) -> Result<Self, HttpError> {
+        Self::parse_with(url, HTTPS_PORT)
+    }
+
+    /// Returns the origin of its pages, as browsers write it.
+    pub(crate) fn origin(&self) -> String {
+        format!("https://{}", self.authority())
+    }
+
+    fn parse_with(url: &str, port: u16) -> Result<Self, HttpError> {
         let wrong = || HttpError::Url {
             url: url.chars().take(200).collect(),
         };
@@ -124,15 +139,19 @@ impl Server {
         }
         Ok(Self {
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(PORT),
+            port: authority.port_u16().unwrap_or(port),
         })
     }
 
     fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
         } else {
-            format!("{}:{}", self.host, self.port)
+            self.host.clone()
+        };
+        match self.port {
+            HTTPS_PORT => host,
+            port => format!("{host}:{port}"),
         }
     }
 }
@@ -239,6 +258,30 @@ impl Connection {
     pub(crate) async fn ask(&self, method: Method, path: &str) -> Result<Bytes, HttpError> {
         let request = self.request(method, path);
         self.send(request.body(Whole(None))).await
+    }
+
+    /// Asks what a person's terminal asks: with its token; before it has one, as a page of the server would,
+    /// since the server refuses what pages of others send.
+    pub(crate) async fn of_person(
+        &self,
+        path: &str,
+        form: Option<String>,
+        token: Option<&str>,
+    ) -> Result<Bytes, HttpError> {
+        let method = if form.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let request = self.request(method, path);
+        let request = match token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request
+                .header(ORIGIN, format!("https://{}", self.server))
+                .header("sec-fetch-site", "same-origin"),
+        };
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request.body(Whole(form.map(Bytes::from)))).await
     }
 
     /// Opens the stream down.

@@ -1,4 +1,4 @@
-//! The agent of a machine that belongs to an organisation.
+//! The agent of a machine that belongs to an organisation, and the terminal of a person of it.
 //!
 //! It enrols the machine, ships the journals of its user, carries questions and answers, keeps the policy and
 //! the people, takes orders, and renews its certificate. It believes the server nothing that is not signed: a
@@ -15,6 +15,7 @@
 //! | `trust` | what sessions believe: who may sign what, the people, the policy |
 //! | `receipts` | what the server holds, by its signature |
 //! | `connecting`, `http`, `tls` | the connection |
+//! | `terminal` | the terminal of a person: signing in, questions and votes, and approver keys |
 //! | `member` | a machine without its agent, for tests that play many |
 //! | `backoff`, `clock`, `runtime` | when to connect again, the time, and the one thread |
 //! | `files` | files that are replaced as a whole |
@@ -34,6 +35,7 @@ mod receipts;
 mod runtime;
 mod scan;
 mod shipping;
+pub mod terminal;
 mod tls;
 mod trust;
 

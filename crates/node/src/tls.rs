@@ -53,6 +53,22 @@ pub(crate) fn pinned(ca: Digest) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(finished(config))
 }
 
+/// Makes the configuration for the terminal of a person: the server has a certificate of one of these
+/// authorities, and the terminal has none.
+pub(crate) fn known(ca_pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    // What the system trusts has certificates that are not read here; there must be one that is.
+    roots.add_parsable_certificates(certificates(ca_pem, "certificates of authorities")?);
+    if roots.is_empty() {
+        return Err(none("certificates of authorities"));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(finished(config))
+}
+
 /// Makes the configuration for everything after it: the server has a certificate of the pinned authority,
 /// and this machine shows its own.
 pub(crate) fn mutual(

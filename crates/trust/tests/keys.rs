@@ -45,7 +45,10 @@ fn a_stage_for_passkeys_takes_no_key() {
     for taken in [Strength::Session, Strength::Key] {
         let mut lab = Lab::new();
         set(&mut lab, taken);
-        assert!(lab.judge_grant(&lab.grant(lab.votes())).is_ok(), "{taken:?}");
+        assert!(
+            lab.judge_grant(&lab.grant(lab.votes())).is_ok(),
+            "{taken:?}"
+        );
     }
     let said = refused(|lab, _| set(lab, Strength::Passkey));
     assert!(said.contains("the stage needs a passkey"), "{said}");
@@ -97,7 +100,10 @@ fn a_key_is_of_one_person() {
         votes[2] = lab.signed(&lab.cara_key, Lab::vote("ben", "security"));
         votes[1] = lab.signed(&lab.cara_key, Lab::vote("cara", "security"));
     });
-    assert!(said.contains("the vote of ben") && said.contains("does not have"), "{said}");
+    assert!(
+        said.contains("the vote of ben") && said.contains("does not have"),
+        "{said}"
+    );
     let said = refused(|lab, _| {
         let key = lab.cara_key.public();
         lab.directory.people[1].keys = vec![key];
@@ -118,7 +124,10 @@ fn key_and_passkey_of_one_person_count_once() {
         let key = SecretKey::from_seed(&[8; 32]);
         votes[2] = lab.signed(&key, Lab::vote("ben", "security"));
     });
-    assert!(said.contains("the vote of ben") && said.contains("voted before"), "{said}");
+    assert!(
+        said.contains("the vote of ben") && said.contains("voted before"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -132,7 +141,10 @@ fn the_key_of_who_asks_answers_nothing() {
         votes[2] = lab.signed(&otto, Lab::vote("otto", "security"));
         lab.judge_grant(&lab.grant(votes))
     };
-    assert!(with_otto(&["dora"]).is_ok(), "the control: it is not his session");
+    assert!(
+        with_otto(&["dora"]).is_ok(),
+        "the control: it is not his session"
+    );
     let said = with_otto(&["otto"]).expect_err("his own").to_string();
     assert!(said.contains("the person asks"), "{said}");
 }
@@ -147,7 +159,9 @@ fn a_signature_is_for_one_ballot() {
             lab.approval = "00000006".parse().expect("an id");
         }),
         ("asking", |lab, _| lab.nonce = Nonce::new([8; 16])),
-        ("request", |lab, _| lab.request = Digest::of(b"git push --force")),
+        ("request", |lab, _| {
+            lab.request = Digest::of(b"git push --force")
+        }),
         ("policy", |lab, _| lab.revision = Digest::of(b"older")),
         ("text", |lab, _| lab.rendered = Digest::of(b"harmless")),
         ("reason", |_, votes| votes[2].reason = None),
