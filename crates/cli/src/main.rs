@@ -11,6 +11,7 @@ mod kept_caches;
 mod layers;
 mod output;
 mod own_places;
+mod prompt;
 mod retention;
 mod rules;
 mod state;

@@ -8,6 +8,7 @@ mod doctor;
 mod enrol;
 mod events;
 mod log;
+mod login;
 mod man;
 mod node;
 mod policy;
@@ -71,6 +72,10 @@ enum Command {
     State(state::Args),
     /// Make this machine one of an organisation
     Enrol(enrol::Args),
+    /// Sign in at the server of an organisation, to answer questions from this terminal
+    Login(login::Args),
+    /// Sign out of it
+    Logout(login::OutArgs),
     /// The agent of a machine that belongs to an organisation
     Node(node::Args),
     /// Say what works here, what is missing, and the one step that fixes each
@@ -135,6 +140,8 @@ impl Cli {
             Command::Prune(args) => prune::run(args, out),
             Command::State(args) => state::run(args, out),
             Command::Enrol(args) => enrol::run(args, out),
+            Command::Login(args) => login::run(args, out),
+            Command::Logout(args) => login::out(args, out),
             Command::Node(args) => node::run(args, out),
             Command::Doctor(args) => doctor::run(&args, out),
             Command::Completions(args) => completions::run(&args, out),

@@ -10,6 +10,7 @@ mod browsers;
 mod newcomer;
 mod stopping;
 mod told;
+mod terminals;
 mod votes;
 
 use std::{

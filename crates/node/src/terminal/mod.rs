@@ -30,7 +30,7 @@ use crate::{
     tls::{self, TlsError},
 };
 pub use stockade_api::terminal::QuestionThere;
-pub use stockade_trust::Choice;
+pub use stockade_trust::{Choice, SecretKey};
 
 /// The directory of all this, in the state directory.
 const TERMINAL_DIR: &str = "terminal";

@@ -1,6 +1,9 @@
 //! `stockade approvals`: the open questions of all sessions, and their answers.
 
+mod key;
 mod live;
+mod place;
+mod server;
 mod sessions;
 
 use std::{
@@ -16,7 +19,11 @@ use stockade_approval::{
 use stockade_policy::{ListedGrant, Scope};
 use stockade_types::{ApprovalId, SessionId, Span, UnixMillis};
 
-use self::sessions::{Found, Open, Sessions};
+use self::{
+    place::{Where, of_server},
+    server::How,
+    sessions::{Found, Open, Sessions},
+};
 use crate::{
     exit::Exit,
     human::{minute, safe, time_of_day},
@@ -39,12 +46,20 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Questions of the machines of your organisation, at the server where you are signed in
+    /// (`stockade login`)
+    #[arg(long, global = true, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    server: Option<Option<String>>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List the open questions
-    List,
+    List {
+        /// With `--server`: go on, and print each question when it comes and when it is over
+        #[arg(long)]
+        watch: bool,
+    },
     /// Show one question in full
     Show {
         /// Its id, or the beginning of it
@@ -61,6 +76,11 @@ enum Command {
         /// With `always`: keep it for all workspaces, not for this one alone
         #[arg(long)]
         everywhere: bool,
+        /// With `--server`: a reason, which the agent and others see
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        how: How,
     },
     /// Deny what was asked
     Deny {
@@ -72,6 +92,8 @@ enum Command {
         /// Deny the same request without a question for the rest of the session
         #[arg(long, conflicts_with = "reason")]
         session: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// List what was granted in the running sessions
     Grants,
@@ -79,6 +101,11 @@ enum Command {
     Revoke {
         /// Its id, or the beginning of it
         id: String,
+    },
+    /// Your approver key, with which you answer from a terminal (`--server`)
+    Key {
+        #[command(subcommand)]
+        command: key::Command,
     },
 }
 
@@ -159,15 +186,27 @@ struct TakenBack<'a> {
 /// When the sessions cannot be read, or the output cannot be written.
 pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
     out.set_json(args.json);
+    if let Some(Command::Key { command }) = args.command {
+        return key::run(command, out);
+    }
+    let command = match of_server(args.server, args.command) {
+        Ok(Where::There(url, doing)) => return server::run(url.as_deref(), doing, out),
+        Ok(Where::Here(command)) => command,
+        Err(why) => {
+            out.note(format_args!("stockade: {why}"));
+            return Ok(Exit::Usage);
+        }
+    };
     let mut sessions = Sessions::of_this_user()?;
-    match args.command {
+    match command {
         None if !args.json && can_draw() => live::run(&mut sessions, out.color()),
-        None | Some(Command::List) => list(&mut sessions, out),
+        None | Some(Command::List { .. } | Command::Key { .. }) => list(&mut sessions, out),
         Some(Command::Show { id }) => show(&mut sessions, &id, out),
         Some(Command::Allow {
             id,
             scope,
             everywhere,
+            ..
         }) => {
             let scope = match scope {
                 Reach::Scope(scope) => scope,
