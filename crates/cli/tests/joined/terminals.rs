@@ -1,10 +1,14 @@
 //! People in roles answer from a terminal, with approver keys.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, thread::sleep, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use stockade_testkit::{Output, Run, run::Running};
+use stockade_testkit::{
+    Output, Run,
+    approvals::{self, Answer},
+    run::Running,
+};
 
 use super::{
     Joined, PATIENCE, until,
@@ -242,9 +246,12 @@ fn a_person_answers_from_a_terminal_with_a_key() {
         .assert_stderr("does not have");
     ann.registers(line)
         .expect_err("a revoked key does not come back");
-    // Who has no key says no, on the page: that stage takes no sign-in for a no either.
-    drop(session);
-    sleep(Duration::from_millis(100));
+    let here = approvals::pending(&joined.env);
+    let reason = "nobody can answer".to_owned();
+    approvals::answer(&joined.env, &here[0].id, &Answer::Deny { reason }).assert_success();
+    let output = session.wait();
+    output.assert_success().assert_stdout("nobody can answer");
+    assert_eq!(output.stdout.matches("Linux").count(), 1);
     let id = joined.env.session_id();
     until("the server has the record", || joined.is_held(&id));
     let (here, there) = joined.journals(&id);

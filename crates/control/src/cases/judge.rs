@@ -355,7 +355,7 @@ impl<'a> Case<'a> {
         self.proved(directory, &vote, party)?;
         let mut all = votes.to_vec();
         all.push(vote.clone());
-        Ok((vote, self.count(directory, &all)))
+        Ok((vote, self.count((directory, party), &all)))
     }
 
     /// Returns until when a yes may hold at most.
@@ -394,9 +394,13 @@ impl<'a> Case<'a> {
         checked.map_err(CaseError::Proof)
     }
 
-    /// Counts votes. A vote of a person who is not in the directory any more, or does not have the role any
-    /// more, does not count.
-    pub fn count(&self, directory: &Directory, votes: &[Vote]) -> Counting {
+    /// Counts votes. A vote of a person who is not in the directory any more, does not have the role any more,
+    /// or whose passkey or key was revoked, does not count: the machine would not take it either.
+    pub fn count(
+        &self,
+        (directory, party): (&Directory, &RelyingParty),
+        votes: &[Vote],
+    ) -> Counting {
         let review = &self.row.sent.review;
         let all = counted(votes);
         if let Some(glass) = votes.iter().find(|vote| vote.stage.is_empty()) {
@@ -410,7 +414,7 @@ impl<'a> Case<'a> {
             person.zip(stage).is_some_and(|(person, stage)| {
                 let times = (self.opened(stage, &all), vote.at);
                 turn(stage, person, vote.choice, times).is_ok()
-            })
+            }) && self.proved(directory, vote, party).is_ok()
         };
         let valid: Vec<Vote> = votes.iter().filter(holds).cloned().collect();
         match Standing::of(review, &counted(&valid)) {

@@ -13,7 +13,7 @@ use crate::state::LinkKind;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Each page that an administrator sees.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     "/",
     "/sessions",
     "/fleet",
@@ -24,6 +24,8 @@ const PAGES: [&str; 10] = [
     "/audit",
     "/me",
     "/settings",
+    "/keys",
+    "/device",
 ];
 
 /// Where pictures stay, so that a person can look at them.
