@@ -9,8 +9,8 @@
 mod browsers;
 mod newcomer;
 mod stopping;
-mod told;
 mod terminals;
+mod told;
 mod votes;
 
 use std::{

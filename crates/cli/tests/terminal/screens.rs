@@ -73,6 +73,12 @@ fn vim_edits_resizes_and_leaves_the_terminal_as_it_was() {
     terminal.wait_for(INSERTS, LONG);
     terminal.send("\x03");
     terminal.wait_without(INSERTS, LONG);
+    let answers = || {
+        terminal.send(":echo 'rea' . 'dy'\r");
+        let reads = || terminal.text().contains("ready");
+        wait::until_true(Duration::from_secs(1), reads)
+    };
+    assert!(wait::until_true(LONG, answers), "{}", terminal.text());
     terminal.send(":s/$/ and more/\r:wq\r");
     terminal.wait_for("code 0", LONG);
     assert_eq!(end(&mut terminal), 0);

@@ -5,8 +5,8 @@
 //! `record` moves the events to the server's own journal.
 
 mod accounts;
-mod channels;
 mod approver_keys;
+mod channels;
 mod fleet;
 mod grouped;
 mod identities;
@@ -46,8 +46,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::{ControlError, act::Act};
 
 pub use accounts::{PasskeyRow, TokenRow, WebSessionRow};
-pub use channels::ChannelRow;
 pub use approver_keys::{ApproverKeyRow, Registered};
+pub use channels::ChannelRow;
 pub use fleet::{EnrolTokenRow, Enrolled, NewNode, NodeRow};
 pub(crate) use grouped::Write;
 pub use identities::{Identity, Recognised};

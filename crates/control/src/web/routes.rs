@@ -1,5 +1,8 @@
 //! Every route of the pages: one table, which the router, the description of the API and the tests walk.
 
+mod notices;
+mod terminals;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, header},
@@ -8,12 +11,12 @@ use axum::{
 use super::{
     access::Action,
     assets::asset,
-    audit, decisions, device, findings, fleet, flows, inbox, integrity, keys, me, metrics, oidc,
-    openapi, overview, people, policy,
+    audit, decisions, findings, fleet, flows, inbox, integrity, me, metrics, oidc, openapi,
+    overview, people, policy,
     problem::Problem,
     proposals, rollouts, search,
     serving::{Answer, Handler, Needs, Route, handler, view},
-    sessions, settings, setup, sign_in, stream, terminals,
+    sessions, setup, sign_in, stream,
 };
 
 fn get(path: &'static str, needs: Needs, about: &'static str, handler: Handler) -> Route {
@@ -63,8 +66,8 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(settled());
     all.extend(known());
     all.extend(changes());
-    all.extend(told());
-    all.extend(terminals());
+    all.extend(notices::routes());
+    all.extend(terminals::routes());
     all
 }
 
@@ -536,141 +539,6 @@ fn changes() -> Vec<Route> {
             role(Action::ManageFleet),
             "retire a machine",
             handler(fleet::retire),
-        ),
-    ]
-}
-
-/// Who is told that something waits or went wrong.
-fn told() -> Vec<Route> {
-    let (signed, manages) = (Needs::SignIn, Needs::Role(Action::ManagePeople));
-    let (page, data) = view(settings::show);
-    vec![
-        get("/settings", signed, "settings", page),
-        get("/api/v1/settings", signed, "settings", data),
-        post(
-            "/settings/mail",
-            signed,
-            "set the mail address of the caller",
-            handler(settings::own_mail),
-        ),
-        post(
-            "/settings/channels",
-            manages,
-            "add a channel",
-            handler(settings::add),
-        ),
-        post(
-            "/settings/channels/{channel}/remove",
-            manages,
-            "remove a channel",
-            handler(settings::remove),
-        ),
-        post(
-            "/settings/channels/{channel}/test",
-            manages,
-            "send a test over a channel",
-            handler(settings::test),
-        ),
-        post(
-            "/settings/deliveries/{delivery}/again",
-            manages,
-            "try a delivery again that was given up",
-            handler(settings::again),
-        ),
-    ]
-}
-
-/// Terminals in which people are signed in, and approver keys.
-fn terminals() -> Vec<Route> {
-    let (nothing, signed, role) = (Needs::Nothing, Needs::SignIn, Needs::Role);
-    let (page, data) = view(keys::show);
-    let manages = Action::ManagePeople;
-    let asks = "a terminal asks to be signed in";
-    let takes = "a terminal asks who has confirmed, and takes that person's token";
-    let sent = "a question as its machine sent it, for a terminal that makes the text itself";
-    let ballot = "whether a person may vote so, and what is signed then";
-    let vote = "a vote from a terminal";
-    vec![
-        post("/api/v1/device/code", nothing, asks, handler(device::begin)),
-        post(
-            "/api/v1/device/token",
-            nothing,
-            takes,
-            handler(device::take),
-        ),
-        get(
-            "/device",
-            signed,
-            "the form to sign a terminal in",
-            handler(device::form),
-        ),
-        post(
-            "/device",
-            signed,
-            "sign a terminal in, or refuse it",
-            handler(device::confirm),
-        ),
-        get(
-            "/api/v1/terminal",
-            signed,
-            "who is signed in in the terminal",
-            handler(terminals::here),
-        ),
-        post(
-            "/api/v1/terminal/logout",
-            signed,
-            "sign the terminal out",
-            handler(terminals::out),
-        ),
-        post(
-            "/me/terminals/revoke",
-            signed,
-            "sign a terminal out",
-            handler(me::sign_terminal_out),
-        ),
-        post(
-            "/me/keys",
-            signed,
-            "register an approver key",
-            handler(keys::register),
-        ),
-        post(
-            "/me/keys/revoke",
-            signed,
-            "revoke an own approver key",
-            handler(keys::revoke_own),
-        ),
-        get("/keys", role(manages), "approver keys", page),
-        get("/api/v1/keys", role(manages), "approver keys", data),
-        post(
-            "/keys/approve",
-            role(manages),
-            "approve a key of another person",
-            handler(keys::approve),
-        ),
-        post(
-            "/keys/revoke",
-            role(manages),
-            "revoke an approver key",
-            handler(keys::revoke_any),
-        ),
-        get(
-            "/api/v1/questions/{question}/sent",
-            role(Action::SeeQuestions),
-            sent,
-            handler(terminals::sent),
-        ),
-        post(
-            "/api/v1/questions/{question}/ballot",
-            role(Action::Vote),
-            ballot,
-            handler(terminals::ballot),
-        ),
-        post(
-            "/api/v1/questions/{question}/vote",
-            role(Action::Vote),
-            vote,
-            handler(terminals::vote),
         ),
     ]
 }

@@ -16,6 +16,6 @@ mod requests;
 mod schema;
 mod settings;
 mod sign_in;
-mod terminals;
 mod telling;
+mod terminals;
 mod together;
