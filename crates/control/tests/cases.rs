@@ -42,7 +42,7 @@ pub(crate) async fn person(lab: &Lab, name: &str, roles: &[&str]) -> UserId {
     id
 }
 
-fn stage(name: &str, need: u32, strength: Strength) -> Stage {
+pub(crate) fn stage(name: &str, need: u32, strength: Strength) -> Stage {
     Stage {
         name: name.to_owned(),
         role: Role(name.to_owned()),
@@ -67,7 +67,7 @@ fn review() -> Review {
     }
 }
 
-fn sent(review: Review) -> QuestionSent {
+pub(crate) fn sent(review: Review) -> QuestionSent {
     let now = stockade_control::now();
     let request = Request::Net(NetRequest {
         host: "paste.test".parse().unwrap(),
@@ -102,7 +102,7 @@ fn sent(review: Review) -> QuestionSent {
     }
 }
 
-fn choosing(sent: &QuestionSent, choice: Choice) -> Choosing {
+pub(crate) fn choosing(sent: &QuestionSent, choice: Choice) -> Choosing {
     Choosing {
         stage: None,
         breaks_glass: false,
@@ -121,7 +121,12 @@ fn path(number: u32) -> (SessionId, ApprovalId, String) {
 }
 
 /// Sends a question, and returns its id here.
-async fn ask(lab: &Lab, machine: &mut Machine, number: u32, sent: &QuestionSent) -> String {
+pub(crate) async fn ask(
+    lab: &Lab,
+    machine: &mut Machine,
+    number: u32,
+    sent: &QuestionSent,
+) -> String {
     let (_, approval, path) = path(number);
     let answer = machine.client.json(Method::PUT, &path, sent).await;
     assert_eq!(answer.0, 200, "{}", String::from_utf8_lossy(&answer.1));

@@ -12,4 +12,5 @@ mod directory;
 mod enrolment;
 mod jobs;
 mod journals;
+mod keys;
 mod rollouts;

@@ -402,21 +402,12 @@ impl<'a> Case<'a> {
         votes: &[Vote],
     ) -> Counting {
         let review = &self.row.sent.review;
-        let all = counted(votes);
         if let Some(glass) = votes.iter().find(|vote| vote.stage.is_empty()) {
             return Counting::Granted {
                 votes: vec![glass.clone()],
             };
         }
-        let holds = |vote: &&Vote| {
-            let person = directory.user(&vote.user);
-            let stage = review.stage(&vote.stage);
-            person.zip(stage).is_some_and(|(person, stage)| {
-                let times = (self.opened(stage, &all), vote.at);
-                turn(stage, person, vote.choice, times).is_ok()
-            }) && self.proved(directory, vote, party).is_ok()
-        };
-        let valid: Vec<Vote> = votes.iter().filter(holds).cloned().collect();
+        let valid = self.valid((directory, party), votes);
         match Standing::of(review, &counted(&valid)) {
             Standing::Open(_) => Counting::Open,
             Standing::Granted => Counting::Granted { votes: valid },
@@ -426,6 +417,25 @@ impl<'a> Case<'a> {
                 Counting::Denied { why }
             }
         }
+    }
+
+    /// Returns those votes that [`Self::count`] counts.
+    pub fn valid(
+        &self,
+        (directory, party): (&Directory, &RelyingParty),
+        votes: &[Vote],
+    ) -> Vec<Vote> {
+        let review = &self.row.sent.review;
+        let all = counted(votes);
+        let holds = |vote: &&Vote| {
+            let person = directory.user(&vote.user);
+            let stage = review.stage(&vote.stage);
+            person.zip(stage).is_some_and(|(person, stage)| {
+                let times = (self.opened(stage, &all), vote.at);
+                turn(stage, person, vote.choice, times).is_ok()
+            }) && self.proved(directory, vote, party).is_ok()
+        };
+        votes.iter().filter(holds).cloned().collect()
     }
 
     /// Returns the stages that wait for votes, for those who wait.

@@ -114,7 +114,7 @@ impl Server {
     async fn standing(&self, row: &QuestionRow) -> Result<QuestionAnswer, ControlError> {
         let answer = self.answer(row).await?;
         let stages = if row.state == QuestionState::Open {
-            let votes = self.state.votes(&row.id).await?;
+            let votes = self.votes(row).await?;
             self.stages(row, &votes)
         } else {
             Vec::new()
@@ -141,6 +141,19 @@ impl Server {
         })
     }
 
+    /// Returns the votes on a question. If those on an open one would suffice, some do not count any more,
+    /// and only the others are returned: their people, roles, passkeys or keys were removed since.
+    pub(crate) async fn votes(&self, row: &QuestionRow) -> Result<Vec<Vote>, ControlError> {
+        let votes = self.state.votes(&row.id).await?;
+        let is_open = row.state == QuestionState::Open;
+        if !is_open || votes.is_empty() || !self.stages(row, &votes).is_empty() {
+            return Ok(votes);
+        }
+        let directory = self.people().await?;
+        let case = Case::new(self.state.org(), row);
+        Ok(case.valid((&directory, &self.party), &votes))
+    }
+
     /// Returns the stages that wait for votes.
     pub fn stages(&self, row: &QuestionRow, votes: &[Vote]) -> Vec<StageStanding> {
         let case = Case::new(self.state.org(), row);
@@ -162,7 +175,7 @@ impl Server {
         let Some(row) = self.state.question(id).await? else {
             return Ok(Err(CaseError::Unknown));
         };
-        let votes = self.state.votes(id).await?;
+        let votes = self.votes(&row).await?;
         let case = Case::new(self.state.org(), &row);
         let drafted = case.draft(&directory, user, &votes, choosing, Proof::Session {}, now());
         Ok(drafted.map(|vote| {
@@ -192,6 +205,12 @@ impl Server {
         let votes = self.state.votes_in(&mut writing, id).await?;
         let case = Case::new(self.state.org(), &row);
         let with = (&directory, &self.party);
+        // Of a person who has voted it is said below, also if that vote does not count any more.
+        let votes = if votes.iter().any(|vote| vote.user == voter.user) {
+            votes
+        } else {
+            case.valid(with, &votes)
+        };
         let cast = case.cast(with, voter, &votes, choosing, proof, now);
         let (vote, counting) = match cast {
             Ok(cast) => cast,

@@ -59,7 +59,7 @@ pub(crate) async fn out(call: Arc<Call>) -> Result<Answer, Problem> {
 pub(crate) async fn sent(call: Arc<Call>) -> Result<Answer, Problem> {
     let row = row(&call).await?;
     let server = &call.web.server;
-    let votes = server.state.votes(&row.id).await?;
+    let votes = server.votes(&row).await?;
     let stages = if row.state == QuestionState::Open {
         server.stages(&row, &votes)
     } else {

@@ -57,7 +57,7 @@ pub(crate) async fn waiting(call: &Call) -> Result<u64, Problem> {
         if !concerns(&row, caller) {
             continue;
         }
-        let votes = server.state.votes(&row.id).await?;
+        let votes = server.votes(&row).await?;
         let wanted = wanted(call, &row, &votes, caller, call.now);
         count += u64::from(!wanted.stages.is_empty());
     }

@@ -104,7 +104,7 @@ async fn question(
     names: &Names,
 ) -> Result<(Question, Vec<Vote>), Problem> {
     let server = &call.web.server;
-    let votes = server.state.votes(&row.id).await?;
+    let votes = server.votes(row).await?;
     let is_open = row.state == QuestionState::Open;
     let stages = if is_open {
         server.stages(row, &votes)
