@@ -143,6 +143,9 @@ pub struct EnrolAnswer {
     pub bundle: Option<Envelope>,
     /// Which step of its rollout it is: `trust::Pointer`.
     pub pointer: Option<Envelope>,
+    /// Which team the machine belongs to: `trust::Membership`. Without it, it belongs to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Envelope>,
     /// The time of the server.
     pub now: UnixMillis,
 }
@@ -231,6 +234,9 @@ pub struct HelloAnswer {
     pub pointer: Option<Envelope>,
     /// The people, if the machine has an older directory.
     pub directory: Option<Envelope>,
+    /// Which team the machine belongs to: `trust::Membership`. Without it, nothing has ever changed about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Envelope>,
     /// The time of the server.
     pub now: UnixMillis,
 }
@@ -359,6 +365,11 @@ pub enum Down {
     },
     /// The people.
     Directory {
+        /// The statement.
+        envelope: Envelope,
+    },
+    /// Which team the machine belongs to: `trust::Membership`.
+    Membership {
         /// The statement.
         envelope: Envelope,
     },

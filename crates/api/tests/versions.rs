@@ -42,6 +42,7 @@ fn what_a_later_version_adds_about_itself_is_left_out() {
         bundle: None,
         directory: None,
         pointer: None,
+        membership: None,
         now: UnixMillis(5),
     };
     assert_eq!(later(&answer).unwrap(), answer);

@@ -63,6 +63,18 @@ pub enum Action {
     /// A person has a role no more.
     #[serde(rename = "role.taken")]
     RoleTaken,
+    /// A team was made.
+    #[serde(rename = "team.made")]
+    TeamMade,
+    /// A team has another name.
+    #[serde(rename = "team.renamed")]
+    TeamRenamed,
+    /// A team was removed.
+    #[serde(rename = "team.removed")]
+    TeamRemoved,
+    /// A machine belongs to another team.
+    #[serde(rename = "node.moved")]
+    NodeMoved,
     /// A token for programs or for enrolment was made.
     #[serde(rename = "token.issued")]
     TokenIssued,
@@ -269,6 +281,10 @@ impl Act {
             | Action::TerminalSignedIn
             | Action::TerminalSignedOut
             | Action::ApproverKeyRegistered
+            | Action::TeamMade
+            | Action::TeamRenamed
+            | Action::TeamRemoved
+            | Action::NodeMoved
             | Action::TokenIssued
             | Action::TokenRevoked
             | Action::RuleAdded

@@ -8,6 +8,7 @@ use std::{
 };
 
 use stockade_api::{EnrolToken, limits::ENROL_TOKEN_MS_MAX};
+use stockade_trust::TeamId;
 use stockade_types::UnixMillis;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -19,7 +20,9 @@ use crate::{
     authority::Authority,
     clock::now,
     data::{DataDir, Settings},
-    enrolling, random, serve,
+    enrolling, random,
+    roles::HeldRole,
+    serve,
     state::{EnrolTokenRow, LinkKind, LinkRow, State, TokenRow, UserRow},
 };
 
@@ -106,7 +109,12 @@ pub fn init(path: &Path, settings: &Settings) -> Result<String, ControlError> {
 ///
 /// # Errors
 /// When a name is not accepted, or the state cannot be written.
-pub fn token(path: &Path, role: &str, name: &str, days: u32) -> Result<String, ControlError> {
+pub fn token(
+    path: &Path,
+    (role, team): (&str, Option<&str>),
+    name: &str,
+    days: u32,
+) -> Result<String, ControlError> {
     word("the role", role)?;
     word("the name", name)?;
     let lasts = u64::from(days).saturating_mul(DAY_MS);
@@ -120,11 +128,22 @@ pub fn token(path: &Path, role: &str, name: &str, days: u32) -> Result<String, C
     let (data, settings) = DataDir::open(path)?;
     runtime()?.block_on(async {
         let state = State::open(&data.state_path(), &settings.org).await?;
+        let held = HeldRole {
+            role: role.to_owned(),
+            team: team_named(&state, team).await?,
+        };
+        // As whoever reads it later does.
+        let held = held.to_string().parse::<HeldRole>();
+        let held = held.map_err(|_| ControlError::Value {
+            what: "the role",
+            value: role.chars().take(80).collect(),
+            expected: "the name of a role, and with a team one that is not about the whole organisation",
+        })?;
         let (text, now) = (format!("{TOKEN_PREFIX}{}", random::secret()?), now());
         let row = TokenRow {
             id: random::name("t-")?,
             name: name.to_owned(),
-            role: role.to_owned(),
+            role: held.to_string(),
             created_by: String::new(),
             created: now,
             expires: UnixMillis(now.0.saturating_add(lasts)),
@@ -142,6 +161,8 @@ pub fn token(path: &Path, role: &str, name: &str, days: u32) -> Result<String, C
 pub struct Enrolling {
     /// The name of the person whose machine it is.
     pub owner: Option<String>,
+    /// The name of the team that it will belong to.
+    pub team: Option<String>,
     /// How long it works, in minutes.
     pub minutes: u32,
     /// Where machines reach the server; `None` for its host and port.
@@ -192,8 +213,10 @@ pub fn enrol_tokens(path: &Path, enrolling: &Enrolling) -> Result<Vec<EnrolToken
                 Some(user.id)
             }
         };
+        let team = team_named(&state, enrolling.team.as_deref()).await?;
         let row = EnrolTokenRow {
             owner,
+            team,
             created_by: String::new(),
             expires: UnixMillis(now().0.saturating_add(lasts)),
         };
@@ -202,6 +225,23 @@ pub fn enrol_tokens(path: &Path, enrolling: &Enrolling) -> Result<Vec<EnrolToken
         state.close().await;
         made
     })
+}
+
+/// Finds a team by its name.
+pub(crate) async fn team_named(
+    state: &State,
+    name: Option<&str>,
+) -> Result<Option<TeamId>, ControlError> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    let team = state.team_named(name).await?;
+    let team = team.ok_or_else(|| ControlError::Value {
+        what: "the team",
+        value: name.chars().take(80).collect(),
+        expected: "the name of a team; the page `People` lists them",
+    })?;
+    Ok(Some(team.id))
 }
 
 /// Copies the directory of a server, which may run, to a new directory `to`. The copy is the directory of a

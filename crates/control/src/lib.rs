@@ -78,6 +78,7 @@ pub use hub::{Changed, Hub};
 pub use keys::SigningKeys;
 pub use oidc::{EnrolRule, OidcSettings};
 pub use random::{hash, name, secret};
+pub use roles::{HELD_MAX, ROLES_MAX, TeamRole};
 pub use serve::{Options, serve};
 pub use server::{Report, Server};
 

@@ -1,13 +1,13 @@
 //! The directory of people, as machines get it: signed, and said anew whenever it changes.
 
 use stockade_api::{NodeId, node::Down};
-use stockade_trust::Envelope;
+use stockade_trust::{Envelope, Membership, TeamId};
 use stockade_types::{Digest, UnixMillis};
 
 use crate::{
     Changed, ControlError, Server,
     clock::now,
-    state::{DirectoryRow, to_json},
+    state::{Change, DirectoryRow, NodeRow, to_json},
 };
 
 /// How long a directory is valid: a machine that hears nothing for longer believes no votes.
@@ -69,6 +69,56 @@ impl Server {
         });
         self.hub.changed(Changed::People);
         Ok(row)
+    }
+
+    /// Says which team a machine belongs to, for the machine; `None` if nothing has ever been said about that.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub(crate) fn membership(&self, node: &NodeRow) -> Result<Option<Envelope>, ControlError> {
+        if node.team_serial == 0 {
+            return Ok(None);
+        }
+        let membership = Membership {
+            org: self.settings.org.clone(),
+            node: node.id.to_string(),
+            team: node.team.clone(),
+            serial: node.team_serial,
+            not_after: UnixMillis(now().0.saturating_add(DIRECTORY_LASTS_MS)),
+        };
+        Ok(Some(Envelope::seal(&membership, &[&self.keys.people])?))
+    }
+
+    /// Tells a machine, if it is connected, which team it belongs to.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or nothing be signed.
+    pub(crate) async fn tell_team(&self, node: &NodeId) -> Result<(), ControlError> {
+        let Some(row) = self.state.node(node).await? else {
+            return Ok(());
+        };
+        if let Some(envelope) = self.membership(&row)? {
+            self.hub.send(node, &Down::Membership { envelope });
+        }
+        Ok(())
+    }
+
+    /// Gives a machine to a team, or to none, if it still belongs to the one that was seen.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub async fn give_to_team(
+        &self,
+        node: &NodeId,
+        teams: (Option<&TeamId>, Option<&TeamId>),
+        by: &str,
+    ) -> Result<Change, ControlError> {
+        let change = self.state.set_team(node, teams, by, now()).await?;
+        if change == Change::Done {
+            self.tell_team(node).await?;
+            self.hub.changed(Changed::Node(node.clone()));
+        }
+        Ok(change)
     }
 
     /// Lets a machine belong to the organisation no more, and cuts it off.

@@ -8,7 +8,7 @@ use stockade_types::Digest;
 
 use crate::{
     ControlError,
-    admin::runtime,
+    admin::{runtime, team_named},
     authority::Authority,
     clock::now,
     data::{DataDir, Settings},
@@ -68,9 +68,9 @@ pub struct Added {
 /// Adds a rule by which jobs enrol machines, once its issuer has answered as it has to.
 ///
 /// # Errors
-/// When the rule is not accepted, its issuer does not answer, there are too many rules, or the state cannot be
-/// written.
-pub fn add_rule(path: &Path, rule: &EnrolRule) -> Result<Added, ControlError> {
+/// When the rule is not accepted, there is no team of this name, its issuer does not answer, there are too many
+/// rules, or the state cannot be written.
+pub fn add_rule(path: &Path, rule: &EnrolRule, team: Option<&str>) -> Result<Added, ControlError> {
     rule.check()?;
     let (data, settings) = DataDir::open(path)?;
     let authority = Authority::load(&data.keys_path(), &settings.org)?;
@@ -87,7 +87,10 @@ pub fn add_rule(path: &Path, rule: &EnrolRule) -> Result<Added, ControlError> {
         let state = State::open(&data.state_path(), &settings.org).await?;
         let row = RuleRow {
             id: random::name("r-")?,
-            rule: rule.clone(),
+            rule: EnrolRule {
+                team: team_named(&state, team).await?,
+                ..rule.clone()
+            },
             created: now(),
         };
         let added = state.add_rule(&row).await;

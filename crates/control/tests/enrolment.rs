@@ -107,6 +107,7 @@ async fn an_expired_token_enrols_nobody() {
     let now = stockade_control::now();
     let row = stockade_control::state::EnrolTokenRow {
         owner: None,
+        team: None,
         created_by: "test".to_owned(),
         expires: UnixMillis(now.0 - 1),
     };
@@ -233,6 +234,7 @@ async fn each_misuse_of_a_token_is_refused_and_is_one_event() {
     let now = stockade_control::now();
     let row = stockade_control::state::EnrolTokenRow {
         owner: None,
+        team: None,
         created_by: "test".to_owned(),
         expires: UnixMillis(now.0 - 1),
     };

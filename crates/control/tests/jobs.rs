@@ -40,6 +40,7 @@ fn rule(issuer: &Issuer, claims: &[&str]) -> EnrolRule {
         name: "repository".to_owned(),
         private: true,
         authorities: Some(issuer.certificate_pem().to_owned()),
+        team: None,
     }
 }
 

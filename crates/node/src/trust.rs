@@ -54,6 +54,8 @@ pub(crate) struct Trust {
     places: Places,
     pub(crate) root: Root,
     pub(crate) directory_serial: u64,
+    /// The serial of the membership; 0 for none.
+    membership_serial: u64,
     pub(crate) bundle: Option<Bundle>,
     /// The last pointer that was taken for the bundle.
     pointer: Option<Pointer>,
@@ -77,6 +79,7 @@ impl Trust {
             places: places.clone(),
             root,
             directory_serial: 0,
+            membership_serial: 0,
             bundle: None,
             pointer: None,
             node: answer.node.to_string(),
@@ -86,6 +89,10 @@ impl Trust {
         files::replace_json(&places.trust().join(ROOT_FILE), &answer.root)?;
         trust.take_directory(&answer.directory, now)?;
         // What an earlier enrolment has left is not this organisation's.
+        files::remove(&places.trust().join(MEMBERSHIP_FILE))?;
+        if let Some(membership) = &answer.membership {
+            trust.take_membership(membership, now)?;
+        }
         files::remove(&places.trust().join(POINTER_FILE))?;
         files::remove(&places.trust().join(BUNDLE_FILE))?;
         if let Some(bundle) = &answer.bundle {
@@ -121,6 +128,7 @@ impl Trust {
         let directory = read(DIRECTORY_FILE)?.ok_or_else(|| missing(DIRECTORY_FILE))?;
         let directory = root.directory(&directory, 0, always)?;
         let bundle = read(BUNDLE_FILE)?;
+        let membership = read(MEMBERSHIP_FILE)?;
         let bundle = bundle.map(|bundle| root.bundle(&bundle, 0)).transpose()?;
         // One that does not fit the bundle is of an earlier one; the server says it again.
         let pointer = read(POINTER_FILE)?.zip(bundle.as_ref());
@@ -128,10 +136,14 @@ impl Trust {
             pointer.and_then(|(pointer, bundle)| root.kept_pointer(&pointer, bundle).ok());
         let node: Node =
             files::read_json(&places.trust().join(NODE_FILE))?.ok_or_else(|| missing(NODE_FILE))?;
+        let membership = membership
+            .map(|membership| root.membership(&membership, &node.node, 0, always))
+            .transpose()?;
         Ok(Self {
             places: places.clone(),
             root,
             directory_serial: directory.serial,
+            membership_serial: membership.map_or(0, |membership| membership.serial),
             bundle,
             pointer,
             node: node.node,
@@ -144,6 +156,7 @@ impl Trust {
             NODE_FILE,
             POINTER_FILE,
             BUNDLE_FILE,
+            MEMBERSHIP_FILE,
             DIRECTORY_FILE,
             ROOT_FILE,
         ] {
@@ -206,6 +219,20 @@ impl Trust {
         Ok(())
     }
 
+    /// Keeps which team the machine belongs to, if it is signed, about this machine, and not older than what is
+    /// here.
+    pub(crate) fn take_membership(
+        &mut self,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<(), TrustError> {
+        let known = self.membership_serial;
+        let membership = self.root.membership(envelope, &self.node, known, now)?;
+        files::replace_json(&self.places.trust().join(MEMBERSHIP_FILE), envelope)?;
+        self.membership_serial = membership.serial;
+        Ok(())
+    }
+
     /// Keeps a bundle, if it is signed, newer than the one here, and sessions can use its policy. Returns
     /// which one is here then.
     pub(crate) fn take_bundle(&mut self, envelope: &Envelope) -> Result<BundleHere, TrustError> {
@@ -241,6 +268,7 @@ impl Trust {
 const NODE_FILE: &str = "node.json";
 const ROOT_FILE: &str = "root.json";
 const DIRECTORY_FILE: &str = "directory.json";
+const MEMBERSHIP_FILE: &str = "membership.json";
 const BUNDLE_FILE: &str = "bundle.json";
 const POINTER_FILE: &str = "pointer.json";
 

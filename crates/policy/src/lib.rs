@@ -43,6 +43,7 @@
 //! unless it is approved or excepted. If a policy errors, the answer is a deny.
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod address;
 mod agent_command;
 mod builtin;

@@ -6,6 +6,7 @@
 //! | `node.json` | the organisation, the name of the machine, its owner, and where people vote |
 //! | `root.json` | which keys may sign what; signed by its own keys |
 //! | `directory.json` | the people, signed by the people keys |
+//! | `membership.json` | which team the machine belongs to, signed by the people keys; it need not be there |
 //! | `bundle.json` | the policy, signed by the policy keys; it need not be there |
 //! | `pointer.json` | which step of the rollout of the bundle it is, signed by the server; it need not be there |
 //!
@@ -25,8 +26,8 @@ use serde::de::DeserializeOwned;
 use stockade_approval::{Question, Verify};
 use stockade_supervise::lock;
 use stockade_trust::{
-    Asked, Ballot, Bundle, Directory, Envelope, Granted, InForce, Node, Pointer, PointerError,
-    Root, RootError, StatementError,
+    Asked, Ballot, Bundle, Directory, Envelope, Granted, InForce, Membership, Node, Pointer,
+    PointerError, Root, RootError, StatementError,
 };
 use stockade_types::{SessionId, UnixMillis, chain};
 
@@ -40,6 +41,8 @@ pub const NODE_FILE: &str = "node.json";
 pub const ROOT_FILE: &str = "root.json";
 /// The people.
 pub const DIRECTORY_FILE: &str = "directory.json";
+/// Which team the machine belongs to.
+pub const MEMBERSHIP_FILE: &str = "membership.json";
 /// The policy.
 pub const BUNDLE_FILE: &str = "bundle.json";
 /// Which step of the rollout of the policy it is.
@@ -231,6 +234,27 @@ impl Enrolment {
         directory.map_err(|source| self.wrong(DIRECTORY_FILE, source))
     }
 
+    /// Reads which team the machine belongs to, of which at least the serial `known` was seen before. `None` if
+    /// nobody has said that it belongs to one.
+    ///
+    /// # Errors
+    /// As [`Self::pinned`].
+    pub fn membership(
+        &self,
+        pinned: &Pinned,
+        known: u64,
+        now: UnixMillis,
+    ) -> Result<Option<Membership>, EnrolmentError> {
+        if !self.has(MEMBERSHIP_FILE)? {
+            return Ok(None);
+        }
+        let envelope: Envelope = self.json(MEMBERSHIP_FILE)?;
+        let node = &pinned.node.node;
+        let membership = pinned.root.membership(&envelope, node, known, now);
+        let membership = membership.map_err(|source| self.wrong(MEMBERSHIP_FILE, source))?;
+        Ok(Some(membership))
+    }
+
     /// Reads the policy, if there is one. It is used also after its root has expired: a machine that cannot
     /// reach its organisation keeps its policy.
     ///
@@ -340,8 +364,8 @@ impl Enrolment {
 /// Returns what checks statements of people in roles about questions of `session`. What this machine knows of
 /// its organisation is read anew each time, and never goes back.
 pub(crate) fn verifier(enrolment: Enrolment, session: SessionId) -> Verify {
-    // The version of the root, and the serial of the people.
-    let known = Mutex::new((0, 0));
+    // The version of the root, and the serials of the people and of the membership.
+    let known = Mutex::new((0, 0, 0));
     Box::new(move |question, envelope, now| {
         let mut known = lock(&known);
         let pinned = enrolment.pinned(now).map_err(|error| chain(&error))?;
@@ -352,7 +376,13 @@ pub(crate) fn verifier(enrolment: Enrolment, session: SessionId) -> Verify {
         }
         let people = enrolment.directory(&pinned.root, known.1, now);
         let people = people.map_err(|error| chain(&error))?;
-        *known = (pinned.root.version, people.serial);
+        let membership = enrolment.membership(&pinned, known.2, now);
+        let membership = membership.map_err(|error| chain(&error))?;
+        // Without it, roles that are held for a team count for nothing here.
+        let serial = membership.as_ref().map_or(known.2, |said| said.serial);
+        *known = (pinned.root.version, people.serial, serial);
+        let team = membership.and_then(|membership| membership.team);
+        let people = people.within(team.as_ref());
         verify((&pinned, &people), &session, question, envelope, now)
     })
 }

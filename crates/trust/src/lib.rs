@@ -16,6 +16,7 @@
 //! | `key` | public keys of Ed25519, and their ids |
 //! | `people` | who has which roles, passkeys and keys |
 //! | `passkey` | assertions of WebAuthn |
+//! | `team` | which team a machine belongs to, and roles that are held for one team |
 //! | `standing` | how the votes on a review stand |
 //! | `vote` | one vote, and what it binds |
 //! | `grant` | the statement about a question, and its check |
@@ -37,6 +38,7 @@ mod plan;
 mod rollout;
 mod root;
 mod standing;
+mod team;
 mod vote;
 
 pub use envelope::{Envelope, EnvelopeError, Keys, Statement};
@@ -51,4 +53,5 @@ pub use rollout::{InForce, POINTER_LASTS_MAX_MS, Pointer, PointerError};
 pub use root::{Root, RootError};
 pub use standing::{Choice, Counted, Standing, TurnError, opened, turn};
 pub use stockade_policy::{BreakGlass, Escalation, Review, ReviewError, Role, Stage, Strength};
+pub use team::{Membership, TeamId, role_in};
 pub use vote::{Ballot, Proof, ProofError, Vote};

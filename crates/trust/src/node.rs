@@ -66,6 +66,12 @@ pub enum StatementError {
         /// What it has to be.
         expected: String,
     },
+    /// It is about another machine.
+    #[error("it is about the machine `{found}`")]
+    Machine {
+        /// What it says.
+        found: String,
+    },
     /// It does not hold any more.
     #[error("it has expired")]
     Expired,

@@ -19,6 +19,8 @@ pub struct Shortfall {
     pub have: usize,
     /// How their votes have to be proved.
     pub strength: Strength,
+    /// The name of the team for whose machines; `None` for machines without a team.
+    pub team: Option<String>,
 }
 
 impl std::fmt::Display for Shortfall {
@@ -30,15 +32,20 @@ impl std::fmt::Display for Shortfall {
             Strength::Key => " with a passkey or an approver key",
             Strength::Passkey => " with a passkey",
         };
+        let place = match &self.team {
+            Some(team) => format!(" for machines of the team `{team}`"),
+            None => String::new(),
+        };
         write!(
             f,
-            "rule `{rule}`: stage `{stages}` needs {need} different people{strong}, and there are {have}; give \
+            "rule `{rule}`: stage `{stages}` needs {need} different people{strong}{place}, and there are {have}; give \
              the role to more people, or change the stage"
         )
     }
 }
 
-/// Returns what a policy asks and the people of the organisation cannot answer.
+/// Returns what a policy asks and these people cannot answer. The roles in `directory` are those that count for
+/// the machines in question (`Directory::within`).
 ///
 /// Whose session it is has no vote, so that there may still be too few for sessions of one of them.
 pub fn shortfalls(policy: &Policy, directory: &Directory) -> Vec<Shortfall> {
@@ -67,6 +74,7 @@ fn of_review(rule: &str, review: &Review, directory: &Directory, found: &mut Vec
                 need,
                 have,
                 strength: stage.strength,
+                team: None,
             });
         }
     }
@@ -84,6 +92,7 @@ fn of_review(rule: &str, review: &Review, directory: &Directory, found: &mut Vec
                 need,
                 have,
                 strength: Strength::Session,
+                team: None,
             });
         }
     }

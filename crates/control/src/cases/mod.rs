@@ -149,7 +149,8 @@ impl Server {
         if !is_open || votes.is_empty() || !self.stages(row, &votes).is_empty() {
             return Ok(votes);
         }
-        let directory = self.people().await?;
+        let team = self.state.team_of(&row.key.node).await?;
+        let directory = self.people().await?.within(team.as_ref());
         let case = Case::new(self.state.org(), row);
         Ok(case.valid((&directory, &self.party), &votes))
     }
@@ -175,6 +176,8 @@ impl Server {
         let Some(row) = self.state.question(id).await? else {
             return Ok(Err(CaseError::Unknown));
         };
+        let team = self.state.team_of(&row.key.node).await?;
+        let directory = directory.within(team.as_ref());
         let votes = self.votes(&row).await?;
         let case = Case::new(self.state.org(), &row);
         let drafted = case.draft(&directory, user, &votes, choosing, Proof::Session {}, now());
@@ -202,6 +205,9 @@ impl Server {
         let Some(row) = self.state.question_in(&mut writing, id).await? else {
             return Ok(Err(CaseError::Unknown));
         };
+        // Roles that are held for another team than the machine's count for nothing.
+        let team = self.state.team_in(&mut writing, &row.key.node).await?;
+        let directory = directory.within(team.as_ref());
         let votes = self.state.votes_in(&mut writing, id).await?;
         let case = Case::new(self.state.org(), &row);
         let with = (&directory, &self.party);
@@ -327,6 +333,10 @@ impl Server {
         };
         let (session, approval) = (row.key.session.clone(), row.approval.clone());
         let standing = self.standing(&row).await?;
+        if matches!(standing.answer, Some(Answered::Granted { .. })) {
+            // What the machine needs to believe votes of people of its team.
+            self.tell_team(&row.key.node).await?;
+        }
         let message = match standing.answer {
             Some(answer) => Down::Answer {
                 session,

@@ -117,7 +117,9 @@ impl Server {
         let Some(person) = directory.user(user) else {
             return Ok(Err(ReviewError::Role));
         };
-        if let Err(error) = Self::may_review(&row, &task, user, &person.roles) {
+        let team = self.state.team_in(&mut writing, &row.key.node).await?;
+        let roles = person.roles_within(team.as_ref());
+        if let Err(error) = Self::may_review(&row, &task, user, &roles) {
             return Ok(Err(error));
         }
         let note = reviewing.note.trim();

@@ -10,7 +10,7 @@ use stockade_api::{
     node::{CertificateAnswer, EnrolAnswer, EnrolRequest, Facts, NewMachine},
     proof_message,
 };
-use stockade_trust::UserId;
+use stockade_trust::{Envelope, UserId};
 use stockade_types::UnixMillis;
 
 use super::answer::{Machine, Read, Refused};
@@ -79,18 +79,25 @@ pub(super) async fn answer(
 ) -> Result<EnrolAnswer, Refused> {
     Ok(EnrolAnswer {
         org: server.settings.org.clone(),
-        node,
         certificate,
         ca: server.authority.pem().to_owned(),
         root: server.root().await?,
         directory: server.directory().await?,
+        membership: membership(server, &node).await?,
         servers: server.keys.servers(),
         party: server.party.clone(),
         owner,
         bundle: server.state.newest_bundle().await?,
         pointer: server.pointer().await?,
         now: now(),
+        node,
     })
+}
+
+async fn membership(server: &Server, node: &NodeId) -> Result<Option<Envelope>, Refused> {
+    let row = server.state.node(node).await?;
+    let said = row.map(|row| server.membership(&row)).transpose()?;
+    Ok(said.flatten())
 }
 
 /// Notes that a machine was not let in; so often in a minute, because anybody can try.

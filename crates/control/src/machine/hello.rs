@@ -52,8 +52,10 @@ pub(super) async fn hello(
         here.is_some_and(|here| here.serial >= serial)
     };
     let directory = server.known_directory().await?;
+    let membership = server.membership(&node)?;
     server.hub.changed(Changed::Node(node.id));
     Ok(Json(HelloAnswer {
+        membership,
         wanted,
         bundle: bundle
             .filter(|row| !has_bundle(row.serial))

@@ -56,6 +56,7 @@ pub(super) async fn enrol(
             };
             let job = Job {
                 rule: row.id,
+                team: row.rule.team,
                 issuer: row.rule.issuer,
                 jti: claims.text("jti").unwrap_or_default().to_owned(),
                 expires: UnixMillis(claims.expires.0.saturating_add(SKEW_MS)),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use stockade_trust::oidc::{ClaimPattern, Claims, Purpose};
+use stockade_trust::{
+    TeamId,
+    oidc::{ClaimPattern, Claims, Purpose},
+};
 use stockade_types::{Digest, UnixMillis};
 
 use super::{OidcError, Provider};
@@ -39,6 +42,9 @@ pub struct EnrolRule {
     pub private: bool,
     /// Certificates of the authorities by which the issuer is known, PEM; without them those of the system.
     pub authorities: Option<String>,
+    /// The team that machines of such jobs belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamId>,
 }
 
 impl EnrolRule {

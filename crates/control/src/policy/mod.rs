@@ -7,7 +7,9 @@ use stockade_api::node::Down;
 use stockade_policy::{
     HostSets, Origin, Policy, Problems, Source, builtin, diff::PolicyDiff, load,
 };
-use stockade_trust::{Bundle, Candidate, Envelope, Plan, PlanError, PlanStep, Root};
+use stockade_trust::{
+    Bundle, Candidate, Directory, Envelope, Plan, PlanError, PlanStep, Root, TeamId,
+};
 use stockade_types::{Digest, UnixMillis};
 
 use crate::{
@@ -28,6 +30,8 @@ pub const CHANNEL: &str = "default";
 /// The name of the policy, in messages of machines.
 const POLICY_NAME: &str = "organisation.toml";
 /// The preset that every session has below the organisation's policy.
+/// Stages without enough people that are named.
+const SHORTFALLS_MAX: usize = 50;
 const PRESET: &str = "generic";
 /// The policy of an organisation that has none.
 pub(crate) const NOTHING: &str = "schema = 1\n";
@@ -240,7 +244,36 @@ impl Server {
         }
         let checked = wanted.text.to_owned();
         let people = self.people().await?;
-        let few = self.blocking(move || check(&checked).map(|policy| shortfalls(&policy, &people)));
+        let teams = self.state.teams().await?;
+        let mut places = self.state.places().await?;
+        if places.is_empty() {
+            places.push(None);
+        }
+        let name = |id: &TeamId| {
+            let team = teams.iter().find(|team| team.id == *id);
+            team.map_or_else(|| id.0.clone(), |team| team.name.clone())
+        };
+        let places: Vec<(Option<String>, Directory)> = places
+            .iter()
+            .map(|team| (team.as_ref().map(name), people.within(team.as_ref())))
+            .collect();
+        let few = self.blocking(move || {
+            let policy = check(&checked)?;
+            let of = |(team, people): &(Option<String>, Directory)| {
+                let few = shortfalls(&policy, people).into_iter();
+                let team = team.clone();
+                few.map(move |few| Shortfall {
+                    team: team.clone(),
+                    ..few
+                })
+                .collect::<Vec<_>>()
+            };
+            Ok(places
+                .iter()
+                .flat_map(of)
+                .take(SHORTFALLS_MAX)
+                .collect::<Vec<_>>())
+        });
         Ok(match few.await? {
             Err(problems) => Err(PublishError::Mistakes(problems)),
             Ok(few) if !few.is_empty() => Err(PublishError::People(few)),

@@ -5,7 +5,7 @@ use stockade_api::{
     NodeId,
     node::{Ack, BundleHere, Facts, Install},
 };
-use stockade_trust::{Envelope, PublicKey, UserId};
+use stockade_trust::{Envelope, PublicKey, TeamId, UserId};
 use stockade_types::{Digest, UnixMillis};
 
 use super::{State, from_json, millis, parsed, signed, to_json, unsigned};
@@ -24,6 +24,8 @@ const FINDINGS_MS: u64 = 60 * 60 * 1_000;
 pub struct EnrolTokenRow {
     /// Whose machine it will be.
     pub owner: Option<UserId>,
+    /// The team that it will belong to.
+    pub team: Option<TeamId>,
     /// Who made it.
     pub created_by: String,
     /// After this it does not work.
@@ -39,6 +41,10 @@ pub struct NodeRow {
     pub name: String,
     /// Whose it is.
     pub owner: Option<UserId>,
+    /// The team that it belongs to.
+    pub team: Option<TeamId>,
+    /// Grows by each change of the team; 0 as long as there was none.
+    pub team_serial: u64,
     /// How Stockade is installed on it.
     pub install: Install,
     /// Its key.
@@ -109,8 +115,8 @@ impl State {
         let mut writing = self.write().await?;
         for hash in hashes {
             let sql = "INSERT INTO enrol_tokens \
-                       (org_id, hash, owner, created_by, created, expires, used, node_id) \
-                       VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL)";
+                       (org_id, hash, owner, created_by, created, expires, used, node_id, team) \
+                       VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL, $7)";
             sqlx::query(sql)
                 .bind(self.org())
                 .bind(hash)
@@ -118,6 +124,7 @@ impl State {
                 .bind(&row.created_by)
                 .bind(signed(now.0))
                 .bind(signed(row.expires.0))
+                .bind(row.team.as_ref().map(TeamId::as_str))
                 .execute(&mut *writing)
                 .await
                 .map_err(ControlError::state("make a token for enrolment"))?;
@@ -146,7 +153,8 @@ impl State {
     ) -> Result<Enrolled, ControlError> {
         let failed = || ControlError::state("enrol a machine");
         let mut writing = self.write().await?;
-        let sql = "SELECT owner, expires, used FROM enrol_tokens WHERE org_id = $1 AND hash = $2";
+        let sql =
+            "SELECT owner, expires, used, team FROM enrol_tokens WHERE org_id = $1 AND hash = $2";
         let row = sqlx::query(sql).bind(self.org()).bind(hash);
         let row = row.fetch_optional(&mut *writing).await.map_err(failed())?;
         let Some(row) = row else {
@@ -165,6 +173,7 @@ impl State {
             return Ok(Enrolled::KeyTaken);
         }
         let owner = owner.map(UserId);
+        let team: Option<String> = row.try_get(3).map_err(failed())?;
         let sql = "UPDATE enrol_tokens SET used = $1, node_id = $2 WHERE org_id = $3 AND hash = $4";
         sqlx::query(sql)
             .bind(signed(now.0))
@@ -174,8 +183,8 @@ impl State {
             .execute(&mut *writing)
             .await
             .map_err(failed())?;
-        self.insert_node(&mut writing, node, owner.as_ref(), now)
-            .await?;
+        let place = (owner.as_ref(), team.map(TeamId));
+        self.insert_node(&mut writing, node, place, now).await?;
         self.commit(writing).await?;
         Ok(Enrolled::Yes(owner))
     }
@@ -199,14 +208,14 @@ impl State {
         &self,
         writing: &mut super::Writing,
         node: &NewNode,
-        owner: Option<&UserId>,
+        (owner, team): (Option<&UserId>, Option<TeamId>),
         now: UnixMillis,
     ) -> Result<(), ControlError> {
         let failed = || ControlError::state("add a machine");
         let owner = owner.map_or("", |owner| &owner.0);
         let sql = "INSERT INTO nodes (org_id, id, name, owner, install, key, journal_key, facts, enrolled, \
-                   retired, last_seen, directory_serial, bundle, clock_skew_ms, version) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, NULL, 0, NULL, 0, 1)";
+                   retired, last_seen, directory_serial, bundle, clock_skew_ms, version, team, team_serial) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, NULL, 0, NULL, 0, 1, $10, $11)";
         sqlx::query(sql)
             .bind(self.org())
             .bind(node.id.as_str())
@@ -217,6 +226,8 @@ impl State {
             .bind(&node.journal_key)
             .bind(to_json("facts", &node.facts)?)
             .bind(signed(now.0))
+            .bind(team.as_ref().map(TeamId::as_str))
+            .bind(i64::from(team.is_some()))
             .execute(&mut **writing)
             .await
             .map_err(failed())?;
@@ -519,6 +530,8 @@ fn node(row: &SqliteRow) -> Result<NodeRow, ControlError> {
         id: parsed("a machine", &text("id")?)?,
         name: text("name")?,
         owner: maybe("owner")?.map(UserId),
+        team: maybe("team")?.map(TeamId),
+        team_serial: unsigned(number("team_serial")?),
         install: from_json("an installation", &text("install")?)?,
         key: parsed("a key", &text("key")?)?,
         journal_key: text("journal_key")?,

@@ -5,10 +5,7 @@ use stockade_trust::UserId;
 use stockade_types::UnixMillis;
 
 use super::{State, UserRow, signed};
-use crate::{
-    ControlError,
-    act::{Act, Action},
-};
+use crate::ControlError;
 
 /// Who has given a role that comes of a group: such a role goes again with the group, and others stay.
 const BY_GROUP: &str = "sso";
@@ -97,7 +94,8 @@ impl State {
             .await?;
         let users = self.users_in(&mut writing).await?;
         let user = users.into_iter().find(|user| user.id == id);
-        let without_role = user.as_ref().is_none_or(|user| user.roles.is_empty());
+        let has_none = |user: &UserRow| user.roles.is_empty() && user.team_roles.is_empty();
+        let without_role = user.as_ref().is_none_or(has_none);
         if without_role {
             // Whoever has lost the last role is signed in nowhere any more.
             sqlx::query("DELETE FROM web_sessions WHERE org_id = $1 AND user_id = $2")
@@ -144,15 +142,11 @@ impl State {
             if by != BY_GROUP || wanted.contains(role) {
                 continue;
             }
-            let sql = "DELETE FROM role_bindings WHERE org_id = $1 AND user_id = $2 AND role = $3";
-            let done = sqlx::query(sql).bind(self.org()).bind(&user.0).bind(role);
-            done.execute(&mut **writing).await.map_err(failed())?;
-            let act = Act::new(Action::RoleTaken)
-                .by(BY_GROUP)
-                .about(&user.0)
-                .detail(role);
-            self.note(writing, &act, now).await?;
+            self.unbind_role(writing, user, role, BY_GROUP, now).await?;
             changed = true;
+        }
+        if changed {
+            self.touch_user(writing, user).await?;
         }
         Ok(changed)
     }

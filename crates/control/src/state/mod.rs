@@ -20,6 +20,7 @@ mod reviews;
 mod rollouts;
 mod sessions;
 mod terminals;
+mod teams;
 mod views;
 mod workloads;
 
@@ -68,6 +69,7 @@ pub(crate) use sessions::Tip;
 pub(crate) use sessions::{Listing, Standing};
 pub use sessions::{SessionKey, SessionRow, Stored};
 pub use terminals::TerminalRow;
+pub use teams::{Change, TEAMS_MAX, TeamRow, WantedRoles};
 pub use views::AckRow;
 pub use workloads::{Job, JobEnrolled, RuleRow};
 
@@ -80,6 +82,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_people.sql"),
     include_str!("schema_notify.sql"),
     include_str!("schema_terminals.sql"),
+    include_str!("schema_teams.sql"),
 ];
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

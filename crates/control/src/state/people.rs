@@ -2,13 +2,14 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 use stockade_policy::Role;
-use stockade_trust::{Directory, User, UserId};
+use stockade_trust::{Directory, User, UserId, role_in};
 use stockade_types::UnixMillis;
 
-use super::{State, Writing, from_json, millis, signed, to_json, unsigned};
+use super::{State, Writing, from_json, millis, parsed, signed, to_json, unsigned};
 use crate::{
     ControlError,
     act::{Act, Action},
+    roles::{HeldRole, TeamRole},
 };
 
 /// A person.
@@ -24,8 +25,12 @@ pub struct UserRow {
     pub created: UnixMillis,
     /// When the person was last here.
     pub last_seen: Option<UnixMillis>,
-    /// What the person may do.
+    /// The roles that the person holds for the whole organisation.
     pub roles: Vec<String>,
+    /// Those that the person holds for one team.
+    pub team_roles: Vec<TeamRole>,
+    /// Grows by each change.
+    pub version: u64,
 }
 
 /// What a link is for.
@@ -53,7 +58,7 @@ pub struct LinkRow {
     pub kind: LinkKind,
     /// The name of who is invited; empty for the first administrator.
     pub name: String,
-    /// What the person may do then.
+    /// The roles that the person holds then, as `role` or `role@TEAM`.
     pub roles: Vec<String>,
     /// Who invites.
     pub created_by: String,
@@ -76,8 +81,7 @@ impl State {
         reading: &mut Writing,
     ) -> Result<Vec<UserRow>, ControlError> {
         let failed = || ControlError::state("read people");
-        let sql =
-            "SELECT id, name, state, created, last_seen FROM users WHERE org_id = $1 ORDER BY name";
+        let sql = "SELECT id, name, state, created, last_seen, version FROM users WHERE org_id = $1 ORDER BY name";
         let rows = sqlx::query(sql).bind(self.org()).fetch_all(&mut **reading);
         let rows = rows.await.map_err(failed())?;
         let sql = "SELECT user_id, role FROM role_bindings WHERE org_id = $1 ORDER BY role";
@@ -89,12 +93,15 @@ impl State {
                 rows.iter().map(pair).collect()
             })
             .map_err(failed())?;
-        let user = |row: &SqliteRow| {
+        let mut of_teams = self.team_roles_in(reading).await?;
+        let mut user = |row: &SqliteRow| {
             let id: String = row.try_get(0)?;
             let state: &str = row.try_get(2)?;
             let own = bindings.iter().filter(|(user, _)| *user == id);
             Ok(UserRow {
                 roles: own.map(|(_, role)| role.clone()).collect(),
+                team_roles: of_teams.remove(&id).unwrap_or_default(),
+                version: unsigned(row.try_get(5)?),
                 name: row.try_get(1)?,
                 is_active: state == "active",
                 created: millis(row.try_get(3)?),
@@ -102,7 +109,7 @@ impl State {
                 id: UserId(id),
             })
         };
-        let users: Result<Vec<_>, sqlx::Error> = rows.iter().map(user).collect();
+        let users: Result<Vec<_>, sqlx::Error> = rows.iter().map(&mut user).collect();
         users.map_err(failed())
     }
 
@@ -236,7 +243,8 @@ impl State {
             &link.created_by
         };
         for role in &link.roles {
-            self.bind_role(&mut writing, id, role, by, now).await?;
+            let held: HeldRole = parsed("a role of a link", role)?;
+            self.bind_held(&mut writing, id, &held, by, now).await?;
         }
         self.commit(writing).await?;
         self.user(id).await
@@ -302,39 +310,31 @@ impl State {
     ) -> Result<(), ControlError> {
         let mut writing = self.write().await?;
         self.bind_role(&mut writing, user, role, by, now).await?;
+        self.touch_user(&mut writing, user).await?;
         self.commit(writing).await
     }
 
     /// Takes a role from a person.
-    ///
-    /// # Errors
-    /// When the state cannot be written. `Ok(false)` if that would leave no administrator.
-    pub async fn take_role(
+    pub(super) async fn unbind_role(
         &self,
+        writing: &mut Writing,
         user: &UserId,
         role: &str,
         by: &str,
         now: UnixMillis,
-    ) -> Result<bool, ControlError> {
-        let mut writing = self.write().await?;
-        let users = self.users_in(&mut writing).await?;
-        if role == "admin" && !has_admin_beside(&users, user) {
-            return Ok(false);
-        }
+    ) -> Result<(), ControlError> {
         sqlx::query("DELETE FROM role_bindings WHERE org_id = $1 AND user_id = $2 AND role = $3")
             .bind(self.org())
             .bind(&user.0)
             .bind(role)
-            .execute(&mut *writing)
+            .execute(&mut **writing)
             .await
             .map_err(ControlError::state("take a role"))?;
         let act = Act::new(Action::RoleTaken)
             .by(by)
             .about(&user.0)
             .detail(role);
-        self.note(&mut writing, &act, now).await?;
-        self.commit(writing).await?;
-        Ok(true)
+        self.note(writing, &act, now).await
     }
 
     /// Lets a person sign in and vote no more, and ends the person's browser sessions.
@@ -387,7 +387,7 @@ impl State {
             let own_keys: Vec<_> = own_keys.map(|key| key.key).collect();
             User {
                 passkeys: own.map(|row| row.passkey.clone()).collect(),
-                roles: row.roles.into_iter().map(Role).collect(),
+                roles: said_roles(&row),
                 name: row.name,
                 id: row.id,
                 keys: own_keys,
@@ -403,8 +403,15 @@ impl State {
     }
 }
 
+/// Writes the roles of a person as the directory has them.
+fn said_roles(row: &UserRow) -> Vec<Role> {
+    let whole = row.roles.iter().cloned().map(Role);
+    let of_team = |held: &TeamRole| role_in(&Role(held.role.clone()), &held.team);
+    whole.chain(row.team_roles.iter().map(of_team)).collect()
+}
+
 /// Tells whether an administrator is left when one person is none any more.
-fn has_admin_beside(users: &[UserRow], user: &UserId) -> bool {
+pub(super) fn has_admin_beside(users: &[UserRow], user: &UserId) -> bool {
     let is_admin = |row: &&UserRow| row.is_active && row.roles.iter().any(|role| role == "admin");
     users.iter().filter(is_admin).any(|row| row.id != *user)
 }

@@ -1,8 +1,8 @@
 //! Questions of machines, the votes on them, and what came of them.
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 use stockade_api::{NodeId, node::QuestionSent};
-use stockade_trust::{Envelope, UserId, Vote};
+use stockade_trust::{Envelope, TeamId, UserId, Vote};
 use stockade_types::{ApprovalId, UnixMillis};
 
 use super::{SessionKey, State, Writing, from_json, millis, parsed, signed, to_json, unsigned};
@@ -133,15 +133,35 @@ impl State {
     /// # Errors
     /// When the state cannot be read.
     pub async fn questions(&self, count_max: u32) -> Result<Vec<QuestionRow>, ControlError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM questions WHERE org_id = $1 \
-             ORDER BY CASE state WHEN 'open' THEN 0 ELSE 1 END, asked DESC, id LIMIT $2"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(self.org())
-            .bind(i64::from(count_max))
-            .fetch_all(&self.pool);
-        let rows = rows.await.map_err(ControlError::state("read questions"))?;
+        self.questions_of(None, count_max).await
+    }
+
+    /// Returns questions of the machines of some teams: those that are open first, then the newest. `None` does
+    /// not narrow.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn questions_of(
+        &self,
+        teams: Option<&[TeamId]>,
+        count_max: u32,
+    ) -> Result<Vec<QuestionRow>, ControlError> {
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
+        sql.push(COLUMNS).push(" FROM questions WHERE org_id = ");
+        sql.push_bind(self.org().to_owned());
+        if let Some(teams) = teams {
+            sql.push(" AND node_id IN (SELECT id FROM nodes WHERE org_id = ");
+            sql.push_bind(self.org().to_owned()).push(" AND team IN (");
+            let mut list = sql.separated(", ");
+            for team in teams {
+                list.push_bind(team.0.clone());
+            }
+            sql.push("))");
+        }
+        sql.push(" ORDER BY CASE state WHEN 'open' THEN 0 ELSE 1 END, asked DESC, id LIMIT ");
+        sql.push_bind(i64::from(count_max));
+        let rows = sql.build().fetch_all(&self.pool).await;
+        let rows = rows.map_err(ControlError::state("read questions"))?;
         rows.iter().map(question).collect()
     }
 

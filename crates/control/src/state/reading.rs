@@ -1,10 +1,11 @@
 //! What people make of what they read: findings that they settle, and content that they look at.
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+use stockade_api::NodeId;
 use stockade_trust::UserId;
 use stockade_types::UnixMillis;
 
-use super::{SessionKey, State, millis, parsed, signed, unsigned};
+use super::{SessionKey, State, millis, parsed, sessions::push_nodes, signed, unsigned};
 use crate::{
     ControlError,
     act::{Act, Action},
@@ -156,12 +157,20 @@ impl State {
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub async fn accusations(&self, count_max: u32) -> Result<Vec<AccusationRow>, ControlError> {
+    pub async fn accusations(
+        &self,
+        nodes: Option<&[NodeId]>,
+        count_max: u32,
+    ) -> Result<Vec<AccusationRow>, ControlError> {
         let failed = || ControlError::state("read what machines did");
-        let sql = "SELECT id, node_id, session_id, kind, detail, at FROM findings WHERE org_id = $1 \
-                   ORDER BY id DESC LIMIT $2";
-        let rows = sqlx::query(sql).bind(self.org()).bind(i64::from(count_max));
-        let rows = rows.fetch_all(&self.pool).await.map_err(failed())?;
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(
+            "SELECT id, node_id, session_id, kind, detail, at FROM findings WHERE org_id = ",
+        );
+        sql.push_bind(self.org().to_owned());
+        push_nodes(&mut sql, nodes);
+        sql.push(" ORDER BY id DESC LIMIT ");
+        sql.push_bind(i64::from(count_max));
+        let rows = sql.build().fetch_all(&self.pool).await.map_err(failed())?;
         let one = |row: &SqliteRow| {
             Ok(AccusationRow {
                 id: row.try_get(0)?,

@@ -93,14 +93,19 @@ impl Listing<'_> {
                 sql.push(" AND fault IS NOT NULL");
             }
         }
-        let Some(nodes) = self.nodes else { return };
-        sql.push(" AND node_id IN (");
-        let mut list = sql.separated(", ");
-        for node in nodes {
-            list.push_bind(node.as_str().to_owned());
-        }
-        sql.push(")");
+        push_nodes(sql, self.nodes);
     }
+}
+
+/// Narrows to what is of these machines; `None` does not narrow.
+pub(super) fn push_nodes(sql: &mut QueryBuilder<Sqlite>, nodes: Option<&[NodeId]>) {
+    let Some(nodes) = nodes else { return };
+    sql.push(" AND node_id IN (");
+    let mut list = sql.separated(", ");
+    for node in nodes {
+        list.push_bind(node.as_str().to_owned());
+    }
+    sql.push(")");
 }
 
 const COLUMNS: &str = "node_id, session_id, live, started, ended, summary, stored_offset, events, chain, \
@@ -248,20 +253,21 @@ impl State {
     /// When the state cannot be read.
     pub async fn records(
         &self,
+        nodes: Option<&[NodeId]>,
         since: UnixMillis,
         count_max: u32,
     ) -> Result<Vec<SessionRow>, ControlError> {
-        let columns = COLUMNS.replace("summary", "''");
-        let sql = format!(
-            "SELECT {columns} FROM sessions WHERE org_id = $1 AND (started >= $2 OR updated >= $2) \
-             ORDER BY started DESC LIMIT $3"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(self.org())
-            .bind(signed(since.0))
-            .bind(i64::from(count_max))
-            .fetch_all(&self.pool);
-        let rows = rows.await.map_err(ControlError::state("read records"))?;
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
+        sql.push(COLUMNS.replace("summary", "''"));
+        sql.push(" FROM sessions WHERE org_id = ");
+        sql.push_bind(self.org().to_owned());
+        push_nodes(&mut sql, nodes);
+        sql.push(" AND (started >= ").push_bind(signed(since.0));
+        sql.push(" OR updated >= ").push_bind(signed(since.0));
+        sql.push(") ORDER BY started DESC LIMIT ");
+        sql.push_bind(i64::from(count_max));
+        let rows = sql.build().fetch_all(&self.pool).await;
+        let rows = rows.map_err(ControlError::state("read records"))?;
         rows.iter().map(session).collect()
     }
 

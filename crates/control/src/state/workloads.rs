@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 use stockade_api::NodeId;
-use stockade_trust::UserId;
+use stockade_trust::{TeamId, UserId};
 use stockade_types::UnixMillis;
 
 use super::{NewNode, State, from_json, millis, signed, to_json, unsigned};
@@ -36,6 +36,8 @@ pub struct Job {
     pub expires: UnixMillis,
     /// Who has caused it.
     pub person: Option<UserId>,
+    /// The team that the machine belongs to.
+    pub team: Option<TeamId>,
 }
 
 /// What came of the enrolment of a job.
@@ -159,8 +161,8 @@ impl State {
         if self.has_key(&mut writing, node).await? {
             return Ok(JobEnrolled::KeyTaken);
         }
-        self.insert_node(&mut writing, node, job.person.as_ref(), now)
-            .await?;
+        let place = (job.person.as_ref(), job.team.clone());
+        self.insert_node(&mut writing, node, place, now).await?;
         let sql = "INSERT INTO job_nodes (org_id, node_id, rule, created) VALUES ($1, $2, $3, $4)";
         sqlx::query(sql)
             .bind(self.org())

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use stockade_policy::access::Thing;
 use stockade_types::{RawText, UnixMillis};
 
 use super::{
     Web,
-    access::{Action, Reach, reach},
+    access::{self, Action, Circumstances, Sight},
     caller::Caller,
+    me::fresh,
     problem::Problem,
 };
 
@@ -56,6 +58,15 @@ impl Fields {
         self.all(name).next().unwrap_or_default()
     }
 
+    /// Returns all fields whose names begin so, with the rest of their names.
+    pub(crate) fn below<'f>(&'f self, front: &'f str) -> impl Iterator<Item = (&'f str, &'f str)> {
+        let rest = move |(name, value): &'f (String, String)| {
+            let rest = name.strip_prefix(front)?;
+            Some((rest, value.as_str()))
+        };
+        self.0.iter().filter_map(rest)
+    }
+
     /// Returns all fields of a name.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = self.0.iter().filter(move |(found, _)| found == name);
@@ -80,9 +91,39 @@ impl Call {
         caller.is_still_there(&self.web, self.now).await
     }
 
-    /// Returns how far the caller may do something; what the caller may not see at all does not exist.
-    pub(crate) fn reach(&self, action: Action) -> Result<Reach, Problem> {
-        reach(&self.caller()?.roles, action).ok_or_else(Problem::not_found)
+    /// Returns how far the caller may do something with machines and sessions.
+    pub(crate) fn sight(&self, action: Action) -> Result<Sight, Problem> {
+        Ok(self.caller()?.sight(action))
+    }
+
+    /// Lets a change of a thing through that the caller may see.
+    ///
+    /// # Errors
+    /// When the caller may not make it, or has to prove first who it is.
+    pub(crate) fn permit(
+        &self,
+        action: Action,
+        thing: &Thing<'_>,
+        how: Circumstances,
+    ) -> Result<(), Problem> {
+        let caller = self.caller()?;
+        let thing = (self.web.server.state.org(), thing);
+        let step_up = how.step_up || caller.is_fresh(self.now);
+        if caller.allows(action, thing, Circumstances { step_up, ..how }) {
+            return Ok(());
+        }
+        let proved = Circumstances {
+            step_up: true,
+            ..how
+        };
+        if caller.allows(action, thing, proved) {
+            fresh(self)?;
+            return Err(Problem::stale());
+        }
+        Err(Problem::forbidden(
+            format!("your roles do not let you {} here", access::words(action)),
+            "ask an administrator for a role that does",
+        ))
     }
 
     /// Returns a part of the path.

@@ -7,7 +7,11 @@ use stockade_trust::{Role, UserId};
 use stockade_types::UnixMillis;
 
 use super::{Web, problem::Problem};
-use crate::{clock, random, state::WebSessionRow};
+use crate::{
+    clock, random,
+    roles::{HeldRole, TeamRole},
+    state::WebSessionRow,
+};
 
 /// The cookie of a session. Browsers take a cookie of this prefix only from the host itself, for all of its
 /// paths, and over TLS.
@@ -68,7 +72,12 @@ pub(crate) struct Caller {
     /// The person; for a program the id of its token.
     pub(crate) user: UserId,
     pub(crate) name: String,
+    /// The organisation.
+    pub(crate) org: String,
+    /// The roles that it holds for the whole organisation.
     pub(crate) roles: Vec<Role>,
+    /// Those that it holds for one team.
+    pub(crate) team_roles: Vec<TeamRole>,
     /// What every form of this session has to send.
     pub(crate) token: String,
     /// When the person last proved who it is.
@@ -112,7 +121,9 @@ impl Caller {
         Ok(active.map(|user| Self {
             user: user.id,
             name: user.name,
+            org: state.org().to_owned(),
             roles: user.roles.into_iter().map(Role).collect(),
+            team_roles: user.team_roles,
             token: session.csrf,
             signed_in: session.signed_in,
             by: By::Browser {
@@ -134,10 +145,25 @@ impl Caller {
             None
         };
         let row = row.ok_or_else(Problem::signed_out)?;
+        // A role that is none gives nothing.
+        let held: Option<HeldRole> = row.role.parse().ok();
+        let of_team = |held: HeldRole| {
+            let team = held.team?;
+            Some(TeamRole {
+                team,
+                role: held.role,
+            })
+        };
         Ok(Self {
             user: UserId(row.id),
             name: row.name,
-            roles: vec![Role(row.role)],
+            org: web.server.state.org().to_owned(),
+            roles: held
+                .iter()
+                .filter(|held| held.team.is_none())
+                .map(|held| Role(held.role.clone()))
+                .collect(),
+            team_roles: held.into_iter().filter_map(of_team).collect(),
             token: String::new(),
             signed_in: UnixMillis(0),
             by: By::Token,
@@ -159,7 +185,9 @@ impl Caller {
         Ok(Self {
             user: user.id,
             name: user.name,
+            org: state.org().to_owned(),
             roles: user.roles.into_iter().map(Role).collect(),
+            team_roles: user.team_roles,
             token: String::new(),
             signed_in: row.signed_in,
             by: By::Terminal { id: row.id },

@@ -9,16 +9,15 @@ use stockade_trust::UserId;
 use stockade_types::{SessionId, UnixMillis};
 
 use super::{
-    access::Action,
+    access::{self, Action, Circumstances},
     call::Call,
-    me::fresh,
-    page::{Mood, Page, empty, foreign, may, note, state, time, token},
+    page::{Mood, Page, empty, foreign, note, state, time, token},
     problem::Problem,
     serving::{Answer, View},
     sessions::Fleet,
 };
 use crate::{
-    index::RaisedRow,
+    index::{RaisedRow, Seen},
     state::{AccusationRow, TriageRow},
 };
 
@@ -69,6 +68,9 @@ pub(crate) struct Finding {
     state: String,
     assignee: Option<String>,
     note: String,
+    /// Whether the caller may settle it.
+    #[serde(skip)]
+    may_settle: bool,
     /// Who said so, and when.
     by: Option<String>,
     settled: Option<UnixMillis>,
@@ -83,15 +85,24 @@ async fn all(call: &Call) -> Result<(Vec<Finding>, bool), Problem> {
         .into_iter()
         .map(|row| (row.finding.clone(), row))
         .collect();
-    let raised = server.index.raised(&fleet.seen(), FINDINGS + 1).await?;
-    let accused = server.state.accusations(FINDINGS + 1).await?;
+    let seen = fleet.seen();
+    let nodes = match &seen {
+        Seen::All => None,
+        Seen::Of(nodes) => Some(nodes.as_slice()),
+    };
+    let accused = server.state.accusations(nodes, FINDINGS + 1).await?;
+    let raised = server.index.raised(&seen, FINDINGS + 1).await?;
     let page = usize::try_from(FINDINGS).unwrap_or(usize::MAX);
     let more = raised.len() > page || accused.len() > page;
     let raised = raised.into_iter().map(|row| Finding::raised(row, &fleet));
     let accused = accused.into_iter();
     let accused = accused.filter_map(|row| Finding::accused(row, &fleet));
     let mut findings: Vec<Finding> = raised.chain(accused).collect();
+    let settles = call.sight(Action::TriageFindings)?;
     for finding in &mut findings {
+        let node = finding.node.parse().ok();
+        let node = node.and_then(|id| fleet.node(&id));
+        finding.may_settle = node.is_some_and(|node| settles.has(node));
         finding.settle(triaged.get(&finding.id), &fleet);
     }
     let rank = |finding: &Finding| {
@@ -119,6 +130,7 @@ impl Finding {
             state: "open".to_owned(),
             assignee: None,
             note: String::new(),
+            may_settle: false,
             by: None,
             settled: None,
         }
@@ -144,6 +156,7 @@ impl Finding {
             state: "open".to_owned(),
             assignee: None,
             note: String::new(),
+            may_settle: false,
             by: None,
             settled: None,
         })
@@ -293,7 +306,7 @@ fn detail(finding: &Finding, call: &Call, similar: usize) -> Markup {
                 }
                 dt { "Similar" } dd { (similar) " more on this page" }
             }
-            @if may(call, Action::TriageFindings) { (form(finding, call)) }
+            @if finding.may_settle { (form(finding, call)) }
         }
     }
 }
@@ -333,19 +346,21 @@ pub(crate) async fn settle(call: Arc<Call>) -> Result<Answer, Problem> {
     let server = &call.web.server;
     // It has to exist, for whoever settles it.
     let (findings, _) = all(&call).await?;
-    let known = findings.iter().any(|finding| finding.id == wanted);
-    let is_older = match (node, session, seq) {
-        (Some(node), Some(session), Some(seq)) if !known => {
-            let fleet = Fleet::read(&call).await?;
+    let known = findings.iter().find(|finding| finding.id == wanted);
+    let known = known.and_then(|finding| finding.node.parse().ok());
+    let fleet = Fleet::read(&call).await?;
+    let of = match (known, node, session, seq) {
+        (Some(known), _, _, _) => Some(known),
+        (None, Some(node), Some(session), Some(seq)) if fleet.may_see(&node) => {
             let key = crate::state::SessionKey { node, session };
-            fleet.may_see(&key.node) && server.index.is_raised(&key, seq).await?
+            let is_raised = server.index.is_raised(&key, seq).await?;
+            is_raised.then_some(key.node)
         }
-        _ => false,
+        _ => None,
     };
-    if !known && !is_older {
-        return Err(Problem::not_found());
-    }
-    fresh(&call)?;
+    let of = of.and_then(|id| fleet.node(&id));
+    let thing = access::session(of.ok_or_else(Problem::not_found)?);
+    call.permit(Action::TriageFindings, &thing, Circumstances::default())?;
     let by = call.caller()?.user.clone();
     let text: String = call.form.get("note").chars().take(NOTE_CHARS_MAX).collect();
     let row = TriageRow {

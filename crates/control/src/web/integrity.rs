@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use maud::{Markup, html};
 use serde::Serialize;
+use stockade_api::NodeId;
 use stockade_journal::{VerificationVerdict, VerifyingKey};
 use stockade_types::UnixMillis;
 
 use super::{
-    access::{Action, Reach},
+    access::Action,
     call::Call,
     page::{Mood, Page, empty, foreign, note, state, time, token},
     problem::Problem,
@@ -82,17 +83,22 @@ struct Fault {
 
 /// `GET /integrity`
 pub(crate) async fn show(call: Arc<Call>) -> Result<Integrity, Problem> {
-    let reach = call.reach(Action::SeeIntegrity)?;
+    let sight = call.sight(Action::SeeIntegrity)?;
     let server = &call.web.server;
-    let own = call.caller()?.user.clone();
     let nodes = server.state.nodes().await?;
     let names: BTreeMap<String, String> = nodes
         .iter()
-        .filter(|node| reach == Reach::All || node.owner.as_ref() == Some(&own))
+        .filter(|node| sight.has(node))
         .map(|node| (node.id.to_string(), node.name.clone()))
         .collect();
     let since = UnixMillis(call.now.0.saturating_sub(DAYS * DAY_MS));
-    let rows = server.state.records(since, SESSIONS + 1).await?;
+    let seen: Vec<NodeId> = nodes
+        .iter()
+        .filter(|node| sight.has(node))
+        .map(|node| node.id.clone())
+        .collect();
+    let seen = (!sight.is_whole()).then_some(seen.as_slice());
+    let rows = server.state.records(seen, since, SESSIONS + 1).await?;
     let losses: BTreeMap<(String, String), u64> = server
         .index
         .losses()

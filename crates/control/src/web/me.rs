@@ -39,7 +39,10 @@ pub(crate) struct Me {
     /// Names the person, or the token of a program.
     id: String,
     name: String,
+    /// Held for the whole organisation.
     roles: Vec<Role>,
+    /// Held for one team.
+    team_roles: Vec<super::teams::Held>,
     /// How the caller has signed in: `passkey`, `password`, `password+totp`, or `token`.
     signed_in_by: String,
     /// When the caller last proved who it is, in milliseconds since 1970.
@@ -109,6 +112,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Me, Problem> {
         id: caller.user.0.clone(),
         name: caller.name.clone(),
         roles: caller.roles.clone(),
+        team_roles: super::teams::held(&caller.team_roles, &state.teams().await?),
         signed_in_by: match &caller.by {
             By::Browser { method, .. } => method.clone(),
             By::Token => "token".to_owned(),
@@ -186,7 +190,7 @@ async fn content_reads(call: &Call) -> Result<Vec<ContentRead>, Problem> {
 
 impl View for Me {
     fn page(&self, call: &Call) -> Page {
-        let roles: Vec<&str> = self.roles.iter().map(|role| role.0.as_str()).collect();
+        let roles: Vec<String> = self.roles.iter().map(|role| role.0.clone()).collect();
         let body = html! {
             @match call.query("done") {
                 "passkey" => (note(Mood::Good, "The passkey is registered.")),
@@ -200,7 +204,7 @@ impl View for Me {
             }
             dl.facts {
                 dt { "Name" } dd { (foreign(&self.name)) }
-                dt { "Roles" } dd { (if roles.is_empty() { "none".to_owned() } else { roles.join(", ") }) }
+                dt { "Roles" } dd { (super::teams::in_words(&roles, &self.team_roles)) }
                 dt { "Signed in" } dd { "by " (self.signed_in_by) ", " (time(self.signed_in, call.now)) }
                 dt { "Id" } dd { code { (self.id) } }
             }

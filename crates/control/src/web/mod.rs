@@ -54,6 +54,7 @@ mod sign_in;
 mod standing;
 mod stream;
 mod terminals;
+mod teams;
 mod totp;
 mod waiting;
 

@@ -10,7 +10,7 @@ use super::{
     access::Action,
     call::Call,
     fleet::machines,
-    page::{Mood, Page, foreign, note, time, verdict},
+    page::{Mood, Page, foreign, may, note, time, verdict},
     problem::Problem,
     serving::View,
     sessions::Fleet,
@@ -89,7 +89,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Overview, Problem> {
         hours: Vec::new(),
         new_hosts: Vec::new(),
     };
-    if call.reach(Action::SeeSessions).is_ok() {
+    if may(&call, Action::SeeSessions) {
         let seen = Fleet::read(&call).await?.seen();
         let nodes = match &seen {
             Seen::All => None,
@@ -105,7 +105,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Overview, Problem> {
         overview.broken = Some(state.count(&list(Standing::Broken)).await?);
         overview.look(&call, &seen).await?;
     }
-    if call.reach(Action::SeeFleet).is_ok() {
+    if may(&call, Action::SeeFleet) {
         let all = machines(&call).await?;
         let active = all.iter().filter(|machine| machine.retired.is_none());
         overview.machines = Some(active.clone().count());
@@ -207,7 +207,7 @@ impl View for Overview {
         let is_new = self.machines == Some(0);
         let body = html! {
             .tiles {
-                @if call.reach(Action::SeeQuestions).is_ok() {
+                @if may(call, Action::SeeQuestions) {
                     (tile("/inbox", &self.waiting.to_string(), "wait for your answer"))
                 }
                 @if let Some(running) = self.running { (tile("/sessions?state=running", &running.to_string(), "sessions run now")) }

@@ -6,10 +6,7 @@ use std::borrow::Cow;
 use maud::{DOCTYPE, Markup, html};
 use stockade_types::{RawText, UnixMillis};
 
-use super::{
-    access::{Action, Reach, reach},
-    call::Call,
-};
+use super::{access::Action, call::Call};
 
 /// Characters of one foreign text on a page; what is longer is cut, and its length is said.
 const FOREIGN_CHARS_MAX: usize = 20_000;
@@ -155,7 +152,7 @@ fn rail(call: &Call) -> Markup {
     let Some(caller) = &call.caller else {
         return html! {};
     };
-    let sees = |action: Action| reach(&caller.roles, action).is_some();
+    let sees = |action: Action| caller.may(action);
     html! {
         header.rail {
             a.mark href="/" { "Stockade" }
@@ -349,6 +346,7 @@ pub(crate) fn note(mood: Mood, words: impl maud::Render) -> Markup {
 
 /// Tells whether the caller may do something at all.
 pub(crate) fn may(call: &Call, action: Action) -> bool {
-    let roles = call.caller.as_ref().map(|caller| caller.roles.as_slice());
-    reach(roles.unwrap_or_default(), action) >= Some(Reach::Own)
+    call.caller
+        .as_ref()
+        .is_some_and(|caller| caller.may(action))
 }

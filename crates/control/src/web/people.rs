@@ -5,32 +5,34 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
-use stockade_trust::UserId;
+use stockade_policy::access::ROLES_OF_THE_WHOLE;
+use stockade_trust::{TeamId, UserId};
 use stockade_types::UnixMillis;
 
 use super::{
-    access::{Action, ROLES, is_role_name},
+    access::{Action, ROLES, is_for_teams, is_role_name},
     call::Call,
     me::fresh,
     page::{Mood, Page, foreign, may, note, state, time, token},
     problem::Problem,
     serving::{Answer, View},
     sign_in::{NAME_CHARS_MAX, person_name},
+    teams::{self, Held, Team},
 };
 use crate::{
     random,
-    state::{LinkKind, LinkRow},
+    roles::ROLES_MAX,
+    state::{Change, LinkKind, LinkRow, WantedRoles},
 };
 
 /// How long an invitation works: over a weekend.
 const INVITE_MS: u64 = 3 * 24 * 60 * 60 * 1000;
-/// Roles that one person has at most.
-const ROLES_MAX: usize = 20;
 
 /// All people.
 #[derive(Debug, Serialize)]
 pub(crate) struct People {
     people: Vec<Person>,
+    teams: Vec<Team>,
 }
 
 /// A person.
@@ -39,7 +41,12 @@ struct Person {
     id: String,
     name: String,
     active: bool,
+    /// Held for the whole organisation.
     roles: Vec<String>,
+    /// Held for one team.
+    team_roles: Vec<Held>,
+    /// Grows by each change; a form that names an older one is refused.
+    version: u64,
     passkeys: usize,
     created: UnixMillis,
     last_seen: Option<UnixMillis>,
@@ -49,19 +56,25 @@ struct Person {
 pub(crate) async fn show(call: Arc<Call>) -> Result<People, Problem> {
     let server = &call.web.server;
     let mut people = Vec::new();
-    for user in server.state.users().await? {
+    let users = server.state.users().await?;
+    let rows = server.state.teams().await?;
+    let nodes = server.state.nodes().await?;
+    let teams = teams::listed(rows.clone(), &users, &nodes);
+    for user in users {
         let passkeys = server.state.passkeys(&user.id).await?;
         people.push(Person {
             id: user.id.0,
             name: user.name,
             active: user.is_active,
             roles: user.roles,
+            team_roles: teams::held(&user.team_roles, &rows),
+            version: user.version,
             passkeys: passkeys.len(),
             created: user.created,
             last_seen: user.last_seen,
         });
     }
-    Ok(People { people })
+    Ok(People { people, teams })
 }
 
 impl View for People {
@@ -69,6 +82,8 @@ impl View for People {
         let manages = may(call, Action::ManagePeople);
         let body = html! {
             @if call.query("done") == "roles" { (note(Mood::Good, "The roles are changed, and every machine is told.")) }
+            @if call.query("done") == "team" { (note(Mood::Good, "The team is changed.")) }
+            @if call.query("done") == "team-removed" { (note(Mood::Good, "The team is removed.")) }
             @if call.query("done") == "removed" { (note(Mood::Good, "The person can sign in and answer no more.")) }
             .table { table {
                 thead { tr {
@@ -81,15 +96,16 @@ impl View for People {
                             @if manages { a href={ "/people/" (person.id) } { (foreign(&person.name)) } }
                             @else { (foreign(&person.name)) }
                         }
-                        td { (if person.roles.is_empty() { "none".to_owned() } else { person.roles.join(", ") }) }
+                        td { (teams::in_words(&person.roles, &person.team_roles)) }
                         td.number { (person.passkeys) }
                         td { @if let Some(at) = person.last_seen { (time(at, call.now)) } @else { "never" } }
                         td { (standing(person)) }
                     }
                 } }
             } }
+            (teams::section(&self.teams, call))
             @if manages { p { a href="/keys" { "Approver keys" } } }
-            @if manages { (invite_form(call, "", &[], None)) }
+            @if manages { (invite_form(call, "", &[], (&self.teams, &[]), None)) }
         };
         Page::new("People", body)
             .lead("Who may do what. Machines verify strong answers against this list.")
@@ -104,13 +120,13 @@ fn standing(person: &Person) -> Markup {
     }
 }
 
-fn role_fields(chosen: &[&str], prefix: &str) -> Markup {
-    let known = |role: &&&str| ROLES.iter().any(|(name, _)| *name == **role);
+fn role_fields(chosen: &[&str], (teams, held): (&[Team], &[Held]), prefix: &str) -> Markup {
+    let known = |role: &&&str| ROLES.contains(*role);
     let others: Vec<&str> = chosen.iter().filter(|role| !known(role)).copied().collect();
     html! {
         fieldset {
-            legend { "Roles" }
-            .roles { @for (name, _) in ROLES {
+            legend { "Roles for the whole organisation" }
+            .roles { @for name in ROLES {
                 label.choice {
                     input type="checkbox" name="role" value=(name) checked[chosen.contains(&name)];
                     (name)
@@ -122,10 +138,41 @@ fn role_fields(chosen: &[&str], prefix: &str) -> Markup {
             }
             input id={ (prefix) "-others" } name="others" value=(others.join(" "));
         }
+        @if !teams.is_empty() {
+            fieldset {
+                legend { "Roles for one team" }
+                p.hint {
+                    "Names with spaces between, for example: developer security. "
+                    (ROLES_OF_THE_WHOLE.join(", ")) " are held for the whole organisation alone."
+                }
+                @for team in teams {
+                    div {
+                        label for={ (prefix) "-" (team.id) } { (foreign(&team.name)) }
+                        input id={ (prefix) "-" (team.id) } name={ (TEAM_FIELD) (team.id) } autocomplete="off"
+                            value=(of_team(held, &team.id));
+                    }
+                }
+            }
+        }
     }
 }
 
-fn invite_form(call: &Call, name: &str, chosen: &[&str], problem: Option<&Problem>) -> Markup {
+/// What the names of fields begin with that have the roles for a team.
+const TEAM_FIELD: &str = "team:";
+
+fn of_team(held: &[Held], team: &str) -> String {
+    let own = held.iter().filter(|held| held.team == team);
+    let roles: Vec<&str> = own.map(|held| held.role.as_str()).collect();
+    roles.join(" ")
+}
+
+fn invite_form(
+    call: &Call,
+    name: &str,
+    chosen: &[&str],
+    teams: (&[Team], &[Held]),
+    problem: Option<&Problem>,
+) -> Markup {
     html! {
         h2 #invite { "Invite a person" }
         @if let Some(problem) = problem { (super::sign_in::failure(problem)) }
@@ -135,17 +182,36 @@ fn invite_form(call: &Call, name: &str, chosen: &[&str], problem: Option<&Proble
                 label for="invite-name" { "Name" }
                 input #invite-name name="name" required maxlength=(NAME_CHARS_MAX) autocomplete="off" value=(name);
             }
-            (role_fields(chosen, "invite"))
+            (role_fields(chosen, teams, "invite"))
             .buttons { button.main { "Make a link" } }
         }
     }
 }
 
 /// Reads the roles of a form.
-fn chosen(call: &Call) -> Result<Vec<String>, Problem> {
+fn chosen(call: &Call) -> Result<WantedRoles, Problem> {
     let boxes = call.form.all("role");
     let others = call.form.all("others").flat_map(str::split_whitespace);
-    let mut roles: Vec<String> = boxes.chain(others).map(str::to_owned).collect();
+    let mut wanted = WantedRoles {
+        whole: checked(boxes.chain(others))?,
+        ..WantedRoles::default()
+    };
+    for (name, value) in call.form.below(TEAM_FIELD) {
+        let team = TeamId::new(name).ok_or_else(Problem::not_found)?;
+        let roles = checked(value.split_whitespace())?;
+        if let Some(wrong) = roles.iter().find(|role| !is_for_teams(role)) {
+            return Err(Problem::wrong(
+                format!("`{wrong}` is held for the whole organisation alone"),
+                "choose it there, or another role for the team",
+            ));
+        }
+        wanted.teams.insert(team, roles);
+    }
+    Ok(wanted)
+}
+
+fn checked<'a>(roles: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Problem> {
+    let mut roles: Vec<String> = roles.map(str::to_owned).collect();
     roles.sort();
     roles.dedup();
     if let Some(wrong) = roles.iter().find(|role| !is_role_name(role)) {
@@ -162,6 +228,16 @@ fn chosen(call: &Call) -> Result<Vec<String>, Problem> {
         ));
     }
     Ok(roles)
+}
+
+/// Writes roles as a link keeps them.
+fn written(wanted: &WantedRoles) -> Vec<String> {
+    let of_team = |(team, roles): (&TeamId, &Vec<String>)| {
+        let one = |role: &String| format!("{role}@{}", team.0);
+        roles.iter().map(one).collect::<Vec<_>>()
+    };
+    let teams = wanted.teams.iter().flat_map(of_team);
+    wanted.whole.iter().cloned().chain(teams).collect()
 }
 
 /// `POST /people/invite`
@@ -183,7 +259,10 @@ pub(crate) async fn invite(call: Arc<Call>) -> Result<Answer, Problem> {
         Ok(read) => read,
         Err(problem) => {
             let roles: Vec<&str> = call.form.all("role").collect();
-            let form = invite_form(&call, call.form.get("name"), &roles, Some(&problem));
+            let rows = call.web.server.state.teams().await?;
+            let teams = teams::listed(rows, &[], &[]);
+            let name = call.form.get("name");
+            let form = invite_form(&call, name, &roles, (&teams, &[]), Some(&problem));
             return Ok(Answer::Again(
                 StatusCode::BAD_REQUEST,
                 Page::new("People", form),
@@ -195,7 +274,7 @@ pub(crate) async fn invite(call: Arc<Call>) -> Result<Answer, Problem> {
     let row = LinkRow {
         kind: LinkKind::Invite,
         name: name.clone(),
-        roles,
+        roles: written(&roles),
         created_by: caller.user.0.clone(),
         expires,
     };
@@ -218,15 +297,18 @@ pub(crate) async fn invite(call: Arc<Call>) -> Result<Answer, Problem> {
 pub(crate) struct OnePerson {
     #[serde(flatten)]
     person: Person,
+    #[serde(skip)]
+    teams: Vec<Team>,
 }
 
 /// `GET /people/{user}`
 pub(crate) async fn one(call: Arc<Call>) -> Result<OnePerson, Problem> {
     let wanted = call.param("user").to_owned();
     let all = show(Arc::clone(&call)).await?;
-    let found = all.people.into_iter().find(|person| person.id == wanted);
+    let People { people, teams } = all;
+    let found = people.into_iter().find(|person| person.id == wanted);
     found
-        .map(|person| OnePerson { person })
+        .map(|person| OnePerson { person, teams })
         .ok_or_else(Problem::not_found)
 }
 
@@ -245,7 +327,8 @@ impl View for OnePerson {
                 h2 { "Roles" }
                 form.fields method="post" action={ "/people/" (person.id) "/roles" } {
                     (token(call))
-                    (role_fields(&roles, "roles"))
+                    input type="hidden" name="version" value=(person.version);
+                    (role_fields(&roles, (&self.teams, &person.team_roles), "roles"))
                     .buttons { button.main { "Change the roles" } }
                 }
                 h2 { "Remove" }
@@ -264,31 +347,16 @@ impl View for OnePerson {
     }
 }
 
-fn last_admin() -> Problem {
-    Problem::conflict(
-        "no administrator would be left",
-        "make another person an administrator first",
-    )
-}
-
 /// `POST /people/{user}/roles`
 pub(crate) async fn set_roles(call: Arc<Call>) -> Result<Answer, Problem> {
     fresh(&call)?;
     let by = call.caller()?.user.0.clone();
-    let wanted = chosen(&call)?;
+    let (wanted, seen) = (chosen(&call)?, teams::version(&call)?);
     let state = &call.web.server.state;
     let id = UserId(call.param("user").to_owned());
-    let user = state.user(&id).await?;
-    let user = user
-        .filter(|user| user.is_active)
-        .ok_or_else(Problem::not_found)?;
-    for role in wanted.iter().filter(|role| !user.roles.contains(role)) {
-        state.give_role(&id, role, &by, call.now).await?;
-    }
-    for role in user.roles.iter().filter(|role| !wanted.contains(role)) {
-        if !state.take_role(&id, role, &by, call.now).await? {
-            return Err(last_admin());
-        }
+    let change = state.set_roles((&id, seen), &wanted, &by, call.now).await?;
+    if change != Change::Done {
+        return Err(teams::refused(change));
     }
     call.web.people_changed().await?;
     Ok(Answer::See("/people?done=roles".to_owned(), None))
@@ -304,7 +372,7 @@ pub(crate) async fn remove(call: Arc<Call>) -> Result<Answer, Problem> {
     user.filter(|user| user.is_active)
         .ok_or_else(Problem::not_found)?;
     if !state.deactivate_user(&id, &by, call.now).await? {
-        return Err(last_admin());
+        return Err(teams::refused(Change::LastAdmin));
     }
     call.web.people_changed().await?;
     Ok(Answer::See("/people?done=removed".to_owned(), None))

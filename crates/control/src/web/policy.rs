@@ -6,11 +6,10 @@ use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
 use stockade_policy::{Problem as Mistake, Problems, Warning};
-use stockade_trust::Role;
 use stockade_types::{Digest, UnixMillis};
 
 use super::{
-    access::{Action, reach},
+    access::{Action, Who},
     call::Call,
     me::fresh,
     page::{Mood, Page, empty, foreign, lines, may, note, time, token},
@@ -80,6 +79,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<PolicyView, Problem> {
     let rollout = rollouts.first().filter(|row| row.serial == serial);
     let proposals = state.proposals(HISTORY).await?;
     let is_open = |row: &&crate::state::ProposalRow| row.state == ProposalState::Open;
+    let sight = call.sight(Action::SeeFleet)?;
     let published = |bundle: BundleRow| {
         let of = |ack: &&AckRow| ack.session.is_empty() && ack.serial == bundle.serial;
         let is_failed = |ack: &&AckRow| ack.state == "failed";
@@ -94,7 +94,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<PolicyView, Problem> {
         }
     };
     Ok(PolicyView {
-        standing: standing(&call.web.server, serial, rollout).await?,
+        standing: standing(&call.web.server, &sight, serial, rollout).await?,
         rollout: rollout.map(|row| OwnRollout {
             id: row.id.clone(),
             state: row.state,
@@ -113,10 +113,11 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<PolicyView, Problem> {
 /// record says so.
 async fn nobody_else(call: &Call) -> Result<bool, Problem> {
     let own = &call.caller()?.user;
-    let users = call.web.server.state.users().await?;
+    let state = &call.web.server.state;
+    let users = state.users().await?;
     let could = |user: &crate::state::UserRow| {
-        let roles: Vec<Role> = user.roles.iter().cloned().map(Role).collect();
-        user.is_active && user.id != *own && reach(&roles, Action::PublishPolicy).is_some()
+        let who = Who::user(state.org(), user);
+        user.is_active && user.id != *own && who.may(Action::PublishPolicy)
     };
     Ok(!users.iter().any(could))
 }

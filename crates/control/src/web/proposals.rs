@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use serde::Serialize;
-use stockade_policy::diff::{Change, Direction, PolicyDiff};
+use stockade_policy::{
+    access::Thing,
+    diff::{Change, Direction, PolicyDiff},
+};
 use stockade_trust::{PlanStep, StepKind, UserId};
 use stockade_types::{Digest, UnixMillis};
 
 use super::{
-    access::Action,
+    access::{Action, Circumstances},
     call::Call,
     me::fresh,
     page::{Mood, Page, empty, foreign, may, state, time, token},
@@ -477,6 +480,7 @@ pub(crate) async fn review(call: Arc<Call>) -> Result<Answer, Problem> {
     let state = match call.form.get("do") {
         "approve" => {
             approver(&call)?;
+            approves_another(&call, &id).await?;
             let marks = call.form.all("acknowledged");
             let review = Review {
                 reason,
@@ -518,12 +522,24 @@ fn approver(call: &Call) -> Result<(), Problem> {
         return Err(Problem::forbidden(
             format!(
                 "your roles do not let you {}",
-                Action::PublishPolicy.words()
+                super::access::words(Action::PublishPolicy)
             ),
             "ask a person with the role policy-approver",
         ));
     }
     fresh(call)
+}
+
+/// Lets through who has not made the proposal.
+async fn approves_another(call: &Call, id: &str) -> Result<(), Problem> {
+    let row = call.web.server.state.proposal(id).await?;
+    let row = row.ok_or_else(Problem::not_found)?;
+    let own = &call.caller()?.user.0;
+    if row.author == *own {
+        return Err(refused(&ProposalError::Own));
+    }
+    let thing = Thing::Proposal(&row.author);
+    call.permit(Action::PublishPolicy, &thing, Circumstances::default())
 }
 
 fn refused(error: &ProposalError) -> Problem {

@@ -145,7 +145,13 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneRollout, Problem> {
     Ok(OneRollout {
         rollout: Listed::of(&row),
         standing: if newest {
-            standing(server, row.serial, Some(&row)).await?
+            standing(
+                server,
+                &call.sight(Action::SeeFleet)?,
+                row.serial,
+                Some(&row),
+            )
+            .await?
         } else {
             Standing::default()
         },

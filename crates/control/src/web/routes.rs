@@ -16,7 +16,7 @@ use super::{
     problem::Problem,
     proposals, rollouts, search,
     serving::{Answer, Handler, Needs, Route, handler, view},
-    sessions, setup, sign_in, stream,
+    sessions, setup, sign_in, stream, teams,
 };
 
 fn get(path: &'static str, needs: Needs, about: &'static str, handler: Handler) -> Route {
@@ -521,6 +521,30 @@ fn changes() -> Vec<Route> {
             role(Action::ManagePeople),
             "change the roles of a person",
             handler(people::set_roles),
+        ),
+        post(
+            "/people/teams",
+            role(Action::ManagePeople),
+            "make a team",
+            handler(teams::make),
+        ),
+        post(
+            "/people/teams/{team}",
+            role(Action::ManagePeople),
+            "give a team another name",
+            handler(teams::rename),
+        ),
+        post(
+            "/people/teams/{team}/remove",
+            role(Action::ManagePeople),
+            "remove a team",
+            handler(teams::remove),
+        ),
+        post(
+            "/fleet/{node}/team",
+            role(Action::ManageFleet),
+            "give a machine to a team",
+            handler(fleet::set_team),
         ),
         post(
             "/people/{user}/remove",

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     Web,
-    access::{Action, reach},
+    access::{self, Action},
     call::{Call, Fields},
     caller::{Caller, Cookie},
     guard,
@@ -229,10 +229,10 @@ fn admit(call: &Call, needs: Needs, method: &Method, headers: &HeaderMap) -> Res
         ));
     }
     if let Some(action) = action
-        && reach(&caller.roles, action).is_none()
+        && !caller.may(action)
     {
         return Err(Problem::forbidden(
-            format!("your roles do not let you {}", action.words()),
+            format!("your roles do not let you {}", access::words(action)),
             "ask an administrator for a role that does",
         ));
     }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use super::{
+    access::Sight,
     page::Mood,
     page::{foreign, state},
     problem::Problem,
@@ -57,6 +58,7 @@ pub(crate) struct Sessions {
 /// Reads where the newest bundle stands.
 pub(crate) async fn standing(
     server: &Server,
+    sight: &Sight,
     serial: u64,
     rollout: Option<&RolloutRow>,
 ) -> Result<Standing, Problem> {
@@ -94,7 +96,8 @@ pub(crate) async fn standing(
         };
         if ack.state == "failed" {
             found.failures += 1;
-            if found.failed.len() < FAILED_SHOWN {
+            // Everybody who sees policy sees how many; which ones, only who sees the machine.
+            if found.failed.len() < FAILED_SHOWN && sight.has(node) {
                 found.failed.push(Failed {
                     node: node.id.to_string(),
                     name: node.name.clone(),

@@ -4,6 +4,7 @@
 //! tells nobody more than that something did.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     pin::Pin,
     sync::Arc,
@@ -15,13 +16,14 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, Response, header},
 };
+use stockade_api::NodeId;
 use tokio::{
     sync::{OwnedSemaphorePermit, broadcast, mpsc},
     time::{Instant, timeout},
 };
 
 use super::{
-    access::{Action, Reach},
+    access::{Action, Circumstances, Sight},
     call::Call,
     problem::Problem,
     serving::Answer,
@@ -36,6 +38,8 @@ const TOGETHER: Duration = Duration::from_millis(250);
 const TOGETHER_QUESTIONS: Duration = Duration::from_millis(50);
 /// Events that wait for one browser.
 const WAITING: usize = 4;
+/// Machines of which a stream remembers whether the caller may see them.
+const KNOWN_MAX: usize = 4096;
 /// A stream ends after this time; the browser connects again, and shows again that it may.
 const LIFETIME: Duration = Duration::from_mins(15);
 
@@ -91,11 +95,15 @@ pub(crate) async fn follow(call: Arc<Call>) -> Result<Answer, Problem> {
             "use all, questions, sessions, session/NODE/SESSION or fleet",
         )
     })?;
-    let reach = call.reach(action)?;
-    if let (Topic::Session(key), Reach::Own) = (&topic, reach) {
+    let caller = call.caller()?;
+    if !caller.may(action) {
+        return Err(Problem::not_found());
+    }
+    let filter = Filter::new(&call)?;
+    if let Topic::Session(key) = &topic {
         let node = call.web.server.state.node(&key.node).await?;
-        let owner = node.and_then(|node| node.owner);
-        if owner.as_ref() != Some(&call.caller()?.user) {
+        let node = node.ok_or_else(Problem::not_found)?;
+        if !filter.sessions.has(&node) {
             return Err(Problem::not_found());
         }
     }
@@ -105,6 +113,8 @@ pub(crate) async fn follow(call: Arc<Call>) -> Result<Answer, Problem> {
     let watched = Watched {
         call: Arc::clone(&call),
         topic,
+        filter,
+        is_over: false,
         changes,
         not_before: Instant::now(),
     };
@@ -119,6 +129,9 @@ pub(crate) async fn follow(call: Arc<Call>) -> Result<Answer, Problem> {
 struct Watched {
     call: Arc<Call>,
     topic: Topic,
+    filter: Filter,
+    /// Whether it ends with the next event.
+    is_over: bool,
     changes: broadcast::Receiver<Changed>,
     /// When the next event may be sent.
     not_before: Instant,
@@ -153,10 +166,22 @@ impl Watched {
 
     /// Waits for a change of the topic, and for others that come with it.
     async fn next(&mut self) -> Option<()> {
+        if self.is_over {
+            return None;
+        }
         loop {
             match self.changes.recv().await {
-                Ok(changed) if self.topic.has(&changed) => break,
-                Ok(_) => {}
+                Ok(changed) => {
+                    self.filter.heed(&changed);
+                    // The caller may hold other roles now: the browser connects again, with these.
+                    self.is_over |= matches!(changed, Changed::People);
+                    if self.topic.has(&changed) && self.filter.shows(&self.call, &changed).await {
+                        break;
+                    }
+                    if self.is_over {
+                        return None;
+                    }
+                }
                 // Whoever lags behind loads everything again.
                 Err(broadcast::error::RecvError::Lagged(_)) => break,
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -175,6 +200,80 @@ impl Watched {
         // Someone who was signed out, or whose token was revoked, follows nothing more.
         self.call.is_still_there().await.then_some(())
     }
+}
+
+/// Which changes the caller may learn of.
+struct Filter {
+    sessions: Sight,
+    fleet: Sight,
+    /// What was decided about machines, as long as none of them changes.
+    known: HashMap<(NodeId, bool), bool>,
+}
+
+impl Filter {
+    fn new(call: &Call) -> Result<Self, Problem> {
+        Ok(Self {
+            sessions: call.sight(Action::SeeSessions)?,
+            fleet: call.sight(Action::SeeFleet)?,
+            known: HashMap::new(),
+        })
+    }
+
+    /// Forgets what was decided if that can be otherwise now.
+    fn heed(&mut self, changed: &Changed) {
+        match changed {
+            Changed::Node(node) => {
+                self.known.retain(|(known, _), _| known != node);
+            }
+            Changed::Question(_) | Changed::Session(_) | Changed::Policy | Changed::People => {}
+        }
+    }
+
+    /// Tells whether the caller may see what has changed. What cannot be read is not shown.
+    async fn shows(&mut self, call: &Call, changed: &Changed) -> bool {
+        match changed {
+            Changed::Session(key) => self.has(call, &key.node, true).await,
+            Changed::Node(node) => self.has(call, node, false).await,
+            Changed::Question(id) => is_own_question(call, id).await.unwrap_or(false),
+            Changed::Policy | Changed::People => true,
+        }
+    }
+
+    async fn has(&mut self, call: &Call, node: &NodeId, is_session: bool) -> bool {
+        let sight = if is_session {
+            &self.sessions
+        } else {
+            &self.fleet
+        };
+        if sight.is_whole() {
+            return true;
+        }
+        let key = (node.clone(), is_session);
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let Ok(Some(row)) = call.web.server.state.node(node).await else {
+            return false;
+        };
+        let has = sight.has(&row);
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(key, has);
+        has
+    }
+}
+
+/// Tells whether the caller may see a question.
+async fn is_own_question(call: &Call, id: &str) -> Result<bool, Problem> {
+    let state = &call.web.server.state;
+    let Some(row) = state.question(id).await? else {
+        return Ok(false);
+    };
+    let team = state.team_of(&row.key.node).await?;
+    let how = Circumstances::BEST;
+    let caller = call.caller()?;
+    Ok(caller.allows_question(Action::SeeQuestions, &row, team.as_ref(), how))
 }
 
 /// The body of a stream.

@@ -1,9 +1,15 @@
 //! Which questions wait for a person.
 
-use stockade_trust::Vote;
+use stockade_trust::{TeamId, Vote};
 use stockade_types::UnixMillis;
 
-use super::{access::Action, call::Call, caller::Caller, page::may, problem::Problem};
+use super::{
+    access::{Action, Circumstances, asks},
+    call::Call,
+    caller::Caller,
+    page::may,
+    problem::Problem,
+};
 use crate::{
     Server,
     cases::{Case, Wanted},
@@ -13,16 +19,11 @@ use crate::{
 /// Questions that are looked at, and listed on one page: those that are open come first.
 pub(crate) const QUESTIONS: u32 = 200;
 
-/// Tells whether a question asks a role of the caller: now, later, or to override it.
-pub(crate) fn concerns(row: &QuestionRow, caller: &Caller) -> bool {
-    let review = &row.sent.review;
-    let stages = review.stages().map(|stage| &stage.role);
-    let late = review
-        .stages()
-        .filter_map(|stage| stage.escalation.as_ref());
-    let glass = review.break_glass.iter().map(|glass| &glass.role);
-    let mut roles = stages.chain(late.map(|then| &then.role)).chain(glass);
-    roles.any(|role| caller.roles.contains(role))
+/// Tells whether a question on a machine of a team asks a role of the caller: now, later, or to override it.
+fn concerns(row: &QuestionRow, caller: &Caller, team: Option<&TeamId>) -> bool {
+    let asked = asks(row);
+    let roles = caller.roles_within(team);
+    roles.iter().any(|role| asked.contains(&role.0.as_str()))
 }
 
 /// Returns what a question asks of the caller now.
@@ -30,14 +31,16 @@ pub(crate) fn wanted<'r>(
     call: &'r Call,
     row: &'r QuestionRow,
     votes: &[Vote],
-    caller: &Caller,
+    (caller, team): (&Caller, Option<&TeamId>),
     now: UnixMillis,
 ) -> Wanted<'r> {
-    if !caller.is_person() {
+    // Who may not send a vote is not asked for one, whatever the roles are.
+    let may = caller.allows_question(Action::Vote, row, team, Circumstances::BEST);
+    if !caller.is_person() || !may {
         return Wanted::default();
     }
     let case = Case::new(call.web.server.state.org(), row);
-    case.wants(&caller.user, &caller.roles, votes, now)
+    case.wants(&caller.user, &caller.roles_within(team), votes, now)
 }
 
 /// Counts the questions that wait for the caller, and the overrides that the caller can look at.
@@ -50,20 +53,32 @@ pub(crate) async fn waiting(call: &Call) -> Result<u64, Problem> {
     }
     let server = &call.web.server;
     let mut count = 0;
-    for row in server.state.questions(QUESTIONS).await? {
+    let rows = server
+        .state
+        .questions_of(caller.teams().as_deref(), QUESTIONS)
+        .await?;
+    let tasks = server.state.review_tasks(QUESTIONS).await?;
+    if rows.is_empty() && tasks.is_empty() {
+        return Ok(0);
+    }
+    let teams = server.state.teams_of_nodes().await?;
+    let team_of = |row: &QuestionRow| teams.get(row.key.node.as_str());
+    for row in rows {
         if row.state != QuestionState::Open {
             break;
         }
-        if !concerns(&row, caller) {
+        let team = team_of(&row);
+        if !concerns(&row, caller, team) {
             continue;
         }
         let votes = server.votes(&row).await?;
-        let wanted = wanted(call, &row, &votes, caller, call.now);
+        let wanted = wanted(call, &row, &votes, (caller, team), call.now);
         count += u64::from(!wanted.stages.is_empty());
     }
-    for task in server.state.review_tasks(QUESTIONS).await? {
+    for task in tasks {
         if let Some(row) = server.state.question(&task.question).await? {
-            let may = Server::may_review(&row, &task, &caller.user, &caller.roles);
+            let roles = caller.roles_within(team_of(&row));
+            let may = Server::may_review(&row, &task, &caller.user, &roles);
             count += u64::from(may.is_ok() && caller.is_browser());
         }
     }

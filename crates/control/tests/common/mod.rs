@@ -95,6 +95,7 @@ impl Lab {
         let data = self.data();
         let enrolling = admin::Enrolling {
             owner: owner.map(str::to_owned),
+            team: None,
             minutes: 5,
             url: None,
             count: 1,

@@ -211,6 +211,9 @@ impl Agent {
         if let Some(directory) = &answer.directory {
             self.take_directory(directory);
         }
+        if let Some(membership) = &answer.membership {
+            self.take_membership(membership);
+        }
         if let Some(bundle) = &answer.bundle {
             self.take_bundle(connection, bundle);
         }
@@ -318,6 +321,7 @@ impl Agent {
             Down::Bundle { envelope } => self.take_bundle(connection, &envelope),
             Down::Pointer { envelope } => self.take_pointer(connection, &envelope),
             Down::Directory { envelope } => self.take_directory(&envelope),
+            Down::Membership { envelope } => self.take_membership(&envelope),
             Down::Case {
                 session,
                 approval,

@@ -33,6 +33,13 @@ impl Agent {
         }
     }
 
+    /// Keeps which team the machine belongs to.
+    pub(super) fn take_membership(&mut self, envelope: &Envelope) {
+        if let Err(error) = self.trust.take_membership(envelope, now()) {
+            self.refused("the team of this machine", chain(&error));
+        }
+    }
+
     /// Keeps a bundle of policy, and says what became of it.
     pub(super) fn take_bundle(&mut self, connection: &Connection, envelope: &Envelope) {
         let ack = match self.trust.take_bundle(envelope) {

@@ -261,6 +261,7 @@ fn enrolled(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
         owner: None,
         bundle: None,
         pointer: None,
+        membership: None,
         now: UnixMillis(0),
     };
     json(StatusCode::OK, &answer)
@@ -302,6 +303,7 @@ fn hello(bytes: &[u8], shared: &Arc<Mutex<Shared>>) -> Response<Reply> {
         bundle: None,
         pointer: None,
         directory: None,
+        membership: None,
         now: UnixMillis(0),
     };
     json(StatusCode::OK, &answer)

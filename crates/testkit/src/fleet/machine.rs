@@ -228,6 +228,7 @@ impl Machine {
                 | Down::Resync { .. }
                 | Down::Restarting { .. }
                 | Down::Pointer { .. }
+                | Down::Membership { .. }
                 | Down::Unknown
                 | Down::Retired => {}
             }

@@ -99,6 +99,9 @@ struct Token {
     /// What the token may do, for example `viewer`
     #[arg(long, value_name = "ROLE", required_unless_present_any = ["list", "revoke"])]
     role: Option<String>,
+    /// The name of the team for which the token has the role, if not for the whole organisation
+    #[arg(long, value_name = "TEAM", requires = "role")]
+    team: Option<String>,
     /// What the token is called
     #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "revoke"])]
     name: Option<String>,
@@ -122,6 +125,9 @@ struct EnrolToken {
     /// roles, because nobody can be kept from answering his own
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
+    /// The team that the machine belongs to; people who hold roles for this team see it and answer its questions
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// How long it works
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     minutes: u32,
@@ -196,6 +202,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> anyhow::Result<Exit> {
         Some(Command::EnrolToken(token)) => {
             let enrolling = admin::Enrolling {
                 owner: token.owner,
+                team: token.team,
                 minutes: token.minutes,
                 url: token.url,
                 count: token.count,
@@ -231,7 +238,8 @@ fn made_token(token: &Token, out: &mut Output) -> anyhow::Result<Exit> {
     let data = &token.data;
     match (&token.role, &token.name) {
         (Some(role), Some(name)) => {
-            out.line(admin::token(data, role, name, token.days)?)?;
+            let held = (role.as_str(), token.team.as_deref());
+            out.line(admin::token(data, held, name, token.days)?)?;
             Ok(Exit::Yes)
         }
         (None | Some(_), _) => people::tokens(data, token.revoke.as_deref(), out),

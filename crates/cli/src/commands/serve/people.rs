@@ -92,6 +92,9 @@ pub(super) struct Rule {
     /// people in roles cannot be answered, because nobody can be kept from answering his own
     #[arg(long, value_name = "CLAIM")]
     person: Option<String>,
+    /// The name of the team that machines of such jobs belong to
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// Claim after which machines are named
     #[arg(long, value_name = "CLAIM", default_value = "sub")]
     name: String,
@@ -189,8 +192,9 @@ pub(super) fn rule(rule: Rule, out: &mut Output) -> anyhow::Result<Exit> {
         name: rule.name,
         private: rule.private,
         authorities: authorities(rule.ca)?,
+        team: None,
     };
-    let added = provision::add_rule(&rule.data, &wanted)?;
+    let added = provision::add_rule(&rule.data, &wanted, rule.team.as_deref())?;
     out.note(format_args!("rule {} is added; in a job:", added.id));
     out.line(format_args!(
         "stockade enrol {} --ca {} --oidc-token FILE",

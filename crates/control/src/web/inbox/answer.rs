@@ -6,13 +6,15 @@ use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use maud::html;
 use stockade_policy::Scope;
-use stockade_trust::{Choice, Proof};
+use stockade_trust::{Choice, Proof, TeamId};
 use stockade_types::UnixMillis;
 
 use super::{one::one, row};
 use crate::{
     cases::{CaseError, Choosing, ReviewError, Reviewing, Voter},
+    state::QuestionRow,
     web::{
+        access::{Action, Circumstances},
         call::Call,
         me::fresh,
         problem::Problem,
@@ -68,8 +70,10 @@ pub(crate) fn choosing(call: &Call) -> Result<Choosing, Problem> {
 
 /// `POST /api/v1/questions/{question}/challenge`
 pub(crate) async fn challenge(call: Arc<Call>) -> Result<Answer, Problem> {
-    let row = row(&call).await?;
+    let (row, team) = row(&call).await?;
     let caller = call.caller()?;
+    // What is signed is proved by the passkey that signs it.
+    may_vote(&call, &row, team.as_ref(), true)?;
     let server = &call.web.server;
     let ballot = server
         .ballot(&caller.user, &row.id, &choosing(&call)?)
@@ -95,7 +99,7 @@ pub(crate) async fn challenge(call: Arc<Call>) -> Result<Answer, Problem> {
 
 /// `POST /inbox/{question}`
 pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
-    let row = row(&call).await?;
+    let (row, team) = row(&call).await?;
     let caller = call.caller()?;
     let proof =
         match call.form.get("passkey") {
@@ -116,6 +120,8 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
             "sign in on the page",
         ));
     }
+    let proves = matches!(proof, Proof::Passkey(_));
+    may_vote(&call, &row, team.as_ref(), proves)?;
     let voter = Voter {
         user: caller.user.clone(),
         signed_in: caller.signed_in,
@@ -130,6 +136,30 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
         Err(CaseError::Stale) => Err(Problem::stale()),
         Err(error) => again(&call, &refused(&error)).await,
     }
+}
+
+/// Lets through who may send a vote on a question; the case judges what the vote is worth.
+fn may_vote(
+    call: &Call,
+    row: &QuestionRow,
+    team: Option<&TeamId>,
+    proves: bool,
+) -> Result<(), Problem> {
+    let caller = call.caller()?;
+    let is_requester = row.requesters.contains(&caller.user);
+    let how = Circumstances {
+        step_up: proves || caller.is_fresh(call.now),
+        is_requester,
+        ..Circumstances::default()
+    };
+    if caller.allows_question(Action::Vote, row, team, how) {
+        return Ok(());
+    }
+    Err(refused(&if is_requester {
+        CaseError::Requester
+    } else {
+        CaseError::Role
+    }))
 }
 
 /// Shows the question again with what was wrong, if the answer can be corrected.
@@ -169,7 +199,7 @@ pub(crate) fn refused(error: &CaseError) -> Problem {
 
 /// `POST /inbox/{question}/review`
 pub(crate) async fn review(call: Arc<Call>) -> Result<Answer, Problem> {
-    let row = row(&call).await?;
+    let (row, _) = row(&call).await?;
     fresh(&call)?;
     let caller = call.caller()?;
     let reviewing = Reviewing {

@@ -10,19 +10,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use maud::{Markup, html};
 use serde::Serialize;
 use stockade_api::node::StageStanding;
-use stockade_trust::{UserId, Vote};
+use stockade_trust::{TeamId, UserId, Vote};
 use stockade_types::UnixMillis;
 
 use super::{
-    access::{Action, Reach},
+    access::{Action, Circumstances},
     call::Call,
     caller::Caller,
     page::{Mood, Page, empty, foreign, note, state, time},
     problem::Problem,
     serving::View,
-    waiting::{QUESTIONS, concerns, wanted},
+    waiting::{QUESTIONS, wanted},
 };
-use crate::state::{QuestionRow, QuestionState};
+use crate::state::{NodeRow, QuestionRow, QuestionState};
 
 pub(crate) use answer::{challenge, choosing, refused, review, vote};
 use groups::{Group, card, groups, key};
@@ -69,14 +69,9 @@ struct Question {
     why: Option<String>,
 }
 
-/// Tells whether the caller may see a question.
-fn is_seen(row: &QuestionRow, caller: &Caller, reach: Reach) -> bool {
-    reach == Reach::All || row.requesters.contains(&caller.user) || concerns(row, caller)
-}
-
-/// Names of machines and people.
+/// Machines, and the names of people.
 struct Names {
-    machines: BTreeMap<String, String>,
+    machines: BTreeMap<String, NodeRow>,
     people: BTreeMap<UserId, String>,
 }
 
@@ -86,11 +81,25 @@ impl Names {
         let machines = state.nodes().await?.into_iter();
         let people = state.users().await?.into_iter();
         Ok(Self {
-            machines: machines
-                .map(|node| (node.id.to_string(), node.name))
-                .collect(),
+            machines: machines.map(|node| (node.id.to_string(), node)).collect(),
             people: people.map(|user| (user.id, user.name)).collect(),
         })
+    }
+
+    /// Returns the machine of a question.
+    fn machine(&self, row: &QuestionRow) -> Option<&NodeRow> {
+        self.machines.get(row.key.node.as_str())
+    }
+
+    /// Returns the team of the machine of a question.
+    fn team(&self, row: &QuestionRow) -> Option<&TeamId> {
+        self.machine(row)?.team.as_ref()
+    }
+
+    /// Tells whether the caller may see a question.
+    fn is_seen(&self, row: &QuestionRow, caller: &Caller) -> bool {
+        let team = self.team(row);
+        caller.allows_question(Action::SeeQuestions, row, team, Circumstances::BEST)
     }
 
     fn person(&self, id: &UserId) -> String {
@@ -113,11 +122,13 @@ async fn question(
     };
     let shown = row.sent.question.shown();
     let node = row.key.node.to_string();
-    let wanted = wanted(call, row, &votes, call.caller()?, call.now);
+    let asked = (call.caller()?, names.team(row));
+    let wanted = wanted(call, row, &votes, asked, call.now);
+    let name = names.machine(row).map(|machine| machine.name.clone());
     let question = Question {
         waits_for_you: !wanted.stages.is_empty(),
         you_may_override: wanted.glass,
-        machine: names.machines.get(&node).unwrap_or(&node).clone(),
+        machine: name.unwrap_or_else(|| node.clone()),
         session: row.key.session.as_str().to_owned(),
         approval: row.approval.as_str().to_owned(),
         summary: shown.summary(),
@@ -135,35 +146,37 @@ async fn question(
 }
 
 /// Returns the question that the caller names, if the caller may see it.
-pub(crate) async fn row(call: &Call) -> Result<QuestionRow, Problem> {
-    let reach = call.reach(Action::SeeQuestions)?;
-    let found = call
-        .web
-        .server
-        .state
-        .question(call.param("question"))
-        .await?;
+pub(crate) async fn row(call: &Call) -> Result<(QuestionRow, Option<TeamId>), Problem> {
     let caller = call.caller()?;
-    found
-        .filter(|row| is_seen(row, caller, reach))
-        .ok_or_else(Problem::not_found)
+    let state = &call.web.server.state;
+    let found = state.question(call.param("question")).await?;
+    let row = found.ok_or_else(Problem::not_found)?;
+    let team = state.team_of(&row.key.node).await?;
+    let how = Circumstances::BEST;
+    if !caller.allows_question(Action::SeeQuestions, &row, team.as_ref(), how) {
+        return Err(Problem::not_found());
+    }
+    Ok((row, team))
 }
 
 /// `GET /inbox`
 pub(crate) async fn show(call: Arc<Call>) -> Result<Inbox, Problem> {
-    let reach = call.reach(Action::SeeQuestions)?;
+    let caller = call.caller()?;
     let names = Names::read(&call).await?;
     let caller = call.caller()?;
     let mut questions = Vec::new();
     let mut waiting = Vec::new();
-    let rows = call.web.server.state.questions(QUESTIONS).await?;
+    let state = &call.web.server.state;
+    let teams = caller.teams();
+    let rows = state.questions_of(teams.as_deref(), QUESTIONS).await?;
     for row in &rows {
-        if !is_seen(row, caller, reach) {
+        if !names.is_seen(row, caller) {
             continue;
         }
         let (question, votes) = question(&call, row, &names).await?;
         questions.push(question);
-        if let Some((id, stage)) = key(row, &wanted(&call, row, &votes, caller, call.now)) {
+        let of = (caller, names.team(row));
+        if let Some((id, stage)) = key(row, &wanted(&call, row, &votes, of, call.now)) {
             waiting.push((id, stage, row));
         }
     }

@@ -11,9 +11,9 @@ use stockade_types::{Digest, Span, UnixMillis};
 
 use super::{Names, Override, Question, REASON_CHARS_MAX, asked_by, question, row, standing};
 use crate::web::{
-    access::{Action, Reach},
+    access::Action,
     call::Call,
-    page::{Mood, Page, foreign, may, note, state, time, token},
+    page::{Mood, Page, foreign, note, state, time, token},
     problem::Problem,
     serving::View,
     waiting::wanted,
@@ -41,6 +41,11 @@ pub(crate) struct OneQuestion {
     /// What became of it, if one person has overridden all stages.
     overridden: Option<Override>,
     votes: Vec<Cast>,
+    /// Whether the caller may see the machine, and the session.
+    #[serde(skip)]
+    sees_machine: bool,
+    #[serde(skip)]
+    sees_session: bool,
 }
 
 /// How one person may override all stages.
@@ -66,10 +71,14 @@ struct Cast {
 
 /// `GET /inbox/{question}`
 pub(crate) async fn one(call: Arc<Call>) -> Result<OneQuestion, Problem> {
-    let row = row(&call).await?;
+    let (row, _) = row(&call).await?;
+    let caller = call.caller()?;
     let names = Names::read(&call).await?;
     let (question, votes) = question(&call, &row, &names).await?;
-    let wanted = wanted(&call, &row, &votes, call.caller()?, call.now);
+    let asked = (caller, names.team(&row));
+    let wanted = wanted(&call, &row, &votes, asked, call.now);
+    let machine = names.machine(&row);
+    let sees = |action| machine.is_some_and(|machine| caller.sight(action).has(machine));
     let review = &row.sent.review;
     // A browser has no approver key, so a stage that takes one needs a passkey here.
     let is_strong = |stage: &&Stage| stage.strength != Strength::Session;
@@ -97,6 +106,8 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneQuestion, Problem> {
         at: vote.at,
     };
     Ok(OneQuestion {
+        sees_machine: sees(Action::SeeFleet),
+        sees_session: sees(Action::SeeSessions),
         text: row.sent.question.shown(),
         rendered: row.sent.rendered,
         scopes: offered.into_iter().filter(is_offered).collect(),
@@ -126,12 +137,12 @@ impl View for OneQuestion {
             (text(&self.text))
             dl.facts {
                 dt { "Machine" } dd {
-                    @if may(call, Action::SeeFleet) {
+                    @if self.sees_machine {
                         a href={ "/fleet/" (question.node) } { (foreign(&question.machine)) }
                     } @else { (foreign(&question.machine)) }
                 }
                 dt { "Session" } dd {
-                    @if call.reach(Action::SeeSessions).ok() == Some(Reach::All) {
+                    @if self.sees_session {
                         a href=(session) { code { (question.session) } }
                     } @else { code { (question.session) } }
                 }

@@ -4,12 +4,11 @@ use maud::{Markup, html};
 use serde::Serialize;
 use stockade_types::UnixMillis;
 
-use super::{Names, REASON_CHARS_MAX, is_seen};
+use super::{Names, REASON_CHARS_MAX};
 use crate::{
     Server,
     state::{QuestionRow, ReviewTaskRow},
     web::{
-        access::Action,
         call::Call,
         page::{Mood, foreign, note, state, time, token},
         problem::Problem,
@@ -53,7 +52,8 @@ impl Override {
         names: &Names,
     ) -> Result<Self, Problem> {
         let caller = call.caller()?;
-        let may = Server::may_review(row, task, &caller.user, &caller.roles).is_ok();
+        let roles = caller.roles_within(names.team(row));
+        let may = Server::may_review(row, task, &caller.user, &roles).is_ok();
         let shown = row.sent.question.shown();
         Ok(Self {
             question: task.question.clone(),
@@ -118,15 +118,12 @@ pub(crate) async fn overrides(call: &Call) -> Result<Vec<Override>, Problem> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let reach = call.reach(Action::SeeQuestions)?;
+    let caller = call.caller()?;
     let names = Names::read(call).await?;
     let mut all = Vec::new();
     for task in tasks {
         let row = server.state.question(&task.question).await?;
-        if let Some(row) = row.filter(|row| {
-            let caller = call.caller.as_ref();
-            caller.is_some_and(|caller| is_seen(row, caller, reach))
-        }) {
+        if let Some(row) = row.filter(|row| names.is_seen(row, caller)) {
             all.push(Override::new(&task, &row, call, &names)?);
         }
     }

@@ -135,6 +135,7 @@ const FORMS: &[(&str, &str)] = &[
         "ContentRead",
         "by:string reason:string node:string session:string at:integer",
     ),
+    ("TeamRole", "team:string name:string role:string"),
     (
         "Terminal",
         "id:string machine:string address:string created:integer expires:integer last_used:integer",
@@ -146,7 +147,7 @@ const FORMS: &[(&str, &str)] = &[
     ),
     (
         "Me",
-        "id:string name:string roles:[string] signed_in_by:string signed_in:integer passkeys:[Passkey] \
+        "id:string name:string roles:[string] team_roles:[TeamRole] signed_in_by:string signed_in:integer passkeys:[Passkey] \
          has_password:boolean has_codes:boolean terminals:[Terminal] keys:[ApproverKey] sessions:[OwnSession] content_reads:[ContentRead]",
     ),
     ("Relay", "server:string from:string"),

@@ -8,9 +8,8 @@ use stockade_types::UnixMillis;
 
 use super::{
     super::{
-        access::{Action, Reach},
+        access::{self, Action, Circumstances},
         call::Call,
-        me::fresh,
         page::{foreign, span_words, token},
         problem::Problem,
         serving::Answer,
@@ -68,11 +67,14 @@ pub(super) async fn may_read(
     if fleet.is_own(&row.key.node) {
         return Ok(Reading::Own);
     }
-    if call.reach(Action::ReadContent).ok() != Some(Reach::All) {
+    let caller = call.caller()?;
+    let by = &caller.user;
+    let state = &call.web.server.state;
+    let node = fleet.node(&row.key.node).ok_or_else(Problem::not_found)?;
+    let thing = (state.org(), &access::session(node));
+    if !caller.allows(Action::ReadContent, thing, Circumstances::BEST) {
         return Ok(Reading::No);
     }
-    let by = &call.caller()?.user;
-    let state = &call.web.server.state;
     let given = state.may_read_content(&row.key, by, call.now).await?;
     Ok(given.map_or(Reading::WithReason, |given| Reading::Until {
         reason: given.reason,
@@ -114,20 +116,27 @@ pub(crate) async fn read_content(call: Arc<Call>) -> Result<Answer, Problem> {
     let (fleet, row, session) = find(&call).await?;
     // Own sessions need no reason.
     if !fleet.is_own(&row.key.node) {
-        fresh(&call)?;
         let reason = call.form.get("reason").trim().to_owned();
         let length = reason.chars().count();
-        if !(REASON_CHARS_MIN..=REASON_CHARS_MAX).contains(&length) {
+        let has_reason = (REASON_CHARS_MIN..=REASON_CHARS_MAX).contains(&length);
+        let node = fleet.node(&row.key.node).ok_or_else(Problem::not_found)?;
+        let how = |has_reason| Circumstances {
+            has_reason,
+            ..Circumstances::default()
+        };
+        let thing = access::session(node);
+        call.permit(Action::ReadContent, &thing, how(true))?;
+        if !has_reason {
             return Err(Problem::wrong(
                 format!("a reason has {REASON_CHARS_MIN} to {REASON_CHARS_MAX} characters"),
                 "say why you have to read what was said",
             ));
         }
-        let node = fleet.nodes.iter().find(|node| node.id == row.key.node);
+        call.permit(Action::ReadContent, &thing, how(has_reason))?;
         let read = ContentReadRow {
             id: random::name("c-")?,
             key: row.key.clone(),
-            owner: node.and_then(|node| node.owner.clone()),
+            owner: node.owner.clone(),
             by: call.caller()?.user.clone(),
             reason,
             at: call.now,
@@ -142,13 +151,9 @@ pub(crate) async fn read_content(call: Arc<Call>) -> Result<Answer, Problem> {
 /// `POST /sessions/{node}/{session}/stop`
 pub(crate) async fn stop(call: Arc<Call>) -> Result<Answer, Problem> {
     let (fleet, row, session) = find(&call).await?;
-    if !may_stop(&call, &fleet, &row) {
-        return Err(Problem::forbidden(
-            "your roles let you end your own sessions only",
-            "ask an incident lead or an operator",
-        ));
-    }
-    fresh(&call)?;
+    let node = fleet.node(&row.key.node).ok_or_else(Problem::not_found)?;
+    let thing = access::session(node);
+    call.permit(Action::StopSession, &thing, Circumstances::default())?;
     if session.closed {
         return Err(Problem::conflict(
             "the session has ended already",
@@ -169,9 +174,10 @@ pub(crate) async fn stop(call: Arc<Call>) -> Result<Answer, Problem> {
 
 /// Tells whether the caller may end a session.
 pub(super) fn may_stop(call: &Call, fleet: &Fleet, row: &SessionRow) -> bool {
-    match call.reach(Action::StopSession) {
-        Ok(Reach::All) => true,
-        Ok(Reach::Own) => fleet.is_own(&row.key.node),
-        Err(_) => false,
-    }
+    let node = fleet.node(&row.key.node);
+    node.zip(call.caller.as_ref())
+        .is_some_and(|(node, caller)| {
+            let thing = (call.web.server.state.org(), &access::session(node));
+            caller.allows(Action::StopSession, thing, Circumstances::BEST)
+        })
 }

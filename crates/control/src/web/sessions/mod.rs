@@ -20,7 +20,7 @@ pub(super) use self::{
     timeline::one,
 };
 use super::{
-    access::{Action, Reach},
+    access::{Action, Sight},
     call::Call,
     page::{Mood, Page, empty, foreign, raw, state, time},
     problem::Problem,
@@ -78,7 +78,7 @@ pub(crate) struct Session {
 pub(super) struct Fleet {
     pub(super) nodes: Vec<NodeRow>,
     pub(super) users: Vec<UserRow>,
-    reach: Reach,
+    sight: Sight,
     own: stockade_trust::UserId,
 }
 
@@ -94,7 +94,7 @@ impl Fleet {
     async fn read_for(call: &Call, action: Action) -> Result<Self, Problem> {
         let state = &call.web.server.state;
         Ok(Self {
-            reach: call.reach(action)?,
+            sight: call.sight(action)?,
             own: call.caller()?.user.clone(),
             nodes: state.nodes().await?,
             users: state.users().await?,
@@ -103,22 +103,27 @@ impl Fleet {
 
     /// Tells whether a machine is the caller's own.
     pub(super) fn is_own(&self, node: &NodeId) -> bool {
-        let node = self.nodes.iter().find(|one| one.id == *node);
-        node.is_some_and(|node| node.owner.as_ref() == Some(&self.own))
+        self.node(node)
+            .is_some_and(|node| node.owner.as_ref() == Some(&self.own))
+    }
+
+    /// Returns a machine.
+    pub(super) fn node(&self, id: &NodeId) -> Option<&NodeRow> {
+        self.nodes.iter().find(|node| node.id == *id)
     }
 
     /// Tells whether the caller may see the sessions of a machine.
     pub(super) fn may_see(&self, node: &NodeId) -> bool {
-        self.reach == Reach::All || self.is_own(node)
+        self.node(node).is_some_and(|node| self.sight.has(node))
     }
 
     /// Says whose sessions the caller may look for.
     pub(super) fn seen(&self) -> Seen {
-        if self.reach == Reach::All {
+        if self.sight.is_whole() {
             return Seen::All;
         }
-        let own = self.nodes.iter().filter(|node| self.is_own(&node.id));
-        Seen::Of(own.map(|node| node.id.clone()).collect())
+        let seen = self.nodes.iter().filter(|node| self.sight.has(node));
+        Seen::Of(seen.map(|node| node.id.clone()).collect())
     }
 
     /// Returns the name of a machine.
@@ -137,7 +142,7 @@ impl Fleet {
     pub(super) fn session(&self, row: SessionRow) -> Option<Session> {
         let node = self.nodes.iter().find(|node| node.id == row.key.node)?;
         let owner = node.owner.as_ref();
-        if self.reach == Reach::Own && owner != Some(&self.own) {
+        if !self.sight.has(node) {
             return None;
         }
         let person = self.users.iter().find(|user| Some(&user.id) == owner);

@@ -250,6 +250,12 @@ impl Lab {
         secret
     }
 
+    /// Returns the version of a person, as the form to change the person's roles has it.
+    pub(super) async fn version(&self, person: &Person) -> String {
+        let user = self.state.user(&UserId(person.id.clone())).await.unwrap();
+        user.unwrap().version.to_string()
+    }
+
     async fn somebody(&self, name: &str, roles: &[&str]) -> UserId {
         let secret = self.link(LinkKind::Invite, name, roles, later()).await;
         let id = UserId(random::name("u-").unwrap());

@@ -51,6 +51,7 @@ impl Lab {
         let journal = SigningKey::load_or_create(&dir.join(KEY_FILE)).unwrap();
         let token = EnrolTokenRow {
             owner: owner.map(|person| UserId(person.id.clone())),
+            team: None,
             created_by: String::new(),
             expires: later(),
         };
