@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use stockade_trust::TeamId;
 use stockade_types::{UnixMillis, chain};
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -145,10 +146,16 @@ impl Server {
             }
             let channels = self.state.channels().await?;
             let users = self.state.users().await?;
+            let teams = self.state.teams_of_nodes().await?;
             let hears = |row: &&ChannelRow, notice: &Notice| {
                 let owner = row.owner.as_ref();
                 let person = owner.and_then(|owner| users.iter().find(|user| user.id == *owner));
-                let is_meant = owner.is_none() || person.is_some_and(|user| is_for(user, notice));
+                let team = notice
+                    .node
+                    .as_ref()
+                    .and_then(|node| teams.get(node.as_str()));
+                let is_person = || person.is_some_and(|user| is_for(user, notice, team));
+                let is_meant = owner.is_none() || is_person();
                 row.channel.hears(notice) && is_meant
             };
             for (id, notice) in &found {
@@ -258,12 +265,14 @@ impl Server {
 }
 
 /// Tells whether the mail address of a person hears of something: a question that asks a role of this
-/// person, and that the person does not ask.
-fn is_for(person: &UserRow, notice: &Notice) -> bool {
-    let has_role = notice
-        .role
-        .as_ref()
-        .is_some_and(|role| person.roles.contains(role));
+/// person for the team of the machine, and that the person does not ask.
+fn is_for(person: &UserRow, notice: &Notice, team: Option<&TeamId>) -> bool {
+    let holds = |role: &String| {
+        let mut held = person.team_roles.iter();
+        person.roles.contains(role)
+            || held.any(|held| Some(&held.team) == team && held.role == *role)
+    };
+    let has_role = notice.role.as_ref().is_some_and(holds);
     person.is_active && has_role && !notice.requesters.contains(&person.id)
 }
 
@@ -291,6 +300,63 @@ fn lane_of(row: &ChannelRow) -> String {
             let mut hasher = DefaultHasher::new();
             row.id.hash(&mut hasher);
             format!("mail {}", hasher.finish() % MAIL_LANES)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_trust::{TeamId, UserId};
+    use stockade_types::UnixMillis;
+
+    use super::is_for;
+    use crate::{
+        notice::{Kind, Notice},
+        roles::TeamRole,
+        state::UserRow,
+    };
+
+    #[test]
+    fn people_hear_of_the_machines_of_the_team_for_which_they_hold_the_role() {
+        let web = TeamId::new("t-web").unwrap();
+        let other = TeamId::new("t-other").unwrap();
+        let person = |roles: &[&str], team: Option<&TeamId>| UserRow {
+            id: UserId("u-1".to_owned()),
+            name: "ann".to_owned(),
+            is_active: true,
+            created: UnixMillis(0),
+            last_seen: None,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            team_roles: team
+                .map(|team| TeamRole {
+                    team: team.clone(),
+                    role: "owner".to_owned(),
+                })
+                .into_iter()
+                .collect(),
+            version: 1,
+        };
+        let notice = Notice {
+            role: Some("owner".to_owned()),
+            ..Notice::new(
+                Kind::QuestionWaiting,
+                UnixMillis(0),
+                "/inbox/q-1".to_owned(),
+            )
+        };
+        for (person, team, expected) in [
+            (person(&["owner"], None), None, true),
+            (person(&["owner"], None), Some(&web), true),
+            (person(&[], Some(&web)), Some(&web), true),
+            (person(&[], Some(&web)), Some(&other), false),
+            (person(&[], Some(&web)), None, false),
+            (person(&["viewer"], None), Some(&web), false),
+        ] {
+            assert_eq!(
+                is_for(&person, &notice, team),
+                expected,
+                "{person:?} {team:?}"
+            );
         }
     }
 }

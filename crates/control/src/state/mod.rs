@@ -19,8 +19,8 @@ mod reading;
 mod reviews;
 mod rollouts;
 mod sessions;
-mod terminals;
 mod teams;
+mod terminals;
 mod views;
 mod workloads;
 
@@ -68,8 +68,8 @@ pub use rollouts::{MoveRow, RolloutRow, RolloutState};
 pub(crate) use sessions::Tip;
 pub(crate) use sessions::{Listing, Standing};
 pub use sessions::{SessionKey, SessionRow, Stored};
-pub use terminals::TerminalRow;
 pub use teams::{Change, TEAMS_MAX, TeamRow, WantedRoles};
+pub use terminals::TerminalRow;
 pub use views::AckRow;
 pub use workloads::{Job, JobEnrolled, RuleRow};
 

@@ -236,7 +236,12 @@ impl Caller {
 
     /// Tells whether the person has proved lately who it is.
     pub(crate) const fn is_fresh(&self, now: UnixMillis) -> bool {
-        self.is_browser() && now.0.saturating_sub(self.signed_in.0) < FRESH_MS
+        self.is_browser() && self.has_just_signed_in(now)
+    }
+
+    /// Tells whether the person, in a browser or a terminal, has signed in lately.
+    pub(crate) const fn has_just_signed_in(&self, now: UnixMillis) -> bool {
+        self.is_person() && now.0.saturating_sub(self.signed_in.0) < FRESH_MS
     }
 }
 

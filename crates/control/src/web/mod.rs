@@ -53,8 +53,8 @@ mod setup;
 mod sign_in;
 mod standing;
 mod stream;
-mod terminals;
 mod teams;
+mod terminals;
 mod totp;
 mod waiting;
 

@@ -8,7 +8,7 @@ use stockade_trust::{Proof, UserId};
 use super::{
     call::Call,
     caller::By,
-    inbox::{choosing, refused, row},
+    inbox::{choosing, may_vote, refused, row},
     problem::Problem,
     serving::{Answer, data_of},
     waiting::wanted,
@@ -57,7 +57,7 @@ pub(crate) async fn out(call: Arc<Call>) -> Result<Answer, Problem> {
 /// `GET /api/v1/questions/{question}/sent`: a question as its machine sent it, so that a terminal makes the
 /// text itself.
 pub(crate) async fn sent(call: Arc<Call>) -> Result<Answer, Problem> {
-    let row = row(&call).await?;
+    let (row, team) = row(&call).await?;
     let server = &call.web.server;
     let votes = server.votes(&row).await?;
     let stages = if row.state == QuestionState::Open {
@@ -65,7 +65,8 @@ pub(crate) async fn sent(call: Arc<Call>) -> Result<Answer, Problem> {
     } else {
         Vec::new()
     };
-    let wanted = wanted(&call, &row, &votes, call.caller()?, call.now);
+    let who = (call.caller()?, team.as_ref());
+    let wanted = wanted(&call, &row, &votes, who, call.now);
     let waits_for_you = wanted.stages.iter().map(|stage| stage.name.clone());
     let waits_for_you = waits_for_you.collect();
     let node = row.key.node.to_string();
@@ -94,8 +95,9 @@ pub(crate) async fn sent(call: Arc<Call>) -> Result<Answer, Problem> {
 /// `POST /api/v1/questions/{question}/ballot`: whether a person may vote so, and what the server adds to the
 /// vote before it is signed.
 pub(crate) async fn ballot(call: Arc<Call>) -> Result<Answer, Problem> {
-    let row = row(&call).await?;
+    let (row, team) = row(&call).await?;
     own(&call)?;
+    may_vote(&call, &row, team.as_ref(), true)?;
     let user = &call.caller()?.user;
     let server = &call.web.server;
     let drafted = server.ballot(user, &row.id, &choosing(&call)?).await?;
@@ -109,7 +111,7 @@ pub(crate) async fn ballot(call: Arc<Call>) -> Result<Answer, Problem> {
 /// `POST /api/v1/questions/{question}/vote`: a vote that an approver key has signed, or one shortly after
 /// its person has signed the terminal in.
 pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
-    let row = row(&call).await?;
+    let (row, team) = row(&call).await?;
     own(&call)?;
     let caller = call.caller()?;
     let proof = match call.form.get("key") {
@@ -123,6 +125,10 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
             }
         }
     };
+    if proof == (Proof::Session {}) && !caller.has_just_signed_in(call.now) {
+        return Err(stale());
+    }
+    may_vote(&call, &row, team.as_ref(), true)?;
     let voter = Voter {
         user: caller.user.clone(),
         signed_in: caller.signed_in,
@@ -133,10 +139,14 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
         Ok(state) => Ok(Answer::Json(data_of(&VoteTaken {
             state: state.word().to_owned(),
         })?)),
-        Err(CaseError::Stale) => Err(Problem::forbidden(
-            "a vote without a key needs a sign-in that is less than 5 minutes old",
-            "sign in again with `stockade login`, or sign with an approver key",
-        )),
+        Err(CaseError::Stale) => Err(stale()),
         Err(error) => Err(refused(&error)),
     }
+}
+
+fn stale() -> Problem {
+    Problem::forbidden(
+        "a vote without a key needs a sign-in that is less than 5 minutes old",
+        "sign in again with `stockade login`, or sign with an approver key",
+    )
 }

@@ -138,8 +138,9 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
     }
 }
 
-/// Lets through who may send a vote on a question; the case judges what the vote is worth.
-fn may_vote(
+/// Lets through who may send a vote on a question; the case judges what the vote is worth. `proves` tells whether the
+/// vote itself, or the sign-in of the terminal that sends it, proves who it is.
+pub(crate) fn may_vote(
     call: &Call,
     row: &QuestionRow,
     team: Option<&TeamId>,

@@ -16,13 +16,16 @@ use stockade_trust::{Choice, Proof};
 use stockade_types::Digest;
 
 use super::{
-    Names, Question, REASON_CHARS_MAX, answer::refused, asked_by, is_seen, one::text, question,
+    Names, Question, REASON_CHARS_MAX,
+    answer::{may_vote, refused},
+    asked_by,
+    one::text,
+    question,
 };
 use crate::{
     cases::{CaseError, Choosing, Voter, Wanted},
     state::{QuestionRow, QuestionState},
     web::{
-        access::Action,
         call::Call,
         me::fresh,
         page::{Mood, Page, foreign, note, state, time, token},
@@ -136,7 +139,6 @@ struct Exact {
 
 /// `GET /inbox/together/{group}`
 pub(crate) async fn together(call: Arc<Call>) -> Result<Together, Problem> {
-    let reach = call.reach(Action::SeeQuestions)?;
     let caller = call.caller()?;
     let server = &call.web.server;
     let names = Names::read(&call).await?;
@@ -149,15 +151,20 @@ pub(crate) async fn together(call: Arc<Call>) -> Result<Together, Problem> {
         questions: Vec::new(),
         more: 0,
     };
-    for row in server.state.questions(QUESTIONS).await? {
+    let teams = caller.teams();
+    for row in server
+        .state
+        .questions_of(teams.as_deref(), QUESTIONS)
+        .await?
+    {
         if row.state != QuestionState::Open {
             break;
         }
-        if !is_seen(&row, caller, reach) {
+        if !names.is_seen(&row, caller) {
             continue;
         }
-        let votes = server.state.votes(&row.id).await?;
-        let asks = wanted(&call, &row, &votes, caller, call.now);
+        let votes = server.votes(&row).await?;
+        let asks = wanted(&call, &row, &votes, (caller, names.team(&row)), call.now);
         let Some((_, stage)) = key(&row, &asks).filter(|(group, _)| group == id) else {
             continue;
         };
@@ -250,8 +257,8 @@ pub(crate) async fn vote_together(call: Arc<Call>) -> Result<Answer, Problem> {
     }
     fresh(&call)?;
     let chosen = chosen(&call)?;
-    let reach = call.reach(Action::SeeQuestions)?;
     let server = &call.web.server;
+    let names = Names::read(&call).await?;
     let voter = Voter {
         user: caller.user.clone(),
         signed_in: caller.signed_in,
@@ -259,8 +266,9 @@ pub(crate) async fn vote_together(call: Arc<Call>) -> Result<Answer, Problem> {
     let mut all = Vec::new();
     for (id, choosing) in chosen {
         let row = server.state.question(&id).await?;
-        let voted = match row.filter(|row| is_seen(row, caller, reach)) {
-            Some(_) => {
+        let voted = match row.filter(|row| names.is_seen(row, caller)) {
+            Some(row) => {
+                may_vote(&call, &row, names.team(&row), false)?;
                 server
                     .vote(&voter, &id, &choosing, Proof::Session {})
                     .await?

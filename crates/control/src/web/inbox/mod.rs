@@ -24,7 +24,7 @@ use super::{
 };
 use crate::state::{NodeRow, QuestionRow, QuestionState};
 
-pub(crate) use answer::{challenge, choosing, refused, review, vote};
+pub(crate) use answer::{challenge, choosing, may_vote, refused, review, vote};
 use groups::{Group, card, groups, key};
 pub(crate) use groups::{together, vote_together};
 pub(crate) use one::one;
@@ -161,7 +161,6 @@ pub(crate) async fn row(call: &Call) -> Result<(QuestionRow, Option<TeamId>), Pr
 
 /// `GET /inbox`
 pub(crate) async fn show(call: Arc<Call>) -> Result<Inbox, Problem> {
-    let caller = call.caller()?;
     let names = Names::read(&call).await?;
     let caller = call.caller()?;
     let mut questions = Vec::new();

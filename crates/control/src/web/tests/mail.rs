@@ -278,10 +278,12 @@ async fn people_have_mail_of_questions_that_ask_them() {
     assert_eq!(letters[0].to, ["ann@acme.test"]);
     // Who is removed, or lost the role, has no more mail; nobody has mail of anything else.
     let id = stockade_trust::UserId(ann.id.clone());
-    lab.state
-        .take_role(&id, "owner", "u-1", now())
-        .await
-        .unwrap();
+    let user = lab.state.user(&id).await.unwrap().unwrap();
+    let none = crate::state::WantedRoles::default();
+    let changed = lab
+        .state
+        .set_roles((&id, user.version), &none, "u-1", now());
+    assert_eq!(changed.await.unwrap(), crate::state::Change::Done);
     lab.asked(&machine, "paste.test").await;
     let accused = lab.state.accuse(&machine.id, None, "cut", "cut", now());
     accused.await.unwrap();
