@@ -71,6 +71,9 @@ pub enum ControlError {
         /// What is known.
         known: i64,
     },
+    /// What is outside is not as it has to be.
+    #[error("{0}")]
+    Outside(String),
     /// A certificate cannot be made.
     #[error("a certificate cannot be made")]
     Certificate(#[source] rcgen::Error),

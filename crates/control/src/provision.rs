@@ -222,7 +222,7 @@ pub fn set_mail(path: &Path, mail: &MailSettings) -> Result<(), ControlError> {
     let (data, settings) = DataDir::open(path)?;
     mail.check()?;
     let probed = runtime()?.block_on(notify::probe(mail.clone(), &settings.host));
-    probed.map_err(ControlError::Work)?;
+    probed.map_err(ControlError::Outside)?;
     mail.write(&data.keys_path())
 }
 

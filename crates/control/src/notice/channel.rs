@@ -172,7 +172,7 @@ impl Channel {
         match Outbound::look(&self.to, self.private).await {
             // A name that leads nowhere yet may lead somewhere later.
             Ok(()) | Err(OutboundError::Name { .. } | OutboundError::Late { .. }) => Ok(()),
-            Err(error) => Err(ControlError::Work(error.to_string())),
+            Err(error) => Err(ControlError::Outside(error.to_string())),
         }
     }
 

@@ -83,6 +83,17 @@ impl Kind {
         known.map_or("channel.test", |(_, word, _)| word)
     }
 
+    /// Tells whether machines alone can make it happen, as often as they like.
+    pub(crate) const fn is_by_machines(self) -> bool {
+        match self {
+            Self::QuestionWaiting
+            | Self::CaseEscalated
+            | Self::BundleRefused
+            | Self::FindingHigh => true,
+            Self::GlassBroken | Self::RolloutHalted | Self::Test => false,
+        }
+    }
+
     /// Returns the kind of a word.
     pub fn of_word(word: &str) -> Option<Self> {
         let known = Self::ALL.iter().find(|(_, known, _)| *known == word);

@@ -2,7 +2,7 @@
 //! no other waiting; mail goes by one relay, over a few lanes.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::Duration,
@@ -12,7 +12,7 @@ use stockade_trust::TeamId;
 use stockade_types::{UnixMillis, chain};
 use tokio::{
     sync::broadcast::error::RecvError,
-    task::{JoinSet, spawn_blocking},
+    task::{Id, JoinSet, spawn_blocking},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
@@ -53,11 +53,11 @@ const MAIL_LANES: u64 = 4;
 /// Characters of the reason of a failure that are kept.
 const WHY_CHARS_MAX: usize = 300;
 
-/// Deliveries that are under way.
+/// Deliveries that are under way, each with its lane.
 #[derive(Default)]
 struct Lanes {
-    tasks: JoinSet<String>,
-    busy: HashSet<String>,
+    tasks: JoinSet<()>,
+    busy: HashMap<Id, String>,
 }
 
 impl Server {
@@ -82,13 +82,10 @@ impl Server {
             loop {
                 let is_due = tokio::select! {
                     _ = ticks.tick() => true,
-                    Some(done) = lanes.tasks.join_next() => {
-                        match done {
-                            Ok(lane) => { lanes.busy.remove(&lane); }
-                            // It has panicked and did not say which lane it was; none stays shut for that.
-                            Err(_) if lanes.tasks.is_empty() => lanes.busy.clear(),
-                            Err(_) => {}
-                        }
+                    Some(done) = lanes.tasks.join_next_with_id() => {
+                        // One that has panicked leaves its lane, too.
+                        let id = done.map_or_else(|error| error.id(), |(id, ())| id);
+                        lanes.busy.remove(&id);
                         true
                     }
                     changed = changes.recv() => match changed {
@@ -115,21 +112,20 @@ impl Server {
                 continue;
             };
             let lane = lane_of(&row);
-            if lanes.busy.contains(&lane) {
+            if lanes.busy.values().any(|busy| *busy == lane) {
                 continue;
             }
             let Some(delivery) = self.state.delivery_due(&channel, now()).await? else {
                 continue;
             };
-            lanes.busy.insert(lane.clone());
             let server = Arc::clone(self);
-            lanes.tasks.spawn(async move {
+            let task = lanes.tasks.spawn(async move {
                 if let Err(error) = server.deliver(&row, &delivery, now()).await {
                     server.failed(&error);
                     sleep(PATIENCE).await;
                 }
-                lane
             });
+            lanes.busy.insert(task.id(), lane);
         }
         Ok(())
     }
@@ -189,7 +185,7 @@ impl Server {
         self.state.settle_delivery(delivery, &settled, now).await
     }
 
-    /// Tells whether nobody has to hear of something any more: the question is not open.
+    /// Tells whether nobody has to hear of something any more: the question does not wait for this role.
     async fn is_moot(&self, notice: &Notice) -> Result<bool, ControlError> {
         let waits = match notice.kind {
             Kind::QuestionWaiting | Kind::CaseEscalated => true,
@@ -202,8 +198,20 @@ impl Server {
         let Some(id) = notice.question.as_ref().filter(|_| waits) else {
             return Ok(false);
         };
-        let row = self.state.question(id).await?;
-        Ok(row.is_none_or(|row| row.state != QuestionState::Open))
+        let Some(row) = self.state.question(id).await? else {
+            return Ok(true);
+        };
+        if row.state != QuestionState::Open {
+            return Ok(true);
+        }
+        let votes = self.state.votes(id).await?;
+        let review = &row.sent.review;
+        let is_asked = self.stages(&row, &votes).into_iter().any(|standing| {
+            let stage = review.stage(&standing.name);
+            let role = stage.map(|stage| &stage.role.0);
+            role == notice.role.as_ref() || standing.also == notice.role
+        });
+        Ok(!is_asked)
     }
 
     /// Says something over a channel once. The inner error says why the receiver does not have it.

@@ -114,7 +114,7 @@ impl Told<'_> {
     /// What a person is told by mail.
     pub(crate) fn mail(&self) -> String {
         let notice = self.notice;
-        let mut lines = vec![format!("{}.", self.headline()), String::new()];
+        let mut lines = vec![format!("{}.", self.headline())];
         if let Some(machine) = &self.machine {
             lines.push(format!(
                 "Machine: {}",

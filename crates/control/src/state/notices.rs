@@ -1,6 +1,7 @@
 //! What is to be told, and each delivery of it.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
+use stockade_event::text::cut;
 use stockade_types::UnixMillis;
 
 use super::{State, Writing, from_json, millis, signed, to_json, unsigned};
@@ -11,19 +12,24 @@ use crate::{
     random,
 };
 
-/// What one machine can have people told in some minutes; it cannot fill the queues of others' notices.
-pub(crate) const NODE_NOTICES_MAX: i64 = 30;
-pub(crate) const NODE_NOTICES_MS: u64 = 10 * 60 * 1_000;
+/// What one machine can have people told of one kind in some minutes: it fills no queue, and questions of it
+/// keep no finding about it from being told.
+const SOURCE_MAX: i64 = 30;
+const SOURCE_MS: u64 = 10 * 60 * 1_000;
 /// Deliveries that wait for one channel; what comes then is counted and not told.
-pub(crate) const WAITING_MAX: i64 = 1_000;
+const WAITING_MAX: i64 = 1_000;
+/// Of these, what is kept for what people alone can do, such as overriding all stages.
+const WAITING_KEPT: i64 = 100;
+/// Characters of what the lists of the pages show.
+const SUMMARY_CHARS_MAX: usize = 1_200;
 /// Notices that are spread at once.
 const SPREAD: i64 = 64;
 /// How long it is remembered what was told, and what could not be delivered.
-pub(crate) const KEPT_MS: u64 = 35 * 24 * 60 * 60 * 1_000;
+const KEPT_MS: u64 = 35 * 24 * 60 * 60 * 1_000;
 /// How long deliveries that have arrived are kept for the page.
-pub(crate) const SENT_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+const SENT_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Deliveries of one channel that could not be made and are kept.
-pub(crate) const DEAD_MAX: i64 = 500;
+const DEAD_MAX: i64 = 500;
 
 /// What becomes of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,29 +83,34 @@ impl State {
     ) -> Result<(), ControlError> {
         let failed = || ControlError::state("note what is to be told");
         let mut notice = notice.clone();
-        let node = notice.node.as_ref().map(|node| node.as_str().to_owned());
-        let node = node.unwrap_or_default();
-        if !node.is_empty() {
-            let sql = "SELECT COUNT(*) FROM notices WHERE org_id = $1 AND node = $2 AND at > $3";
-            let since = notice.at.0.saturating_sub(NODE_NOTICES_MS);
+        notice.summary = cut(&notice.summary, SUMMARY_CHARS_MAX);
+        // What people alone can do is always told: no machine keeps it from being told.
+        let node = notice
+            .node
+            .as_ref()
+            .filter(|_| notice.kind.is_by_machines());
+        let source = node.map(|node| format!("{node} {}", notice.kind.word()));
+        if let Some(source) = &source {
+            let sql = "SELECT COUNT(*) FROM notices WHERE org_id = $1 AND source = $2 AND at > $3";
+            let since = notice.at.0.saturating_sub(SOURCE_MS);
             let row = sqlx::query(sql)
                 .bind(self.org())
-                .bind(&node)
+                .bind(source)
                 .bind(signed(since))
                 .fetch_one(&mut **writing);
             let count: i64 = row.await.map_err(failed())?.try_get(0).map_err(failed())?;
-            if count >= NODE_NOTICES_MAX {
+            if count >= SOURCE_MAX {
                 return Ok(());
             }
-            notice.last = count + 1 == NODE_NOTICES_MAX;
+            notice.last = count + 1 == SOURCE_MAX;
         }
-        let sql = "INSERT INTO notices (org_id, event, node, notice, at) \
+        let sql = "INSERT INTO notices (org_id, event, source, notice, at) \
                    SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM channels WHERE org_id = $1) \
                    ON CONFLICT DO NOTHING";
         let done = sqlx::query(sql)
             .bind(self.org())
             .bind(event)
-            .bind(node)
+            .bind(source.unwrap_or_default())
             .bind(to_json("a notice", &notice)?)
             .bind(signed(notice.at.0))
             .execute(&mut **writing);
@@ -133,6 +144,11 @@ impl State {
         let failed = || ControlError::state("spread what is to be told");
         let text = to_json("a notice", notice)?;
         let mut skipped = 0;
+        let places = if notice.kind.is_by_machines() {
+            WAITING_MAX - WAITING_KEPT
+        } else {
+            WAITING_MAX
+        };
         let mut writing = self.write().await?;
         for channel in channels {
             let sql = "INSERT INTO deliveries (org_id, id, channel_id, notice, state, attempts, due, created) \
@@ -144,7 +160,7 @@ impl State {
                 .bind(*channel)
                 .bind(&text)
                 .bind(signed(now.0))
-                .bind(WAITING_MAX)
+                .bind(places)
                 .execute(&mut *writing);
             if done.await.map_err(failed())?.rows_affected() == 0 {
                 skipped += 1;
@@ -318,9 +334,9 @@ impl State {
                    AND (state IN ('sent', 'moot') AND ended < $2 OR state = 'dead' AND ended < $3)";
         let done = sqlx::query(sql).bind(self.org()).bind(sent).bind(kept);
         done.execute(&mut *writing).await.map_err(failed())?;
-        let sql = "DELETE FROM deliveries WHERE org_id = $1 AND state = 'dead' AND id NOT IN \
-                   (SELECT d.id FROM deliveries d WHERE d.org_id = $1 AND d.state = 'dead' \
-                   AND d.channel_id = deliveries.channel_id ORDER BY d.ended DESC LIMIT $2)";
+        let sql = "DELETE FROM deliveries WHERE org_id = $1 AND id IN (SELECT id FROM (SELECT id, \
+                   ROW_NUMBER() OVER (PARTITION BY channel_id ORDER BY ended DESC, id) AS place \
+                   FROM deliveries WHERE org_id = $1 AND state = 'dead') AS given_up WHERE place > $2)";
         let done = sqlx::query(sql).bind(self.org()).bind(DEAD_MAX);
         done.execute(&mut *writing).await.map_err(failed())?;
         self.commit(writing).await

@@ -13,19 +13,20 @@ CREATE TABLE channels (
 );
 CREATE INDEX channels_by_owner ON channels (org_id, owner);
 
--- What happened, in the transaction in which it happened. The key is the same for what is to be told once.
+-- What happened, in the transaction in which it happened. The event is the same for what is to be told once;
+-- the source is a machine and a kind, of which only so many are told in some minutes.
 CREATE TABLE notices (
     id     INTEGER PRIMARY KEY,
     org_id TEXT NOT NULL,
     event  TEXT NOT NULL,
-    node   TEXT NOT NULL,
+    source TEXT NOT NULL,
     notice TEXT NOT NULL,
     at     BIGINT NOT NULL,
     spread BIGINT
 );
 CREATE UNIQUE INDEX notices_by_event ON notices (org_id, event);
 CREATE INDEX notices_by_spread ON notices (org_id, spread, id);
-CREATE INDEX notices_by_node ON notices (org_id, node, at);
+CREATE INDEX notices_by_source ON notices (org_id, source, at);
 
 -- `waiting`, `sent`, `moot` or `dead`.
 CREATE TABLE deliveries (

@@ -124,7 +124,7 @@ fn given(call: &Call) -> Result<Channel, Problem> {
 /// Says what is wrong with what was given; what is wrong with the server stays its failure.
 fn refused(error: ControlError) -> Problem {
     match error {
-        ControlError::Value { .. } | ControlError::Work(_) => {
+        ControlError::Value { .. } | ControlError::Outside(_) => {
             let words = stockade_types::RawText::from(error.to_string().as_str()).display();
             Problem::wrong(words, "correct it, and send the form again")
         }
