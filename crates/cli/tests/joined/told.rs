@@ -24,6 +24,14 @@ impl Joined {
         let run = self.env.stockade().args(["serve", command, "--data"]);
         run.arg(&self.data).args(arguments).output()
     }
+
+    /// Adds a channel that hears of questions for one role.
+    fn pager(&self, url: &str, ca: &str) -> Output {
+        let what = ["--name", "pager", "--form", "webhook", "--private"];
+        let whom = ["--kind", "question.waiting", "--role", "code-owner"];
+        let place = ["--to", url, "--ca", ca];
+        self.serve("channel", &[&what[..], &whom, &place].concat())
+    }
 }
 
 /// A receiver that answers once it may.
@@ -48,25 +56,7 @@ fn a_kill_while_somebody_is_told_loses_nothing() {
     let ca = joined.env.write("receiver.pem", receiver.certificate_pem());
     let ca = ca.display().to_string();
     let url = format!("https://localhost:{}/hook", receiver.port());
-    let add = |name: &str| {
-        let arguments = [
-            "--name",
-            name,
-            "--form",
-            "webhook",
-            "--to",
-            url.as_str(),
-            "--kind",
-            "question.waiting",
-            "--role",
-            "code-owner",
-            "--private",
-            "--ca",
-            ca.as_str(),
-        ];
-        joined.serve("channel", &arguments)
-    };
-    let made = add("pager");
+    let made = joined.pager(&url, &ca);
     made.assert_success();
     let secret = made.stdout.lines().last().unwrap_or_default();
     assert!(
