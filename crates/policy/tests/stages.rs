@@ -147,7 +147,7 @@ const MISTAKES: &[(&str, u32, &str, &str)] = &[
         "[stages.a]\nwho = \"role:a\"\nstrength = \"sms\"",
         4,
         "stages.a.strength",
-        "session, passkey",
+        "session, key, passkey",
     ),
     (
         "[stages.a]\nwho = \"role:a\"\ndistinct_from = [\"b\"]",
@@ -345,6 +345,7 @@ fn no_lower_layer_weakens_a_stage() {
         "[stages.security]\nwho = \"role:security\"\nneed = 1\nstrength = \"passkey\"",
         "[stages.security]\nwho = \"role:everybody\"\nneed = 2\nstrength = \"passkey\"",
         "[stages.security]\nwho = \"role:security\"\nneed = 2\nstrength = \"session\"",
+        "[stages.security]\nwho = \"role:security\"\nneed = 2\nstrength = \"key\"",
         "[stages.security]\nwho = \"role:security\"\nneed = 2\nveto = 9\nstrength = \"passkey\"",
         "[stages.security]\nwho = \"role:security\"\nneed = 3\nstrength = \"passkey\"",
     ] {

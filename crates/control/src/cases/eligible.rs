@@ -244,17 +244,32 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_for_passkeys_counts_people_who_have_one() {
+    fn a_strong_stage_counts_people_who_have_what_it_takes() {
+        let keys = POLICY.replace("need = 2\n", "strength = \"key\"\n");
         let strong = POLICY.replace("need = 2\n", "strength = \"passkey\"\n");
         let people = [("ann", &["owner"][..]), ("bob", &["security"])];
         let few = said(&strong, &people);
         assert!(
-            few[0].contains("needs 1 different people with a passkey or a key, and there are 0"),
+            few[0].contains("needs 1 different people with a passkey, and there are 0"),
             "{few:?}"
         );
+        let few = said(&keys, &people);
+        let both = "needs 1 different people with a passkey or an approver key, and there are 0";
+        assert!(few[0].contains(both), "{few:?}");
         let mut with_key = directory(&people);
         let key = stockade_trust::SecretKey::from_seed(&[1; 32]);
         with_key.people[1].keys.push(key.public());
-        assert_eq!(shortfalls(&policy(&strong), &with_key), Vec::new());
+        assert_eq!(shortfalls(&policy(&keys), &with_key), Vec::new());
+        assert_eq!(shortfalls(&policy(&strong), &with_key).len(), 1);
+        let mut spki = vec![
+            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+        ];
+        spki.extend_from_slice(&key.public().to_bytes());
+        let passkey = stockade_trust::Passkey::new(b"id", stockade_trust::Algorithm::EdDsa, &spki);
+        let mut with_passkey = directory(&people);
+        with_passkey.people[1].passkeys.push(passkey.unwrap());
+        for text in [&keys, &strong] {
+            assert_eq!(shortfalls(&policy(text), &with_passkey), Vec::new());
+        }
     }
 }
