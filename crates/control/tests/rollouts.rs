@@ -191,8 +191,7 @@ async fn a_candidate_that_denies_more_is_halted_and_machines_are_told_at_once() 
         )
         .await;
     }
-    lab.server.look_at_rollout().await.unwrap();
-    let row = stands(&lab.server, &rollout.id).await;
+    let row = moved(&lab, &rollout.id, 0).await;
     assert_eq!((row.state, row.step), (RolloutState::Halted, 0), "{row:?}");
     assert!(row.why.contains("denials"), "{}", row.why);
     let told = loop {

@@ -212,7 +212,7 @@ impl View for Me {
             h2 #passkeys { "Passkeys" }
             (self.passkeys(call))
             (self.terminals(call))
-            h2 #keys { "Approver keys" }
+            h2 #approver-keys { "Approver keys" }
             @if self.keys.is_empty() { p.quiet { "You have none. They answer from a terminal, where no passkey can." } }
             @else { (keys::table(&self.keys, call, "/me/keys", None)) }
             (keys::form(call))

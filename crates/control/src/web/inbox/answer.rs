@@ -16,6 +16,7 @@ use crate::{
     web::{
         access::{Action, Circumstances},
         call::Call,
+        caller::Caller,
         me::fresh,
         problem::Problem,
         serving::{Answer, View as _, data_of},
@@ -146,7 +147,16 @@ pub(crate) fn may_vote(
     team: Option<&TeamId>,
     proves: bool,
 ) -> Result<(), Problem> {
-    let caller = call.caller()?;
+    votable(call, call.caller()?, (row, team), proves).map_err(|error| refused(&error))
+}
+
+/// The same, in the words of a case.
+pub(super) fn votable(
+    call: &Call,
+    caller: &Caller,
+    (row, team): (&QuestionRow, Option<&TeamId>),
+    proves: bool,
+) -> Result<(), CaseError> {
     let is_requester = row.requesters.contains(&caller.user);
     let how = Circumstances {
         step_up: proves || caller.is_fresh(call.now),
@@ -156,11 +166,11 @@ pub(crate) fn may_vote(
     if caller.allows_question(Action::Vote, row, team, how) {
         return Ok(());
     }
-    Err(refused(&if is_requester {
+    Err(if is_requester {
         CaseError::Requester
     } else {
         CaseError::Role
-    }))
+    })
 }
 
 /// Shows the question again with what was wrong, if the answer can be corrected.

@@ -17,7 +17,7 @@ use stockade_types::Digest;
 
 use super::{
     Names, Question, REASON_CHARS_MAX,
-    answer::{may_vote, refused},
+    answer::{refused, votable},
     asked_by,
     one::text,
     question,
@@ -267,12 +267,13 @@ pub(crate) async fn vote_together(call: Arc<Call>) -> Result<Answer, Problem> {
     for (id, choosing) in chosen {
         let row = server.state.question(&id).await?;
         let voted = match row.filter(|row| names.is_seen(row, caller)) {
-            Some(row) => {
-                may_vote(&call, &row, names.team(&row), false)?;
-                server
-                    .vote(&voter, &id, &choosing, Proof::Session {})
-                    .await?
-            }
+            Some(row) => match votable(&call, caller, (&row, names.team(&row)), false) {
+                Ok(()) => {
+                    let proof = Proof::Session {};
+                    server.vote(&voter, &id, &choosing, proof).await?
+                }
+                Err(error) => Err(error),
+            },
             None => Err(CaseError::Unknown),
         };
         match voted {
