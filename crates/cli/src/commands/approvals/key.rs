@@ -94,7 +94,7 @@ fn create(
     };
     out.value(&printed, |printed| printed.line.clone().unwrap_or_default())?;
     out.note(format_args!(
-        "register this line at {}/me#keys; it counts once another person who manages people has approved it",
+        "register this line at {}/me#approver-keys; it counts once another person who manages people has approved it",
         safe(login.origin())
     ));
     Ok(Exit::Yes)
