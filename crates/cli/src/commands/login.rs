@@ -7,8 +7,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use stockade_api::terminal::{ConfirmedBy, DeviceCode};
-use stockade_node::terminal::{Login, Place, Standing};
+use stockade_node::terminal::{ConfirmedBy, DeviceCode, Login, Place, Standing};
 
 use crate::{
     exit::Exit,

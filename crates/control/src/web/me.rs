@@ -14,7 +14,7 @@ use super::{
     call::Call,
     caller::By,
     challenges::Purpose,
-    keys,
+    key_list,
     page::{Mood, Page, foreign, note, time, token},
     password::CHARS_MIN,
     problem::Problem,
@@ -53,7 +53,7 @@ pub(crate) struct Me {
     /// Terminals in which the caller is signed in.
     terminals: Vec<OwnTerminal>,
     /// Approver keys of the caller.
-    keys: Vec<keys::Key>,
+    keys: Vec<key_list::Key>,
     /// Sessions on machines of the caller, the last ones first.
     sessions: Vec<OwnSession>,
     /// Who read what was said in them, the last ones first.
@@ -131,7 +131,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Me, Problem> {
         has_password: password.is_some(),
         has_codes: codes.is_some_and(|secret| !secret.is_empty()),
         terminals: terminals(&call).await?,
-        keys: keys::own(&call).await?,
+        keys: key_list::own(&call).await?,
         sessions: own_sessions(&call).await?,
         content_reads: content_reads(&call).await?,
     })
@@ -214,8 +214,8 @@ impl View for Me {
             (self.terminals(call))
             h2 #approver-keys { "Approver keys" }
             @if self.keys.is_empty() { p.quiet { "You have none. They answer from a terminal, where no passkey can." } }
-            @else { (keys::table(&self.keys, call, "/me/keys", None)) }
-            (keys::form(call))
+            @else { (key_list::table(&self.keys, call, "/me/keys", None)) }
+            (key_list::form(call))
             h2 #password { "Password" }
             @if self.has_password { p { "You can sign in with a password, too." } }
             form.fields method="post" action="/me/password" {

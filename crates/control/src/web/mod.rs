@@ -30,6 +30,7 @@ mod flows;
 mod guard;
 mod inbox;
 mod integrity;
+mod key_list;
 mod keys;
 mod me;
 mod metrics;

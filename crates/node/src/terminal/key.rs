@@ -29,7 +29,7 @@ pub enum KeyError {
     #[error(
         "there is an approver key here already ({0}); remove it first with `stockade approvals key remove`"
     )]
-    Exists(PublicKey),
+    Exists(String),
     /// There is none.
     #[error("there is no approver key here; make one with `stockade approvals key create`")]
     Missing,
@@ -92,7 +92,7 @@ impl ApproverKey {
         passphrase: Option<&str>,
     ) -> Result<(Self, String), KeyError> {
         if let Some(known) = files::read_json::<Self>(&place(state))? {
-            return Err(KeyError::Exists(known.key));
+            return Err(KeyError::Exists(known.key.to_string()));
         }
         let mut seed = Zeroizing::new([0; SEED_BYTES]);
         random(&mut *seed)?;
@@ -269,7 +269,7 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = ApproverKey::create(dir.path(), &login(), None);
-        assert!(matches!(again, Err(KeyError::Exists(key)) if key == made.key));
+        assert!(matches!(again, Err(KeyError::Exists(key)) if key == made.key.to_string()));
         let read = ApproverKey::read(dir.path()).unwrap();
         let secret = read.open(None).unwrap();
         assert_eq!(read.line(&secret), line);

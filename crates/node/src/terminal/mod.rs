@@ -10,10 +10,7 @@ mod vote;
 use std::{fs, io, path::Path, path::PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use stockade_api::{
-    node::StageStanding,
-    terminal::{ConfirmedBy, DeviceCode, TerminalHere, TerminalToken},
-};
+use stockade_api::terminal::{TerminalHere, TerminalToken};
 use stockade_trust::UserId;
 use stockade_types::{Digest, UnixMillis};
 
@@ -29,7 +26,10 @@ use crate::{
     runtime::block_on,
     tls::{self, TlsError},
 };
-pub use stockade_api::terminal::QuestionThere;
+pub use stockade_api::{
+    node::StageStanding,
+    terminal::{ConfirmedBy, DeviceCode, QuestionThere},
+};
 pub use stockade_trust::{Choice, SecretKey};
 
 /// The directory of all this, in the state directory.
@@ -122,14 +122,15 @@ impl Place {
                 Some(digest) => Known::Digest(digest),
                 None => Known::Authorities(authorities(Path::new(text))?),
             },
-            None => match Enrolment::read(&Places::new(state))? {
-                Some(enrolment) => Known::Authorities(enrolment.authority),
-                None => {
+            None => {
+                if let Some(enrolment) = Enrolment::read(&Places::new(state))? {
+                    Known::Authorities(enrolment.authority)
+                } else {
                     let mut files = AUTHORITIES.iter().map(Path::new);
                     let found = files.find(|path| path.exists());
                     Known::Authorities(authorities(found.ok_or(TerminalError::Unknown)?)?)
                 }
-            },
+            }
         };
         Ok(Self { origin, known })
     }

@@ -18,7 +18,7 @@ pub(super) enum Where {
 /// # Errors
 /// What does not go together.
 pub(super) fn of_server(
-    server: Option<Option<String>>,
+    server: Option<String>,
     command: Option<Command>,
 ) -> Result<Where, &'static str> {
     let needs_server =
@@ -75,5 +75,6 @@ pub(super) fn of_server(
             );
         }
     };
-    Ok(Where::There(url, doing))
+    // Without an address it is where the person is signed in.
+    Ok(Where::There(Some(url).filter(|url| !url.is_empty()), doing))
 }

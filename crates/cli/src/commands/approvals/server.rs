@@ -150,7 +150,7 @@ impl Terminal {
             out.note("there are no open questions");
         }
         for one in &open {
-            out.value(one, |one| line(one))?;
+            out.value(one, line)?;
         }
         Ok(Exit::Yes)
     }
@@ -167,7 +167,7 @@ impl Terminal {
                         let before = known.get(&one.id);
                         let is_new = before.is_none() && one.state == "open";
                         if is_new || before.is_some_and(|state| *state != one.state) {
-                            out.value(one, |one| line(one))?;
+                            out.value(one, line)?;
                         }
                     }
                     let states = all.into_iter().map(|one| (one.id, one.state));
@@ -394,7 +394,7 @@ impl<'a> Full<'a> {
     }
 
     fn text(&self, asked: &Asked) -> String {
-        let stage = |one: &stockade_api::node::StageStanding| {
+        let stage = |one: &stockade_node::terminal::StageStanding| {
             let yours = if self.waits_for_you.contains(&one.name) {
                 ", waits for you"
             } else {

@@ -209,7 +209,14 @@ async fn a_terminal_is_good_for_questions_alone() {
         let status = lab.with(&token, "GET", path).await;
         assert!([403, 404].contains(&status), "{path}: {status}");
     }
-    // Revoked, signed out, or removed: it is over at once.
+}
+
+/// Revoked, signed out, or removed: it is over at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_out_at_once() {
+    let lab = Lab::start().await;
+    let ann = lab.person("ann", &["security"]).await;
+    let token = lab.token(&ann).await;
     let others = [
         lab.token(&ann).await,
         lab.token(&ann).await,
@@ -326,21 +333,13 @@ async fn a_key_counts_once_another_person_has_approved_it() {
         .await
         .is(303);
     assert_eq!(known().await.len(), 2);
-    // Nobody else revokes it but who manages people, and it never comes back.
-    lab.post(&ann, "/me/keys/revoke", &[("id", &own_id)])
-        .await
-        .is(404);
-    lab.post(&ann, "/keys/revoke", &[("id", &own_id)])
-        .await
-        .is(403);
-    lab.post(&ann, "/me/keys/revoke", &[("id", &id)])
-        .await
-        .is(303);
-    lab.post(&mia, "/keys/revoke", &[("id", &own_id)])
-        .await
-        .is(303);
-    assert!(known().await.is_empty());
-    assert_eq!(add(&ann, &line(&key, &org, &ann.id)).await, 409);
+    revoked(
+        &lab,
+        (&ann, &mia),
+        [&id, &own_id],
+        &line(&key, &org, &ann.id),
+    )
+    .await;
     // As many as fit.
     for seed in 20..25 {
         let next = SecretKey::from_seed(&[seed; 32]);
@@ -348,4 +347,23 @@ async fn a_key_counts_once_another_person_has_approved_it() {
     }
     let next = SecretKey::from_seed(&[30; 32]);
     assert_eq!(add(&ann, &line(&next, &org, &ann.id)).await, 409);
+}
+
+/// Nobody else revokes a key but who manages people, and it never comes back.
+async fn revoked(lab: &Lab, (ann, mia): (&Person, &Person), [id, own_id]: [&str; 2], again: &str) {
+    lab.post(ann, "/me/keys/revoke", &[("id", own_id)])
+        .await
+        .is(404);
+    lab.post(ann, "/keys/revoke", &[("id", own_id)])
+        .await
+        .is(403);
+    lab.post(ann, "/me/keys/revoke", &[("id", id)])
+        .await
+        .is(303);
+    lab.post(mia, "/keys/revoke", &[("id", own_id)])
+        .await
+        .is(303);
+    let people = lab.people().await.people;
+    assert!(people.iter().all(|user| user.keys.is_empty()));
+    lab.post(ann, "/me/keys", &[("key", again)]).await.is(409);
 }
