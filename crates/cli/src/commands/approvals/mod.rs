@@ -48,7 +48,7 @@ pub(crate) struct Args {
     json: bool,
     /// Questions of the machines of your organisation, at the server where you are signed in
     /// (`stockade login`)
-    #[arg(long, global = true, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = \"\")]
+    #[arg(long, global = true, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     server: Option<String>,
 }
 
