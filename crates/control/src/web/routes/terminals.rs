@@ -10,16 +10,23 @@ use super::{
     get, post,
 };
 
-/// Returns them.
+/// Returns them all.
 pub(super) fn routes() -> Vec<Route> {
-    let (nothing, signed, role) = (Needs::Nothing, Needs::SignIn, Needs::Role);
-    let (page, data) = view(keys::show);
-    let manages = Action::ManagePeople;
+    let mut all = signing_in();
+    all.extend(keys_of_people());
+    all.extend(votes());
+    all
+}
+
+fn signing_in() -> Vec<Route> {
+    let (nothing, signed) = (Needs::Nothing, Needs::SignIn);
     let asks = "a terminal asks to be signed in";
     let takes = "a terminal asks who has confirmed, and takes that person's token";
-    let sent = "a question as its machine sent it, for a terminal that makes the text itself";
-    let ballot = "whether a person may vote so, and what is signed then";
-    let vote = "a vote from a terminal";
+    let form = "the form to sign a terminal in";
+    let confirm = "sign a terminal in, or refuse it";
+    let here = "who is signed in in the terminal";
+    let end = "sign a terminal out";
+    let revoke = handler(me::sign_terminal_out);
     vec![
         post("/api/v1/device/code", nothing, asks, handler(device::begin)),
         post(
@@ -28,78 +35,50 @@ pub(super) fn routes() -> Vec<Route> {
             takes,
             handler(device::take),
         ),
-        get(
-            "/device",
-            signed,
-            "the form to sign a terminal in",
-            handler(device::form),
-        ),
-        post(
-            "/device",
-            signed,
-            "sign a terminal in, or refuse it",
-            handler(device::confirm),
-        ),
-        get(
-            "/api/v1/terminal",
-            signed,
-            "who is signed in in the terminal",
-            handler(terminals::here),
-        ),
+        get("/device", signed, form, handler(device::form)),
+        post("/device", signed, confirm, handler(device::confirm)),
+        get("/api/v1/terminal", signed, here, handler(terminals::here)),
         post(
             "/api/v1/terminal/logout",
             signed,
-            "sign the terminal out",
+            end,
             handler(terminals::out),
         ),
+        post("/me/terminals/revoke", signed, end, revoke),
+    ]
+}
+
+fn keys_of_people() -> Vec<Route> {
+    let (signed, manages) = (Needs::SignIn, Needs::Role(Action::ManagePeople));
+    let (page, data) = view(keys::show);
+    let (all, approve) = ("approver keys", "approve a key of another person");
+    let (register, revoke) = ("register an approver key", "revoke an approver key");
+    vec![
+        post("/me/keys", signed, register, handler(keys::register)),
+        post("/me/keys/revoke", signed, revoke, handler(keys::revoke_own)),
+        get("/keys", manages, all, page),
+        get("/api/v1/keys", manages, all, data),
+        post("/keys/approve", manages, approve, handler(keys::approve)),
+        post("/keys/revoke", manages, revoke, handler(keys::revoke_any)),
+    ]
+}
+
+fn votes() -> Vec<Route> {
+    let (sees, votes) = (Needs::Role(Action::SeeQuestions), Needs::Role(Action::Vote));
+    let (sent, ballot, vote) = (
+        "/api/v1/questions/{question}/sent",
+        "/api/v1/questions/{question}/ballot",
+        "/api/v1/questions/{question}/vote",
+    );
+    let about = "a question as its machine sent it, for a terminal that makes the text itself";
+    let may = "whether a person may vote so, and what is signed then";
+    vec![
+        get(sent, sees, about, handler(terminals::sent)),
+        post(ballot, votes, may, handler(terminals::ballot)),
         post(
-            "/me/terminals/revoke",
-            signed,
-            "sign a terminal out",
-            handler(me::sign_terminal_out),
-        ),
-        post(
-            "/me/keys",
-            signed,
-            "register an approver key",
-            handler(keys::register),
-        ),
-        post(
-            "/me/keys/revoke",
-            signed,
-            "revoke an own approver key",
-            handler(keys::revoke_own),
-        ),
-        get("/keys", role(manages), "approver keys", page),
-        get("/api/v1/keys", role(manages), "approver keys", data),
-        post(
-            "/keys/approve",
-            role(manages),
-            "approve a key of another person",
-            handler(keys::approve),
-        ),
-        post(
-            "/keys/revoke",
-            role(manages),
-            "revoke an approver key",
-            handler(keys::revoke_any),
-        ),
-        get(
-            "/api/v1/questions/{question}/sent",
-            role(Action::SeeQuestions),
-            sent,
-            handler(terminals::sent),
-        ),
-        post(
-            "/api/v1/questions/{question}/ballot",
-            role(Action::Vote),
-            ballot,
-            handler(terminals::ballot),
-        ),
-        post(
-            "/api/v1/questions/{question}/vote",
-            role(Action::Vote),
             vote,
+            votes,
+            "a vote from a terminal",
             handler(terminals::vote),
         ),
     ]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use stockade_api::node::QuestionSent;
+use stockade_api::{NodeId, node::QuestionSent};
 use stockade_policy::{
     BreakGlass, Escalation, NetRequest, Request, Review, Role, Scope, Stage, Strength,
 };
@@ -79,6 +79,31 @@ pub(super) fn two_stages() -> Review {
     }
 }
 
+/// Has a session on a machine ask people of one role.
+pub(super) async fn ask_role(
+    lab: &Lab,
+    node: NodeId,
+    requester: &Person,
+    role: &str,
+) -> QuestionRow {
+    let stage = Stage {
+        name: "one".to_owned(),
+        role: Role(role.to_owned()),
+        need: 1,
+        veto: 1,
+        strength: Strength::Session,
+        wait_ms: 0,
+        escalation: None,
+    };
+    let review = Review {
+        paths: vec![vec![stage]],
+        scope_max: Scope::Session,
+        reason_required: false,
+        break_glass: None,
+    };
+    ask_on(lab, node, requester, sent(review, "paste.test")).await
+}
+
 /// What the machine of a session sends that wants to reach a host.
 pub(super) fn sent(review: Review, host: &str) -> QuestionSent {
     let request = Request::Net(NetRequest {
@@ -121,10 +146,14 @@ async fn ask_review(lab: &Lab, requester: &Person, review: Review) -> QuestionRo
 
 /// Has a session of a person ask this.
 pub(super) async fn ask_for(lab: &Lab, requester: &Person, sent: QuestionSent) -> QuestionRow {
+    ask_on(lab, NodeId::from_random(7), requester, sent).await
+}
+
+async fn ask_on(lab: &Lab, node: NodeId, requester: &Person, sent: QuestionSent) -> QuestionRow {
     let row = QuestionRow {
         id: random::name("q-").unwrap(),
         key: SessionKey {
-            node: stockade_api::NodeId::from_random(7),
+            node,
             session: SessionId::from_random(5),
         },
         approval: ApprovalId::from_random(u32::from_le_bytes(random::bytes().unwrap())),

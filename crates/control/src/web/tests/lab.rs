@@ -6,8 +6,9 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use stockade_api::NodeId;
 use stockade_testkit::browser::key_digest;
-use stockade_trust::UserId;
+use stockade_trust::{TeamId, UserId};
 use stockade_types::UnixMillis;
 use tempfile::TempDir;
 use tokio::{
@@ -20,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     DataDir, OidcSettings, Options, Server, Settings, now, random, serve,
-    state::{LinkKind, LinkRow, State, WebSessionRow},
+    state::{Change, LinkKind, LinkRow, State, WebSessionRow},
 };
 
 /// A server on loopback; it ends with the test.
@@ -248,6 +249,30 @@ impl Lab {
             .await
             .unwrap();
         secret
+    }
+
+    /// Runs a statement in the state, for what no page does.
+    pub(super) async fn sql(&self, statement: String) {
+        let mut writing = self.state.write().await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *writing)
+            .await
+            .unwrap();
+        self.state.commit(writing).await.unwrap();
+    }
+
+    /// Makes a team.
+    pub(super) async fn team(&self, name: &str) -> TeamId {
+        let id = TeamId(random::name("tm-").unwrap());
+        let made = self.state.add_team(&id, name, "", now()).await.unwrap();
+        assert_eq!(made, Change::Done);
+        id
+    }
+
+    /// Gives a machine to a team.
+    pub(super) async fn give(&self, node: &NodeId, team: &TeamId) {
+        let given = self.server.give_to_team(node, (None, Some(team)), "");
+        assert_eq!(given.await.unwrap(), Change::Done);
     }
 
     /// Returns the version of a person, as the form to change the person's roles has it.
