@@ -161,6 +161,45 @@ fn statement(journal: &[u8]) -> Value {
     serde_json::from_slice(&STANDARD.decode(payload).expect("base64")).expect("JSON")
 }
 
+/// The statement in both copies of the journal names the key.
+fn recorded(joined: &Joined) {
+    let id = joined.env.session_id();
+    until("the server has the record", || joined.is_held(&id));
+    let (here, there) = joined.journals(&id);
+    assert!(here == there && !here.is_empty());
+    let grant = statement(&here);
+    assert_eq!(grant["votes"][0]["proof"]["by"], "key", "{grant}");
+    assert_eq!(grant["votes"][0]["stage"], "owner");
+    assert!(joined.verified(&id).contains("intact"));
+}
+
+/// Whoever has not read a question does not allow it, and nobody twice.
+fn allows_what_was_shown(terminal: &Terminal<'_>, question: &str) {
+    let (allow, other) = (["approvals", "--server", "allow", question], "0".repeat(64));
+    terminal
+        .says(&allow)
+        .assert_code(2)
+        .assert_stderr("--shown");
+    let with_other = [&allow[..], &["--shown", &other]].concat();
+    terminal
+        .says(&with_other)
+        .assert_code(1)
+        .assert_stderr("not the one that was shown");
+    let listed = terminal.says(&["approvals", "--server", "list"]);
+    listed
+        .assert_success()
+        .assert_stdout("waits for you")
+        .assert_stdout(question);
+    terminal
+        .answers(question, &["allow"])
+        .assert_success()
+        .assert_stdout("allowed (once)");
+    terminal
+        .says(&allow)
+        .assert_code(1)
+        .assert_stderr("is settled: granted");
+}
+
 #[test]
 fn a_person_answers_from_a_terminal_with_a_key() {
     let mut joined = Joined::new();
@@ -201,33 +240,7 @@ fn a_person_answers_from_a_terminal_with_a_key() {
         .says(&["approvals", "key", "show"])
         .assert_success()
         .assert_stdout("counts");
-    // Whoever has not read it does not allow it.
-    let (allow, other) = (
-        ["approvals", "--server", "allow", &question],
-        "0".repeat(64),
-    );
-    terminal
-        .says(&allow)
-        .assert_code(2)
-        .assert_stderr("--shown");
-    let with_other = [&allow[..], &["--shown", &other]].concat();
-    terminal
-        .says(&with_other)
-        .assert_code(1)
-        .assert_stderr("not the one that was shown");
-    let listed = terminal.says(&["approvals", "--server", "list"]);
-    listed
-        .assert_success()
-        .assert_stdout("waits for you")
-        .assert_stdout(&question);
-    terminal
-        .answers(&question, &["allow"])
-        .assert_success()
-        .assert_stdout("allowed (once)");
-    terminal
-        .says(&allow)
-        .assert_code(1)
-        .assert_stderr("is settled: granted");
+    allows_what_was_shown(&terminal, &question);
     until("the first command runs", || {
         session.stdout().contains("Linux")
     });
@@ -252,14 +265,7 @@ fn a_person_answers_from_a_terminal_with_a_key() {
     let output = session.wait();
     output.assert_success().assert_stdout("nobody can answer");
     assert_eq!(output.stdout.matches("Linux").count(), 1);
-    let id = joined.env.session_id();
-    until("the server has the record", || joined.is_held(&id));
-    let (here, there) = joined.journals(&id);
-    assert!(here == there && !here.is_empty());
-    let grant = statement(&here);
-    assert_eq!(grant["votes"][0]["proof"]["by"], "key", "{grant}");
-    assert_eq!(grant["votes"][0]["stage"], "owner");
-    assert!(joined.verified(&id).contains("intact"));
+    recorded(&joined);
 }
 
 /// Whoever else confirms a code, the terminal says so and takes nothing; and a terminal that is signed out

@@ -262,6 +262,20 @@ async fn a_terminal_is_out_at_once() {
     }
 }
 
+/// Lines that register nothing: without a signature, for another person or organisation.
+fn not_hers(key: &SecretKey, (org, ann, lee): (&str, &str, &str)) -> Vec<String> {
+    let other = SecretKey::from_seed(&[6; 32]);
+    let (own, others) = (key.public().to_string(), other.public().to_string());
+    vec![
+        String::new(),
+        own.clone(),
+        format!("{own} AAAA"),
+        line(key, org, lee),
+        line(key, "other", ann),
+        line(&other, org, ann).replacen(&others, &own, 1),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_counts_once_another_person_has_approved_it() {
     let lab = Lab::start().await;
@@ -275,19 +289,7 @@ async fn a_key_counts_once_another_person_has_approved_it() {
             .await
             .status
     };
-    // What is not hers is not registered: without a signature, for another person or organisation.
-    for wrong in [
-        String::new(),
-        key.public().to_string(),
-        format!("{} AAAA", key.public()),
-        line(&key, &org, &lee.id),
-        line(&key, "other", &ann.id),
-        line(&SecretKey::from_seed(&[6; 32]), &org, &ann.id).replacen(
-            &SecretKey::from_seed(&[6; 32]).public().to_string(),
-            &key.public().to_string(),
-            1,
-        ),
-    ] {
+    for wrong in not_hers(&key, (&org, &ann.id, &lee.id)) {
         assert_eq!(add(&ann, &wrong).await, 400, "{wrong}");
     }
     let old = lab
