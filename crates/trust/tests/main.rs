@@ -9,4 +9,5 @@ mod passkeys;
 mod rollout;
 mod root;
 mod standing;
+mod team;
 mod tokens;

@@ -94,7 +94,11 @@ async fn all(call: &Call) -> Result<(Vec<Finding>, bool), Problem> {
     let raised = server.index.raised(&seen, FINDINGS + 1).await?;
     let page = usize::try_from(FINDINGS).unwrap_or(usize::MAX);
     let more = raised.len() > page || accused.len() > page;
-    let raised = raised.into_iter().map(|row| Finding::raised(row, &fleet));
+    // Each row is decided for, whatever the index was asked for.
+    let raised = raised
+        .into_iter()
+        .filter(|row| fleet.may_see(&row.key.node));
+    let raised = raised.map(|row| Finding::raised(row, &fleet));
     let accused = accused.into_iter();
     let accused = accused.filter_map(|row| Finding::accused(row, &fleet));
     let mut findings: Vec<Finding> = raised.chain(accused).collect();

@@ -96,6 +96,7 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Flows, Problem> {
     let flows: Vec<Flow> = rows
         .into_iter()
         .take(usize::try_from(FLOWS).unwrap_or(usize::MAX))
+        .filter(|row| fleet.may_see(&row.example.0.node))
         .map(|row| Flow::of(row, new_since))
         .collect();
     let chosen = chosen(&call, &flows).await?;

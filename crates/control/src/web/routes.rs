@@ -68,6 +68,7 @@ pub(crate) fn routes() -> Vec<Route> {
     all.extend(changes());
     all.extend(notices::routes());
     all.extend(terminals::routes());
+    all.extend(teamed());
     all
 }
 
@@ -523,6 +524,31 @@ fn changes() -> Vec<Route> {
             handler(people::set_roles),
         ),
         post(
+            "/people/{user}/remove",
+            role(Action::ManagePeople),
+            "remove a person",
+            handler(people::remove),
+        ),
+        post(
+            "/fleet/enrol",
+            role(Action::ManageFleet),
+            "make a token by which a machine enrols",
+            handler(fleet::enrol),
+        ),
+        post(
+            "/fleet/{node}/retire",
+            role(Action::ManageFleet),
+            "retire a machine",
+            handler(fleet::retire),
+        ),
+    ]
+}
+
+/// What changes teams.
+fn teamed() -> Vec<Route> {
+    let role = Needs::Role;
+    vec![
+        post(
             "/people/teams",
             role(Action::ManagePeople),
             "make a team",
@@ -545,24 +571,6 @@ fn changes() -> Vec<Route> {
             role(Action::ManageFleet),
             "give a machine to a team",
             handler(fleet::set_team),
-        ),
-        post(
-            "/people/{user}/remove",
-            role(Action::ManagePeople),
-            "remove a person",
-            handler(people::remove),
-        ),
-        post(
-            "/fleet/enrol",
-            role(Action::ManageFleet),
-            "make a token by which a machine enrols",
-            handler(fleet::enrol),
-        ),
-        post(
-            "/fleet/{node}/retire",
-            role(Action::ManageFleet),
-            "retire a machine",
-            handler(fleet::retire),
         ),
     ]
 }

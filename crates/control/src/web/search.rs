@@ -106,6 +106,8 @@ pub(crate) async fn show(call: Arc<Call>) -> Result<Search, Problem> {
     }
     search.events = found
         .into_iter()
+        // Each row is decided for, whatever the index was asked for.
+        .filter(|one| fleet.may_see(&one.key.node))
         .map(|one| Event::of(one, &fleet))
         .collect();
     Ok(search)

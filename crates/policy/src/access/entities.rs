@@ -30,6 +30,15 @@ const ANYWHERE: &str = "*";
 type Failed = String;
 type Attributes = HashMap<String, RestrictedExpression>;
 
+/// Where a thing belongs.
+#[derive(Clone, Copy)]
+enum Belongs<'a> {
+    /// To machines of a team, or to those without one.
+    To(Option<&'a str>),
+    /// It is about the organisation as a whole.
+    Nowhere,
+}
+
 /// Makes entities; it knows the names of their types.
 pub(super) struct Makes {
     user: EntityTypeName,
@@ -102,24 +111,21 @@ impl Makes {
         schema: Option<&Schema>,
     ) -> Result<(EntityUid, Entities), Failed> {
         let team = match thing {
-            Thing::Node(place) | Thing::Session(place) => Some(place.team),
-            Thing::Question { team, .. } => Some(*team),
-            Thing::Whole | Thing::Proposal(_) => None,
+            Thing::Node(place) | Thing::Session(place) => Belongs::To(place.team),
+            Thing::Question { team, .. } => Belongs::To(*team),
+            Thing::Whole | Thing::Proposal(_) => Belongs::Nowhere,
         };
         let (mut all, parents) = self.roles(principal.held, team);
-        let own = self.reference(&self.organisation, principal.org);
+        let own = reference(&self.organisation, principal.org);
         let attributes = [("org".to_owned(), own)].into_iter().collect();
         all.push(entity(uid(&self.user, principal.id), attributes, parents)?);
-        if let Some(team) = team {
-            let roles = OF_TEAM.map(|role| {
-                let role = self.reference(&self.role, &held_for(role, team));
-                role
-            });
+        if let Belongs::To(team) = team {
+            let roles = OF_TEAM.map(|role| reference(&self.role, &held_for(role, team)));
             let attributes = OF_TEAM.map(str::to_owned).into_iter().zip(roles).collect();
             all.push(entity(self.team_uid(team), attributes, HashSet::new())?);
         }
         let (thing, mut attributes) = self.thing(thing);
-        let org = self.reference(&self.organisation, org);
+        let org = reference(&self.organisation, org);
         attributes.insert("org".to_owned(), org);
         all.push(entity(thing.clone(), attributes, HashSet::new())?);
         let entities = Entities::from_entities(all, schema);
@@ -128,11 +134,7 @@ impl Makes {
 
     /// Makes the roles that somebody holds, as far as they matter for a thing of this team; returns them with
     /// what the person is in.
-    fn roles(
-        &self,
-        held: &[Held<'_>],
-        team: Option<Option<&str>>,
-    ) -> (Vec<Entity>, HashSet<EntityUid>) {
+    fn roles(&self, held: &[Held<'_>], team: Belongs<'_>) -> (Vec<Entity>, HashSet<EntityUid>) {
         let mut parents_of: BTreeMap<String, HashSet<EntityUid>> = BTreeMap::new();
         let mut own = HashSet::new();
         let is_plain = |held: &&Held<'_>| !held.role.contains(AT) && !held.role.is_empty();
@@ -155,10 +157,10 @@ impl Makes {
                 parents.insert(uid(&self.role, &format!("{kind}{AT}{ANYWHERE}")));
                 // Who holds it for the whole organisation holds it for each team.
                 let place = match (held.team, team) {
-                    (Some(own), _) => Some(Some(own)),
+                    (Some(own), _) => Belongs::To(Some(own)),
                     (None, place) => place,
                 };
-                if let Some(place) = place {
+                if let Belongs::To(place) = place {
                     let there = held_for(kind, place);
                     if there != name {
                         parents.insert(uid(&self.role, &there));
@@ -184,7 +186,7 @@ impl Makes {
                     RestrictedExpression::new_entity_uid(self.team_uid(place.team)),
                 );
                 if let Some(owner) = place.owner {
-                    has("owner", self.reference(&self.user, owner));
+                    has("owner", reference(&self.user, owner));
                 }
                 if matches!(thing, Thing::Node(_)) {
                     &self.node
@@ -201,15 +203,15 @@ impl Makes {
                     "team",
                     RestrictedExpression::new_entity_uid(self.team_uid(*team)),
                 );
-                let requesters = requesters.iter().map(|id| self.reference(&self.user, id));
+                let requesters = requesters.iter().map(|id| reference(&self.user, id));
                 has("requesters", RestrictedExpression::new_set(requesters));
                 let asks = asks.iter().filter(|role| !role.contains(AT));
-                let asks = asks.map(|role| self.reference(&self.role, &held_for(role, *team)));
+                let asks = asks.map(|role| reference(&self.role, &held_for(role, *team)));
                 has("asks", RestrictedExpression::new_set(asks));
                 &self.question
             }
             Thing::Proposal(author) => {
-                has("author", self.reference(&self.user, author));
+                has("author", reference(&self.user, author));
                 &self.proposal
             }
         };
@@ -219,10 +221,10 @@ impl Makes {
     fn team_uid(&self, team: Option<&str>) -> EntityUid {
         uid(&self.team, team.unwrap_or_default())
     }
+}
 
-    fn reference(&self, kind: &EntityTypeName, id: &str) -> RestrictedExpression {
-        RestrictedExpression::new_entity_uid(uid(kind, id))
-    }
+fn reference(kind: &EntityTypeName, id: &str) -> RestrictedExpression {
+    RestrictedExpression::new_entity_uid(uid(kind, id))
 }
 
 /// Names a role that is held for a team; machines without one have an empty name for theirs.

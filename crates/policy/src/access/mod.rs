@@ -190,6 +190,10 @@ pub enum Thing<'a> {
 
 /// What a decision may depend on beside who and what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that the policies name"
+)]
 pub struct Circumstances {
     /// The caller has proved within the last five minutes who it is, or proves it with this very request.
     pub step_up: bool,

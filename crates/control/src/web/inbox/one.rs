@@ -41,11 +41,9 @@ pub(crate) struct OneQuestion {
     /// What became of it, if one person has overridden all stages.
     overridden: Option<Override>,
     votes: Vec<Cast>,
-    /// Whether the caller may see the machine, and the session.
+    /// Which of its machine and its session the caller may see.
     #[serde(skip)]
-    sees_machine: bool,
-    #[serde(skip)]
-    sees_session: bool,
+    sees: Vec<Action>,
 }
 
 /// How one person may override all stages.
@@ -78,7 +76,9 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneQuestion, Problem> {
     let asked = (caller, names.team(&row));
     let wanted = wanted(&call, &row, &votes, asked, call.now);
     let machine = names.machine(&row);
-    let sees = |action| machine.is_some_and(|machine| caller.sight(action).has(machine));
+    let is_seen =
+        |action: &Action| machine.is_some_and(|machine| caller.sight(*action).has(machine));
+    let sees = [Action::SeeFleet, Action::SeeSessions];
     let review = &row.sent.review;
     // A browser has no approver key, so a stage that takes one needs a passkey here.
     let is_strong = |stage: &&Stage| stage.strength != Strength::Session;
@@ -106,8 +106,7 @@ pub(crate) async fn one(call: Arc<Call>) -> Result<OneQuestion, Problem> {
         at: vote.at,
     };
     Ok(OneQuestion {
-        sees_machine: sees(Action::SeeFleet),
-        sees_session: sees(Action::SeeSessions),
+        sees: sees.into_iter().filter(is_seen).collect(),
         text: row.sent.question.shown(),
         rendered: row.sent.rendered,
         scopes: offered.into_iter().filter(is_offered).collect(),
@@ -137,12 +136,12 @@ impl View for OneQuestion {
             (text(&self.text))
             dl.facts {
                 dt { "Machine" } dd {
-                    @if self.sees_machine {
+                    @if self.sees.contains(&Action::SeeFleet) {
                         a href={ "/fleet/" (question.node) } { (foreign(&question.machine)) }
                     } @else { (foreign(&question.machine)) }
                 }
                 dt { "Session" } dd {
-                    @if self.sees_session {
+                    @if self.sees.contains(&Action::SeeSessions) {
                         a href=(session) { code { (question.session) } }
                     } @else { code { (question.session) } }
                 }
