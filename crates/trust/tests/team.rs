@@ -10,7 +10,7 @@ use stockade_types::UnixMillis;
 use crate::lab::{Lab, NOW};
 
 fn team(id: &str) -> TeamId {
-    TeamId::new(id).unwrap()
+    TeamId::new(id).expect("an id")
 }
 
 fn key(seed: u8) -> SecretKey {
