@@ -96,8 +96,8 @@ pub(crate) async fn sent(call: Arc<Call>) -> Result<Answer, Problem> {
 /// vote before it is signed.
 pub(crate) async fn ballot(call: Arc<Call>) -> Result<Answer, Problem> {
     let (row, team) = row(&call).await?;
-    own(&call)?;
     may_vote(&call, &row, team.as_ref(), true)?;
+    own(&call)?;
     let user = &call.caller()?.user;
     let server = &call.web.server;
     let drafted = server.ballot(user, &row.id, &choosing(&call)?).await?;
@@ -112,6 +112,7 @@ pub(crate) async fn ballot(call: Arc<Call>) -> Result<Answer, Problem> {
 /// its person has signed the terminal in.
 pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
     let (row, team) = row(&call).await?;
+    may_vote(&call, &row, team.as_ref(), true)?;
     own(&call)?;
     let caller = call.caller()?;
     let proof = match call.form.get("key") {
@@ -128,7 +129,6 @@ pub(crate) async fn vote(call: Arc<Call>) -> Result<Answer, Problem> {
     if proof == (Proof::Session {}) && !caller.has_just_signed_in(call.now) {
         return Err(stale());
     }
-    may_vote(&call, &row, team.as_ref(), true)?;
     let voter = Voter {
         user: caller.user.clone(),
         signed_in: caller.signed_in,

@@ -67,6 +67,9 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("GET", "/inbox/{question}", "qu", "qu"),
     ("GET", "/api/v1/questions/{question}", "qu", "qu"),
     ("POST", "/api/v1/questions/{question}/challenge", "qu", "vo"),
+    ("GET", "/api/v1/questions/{question}/sent", "qu", "qu"),
+    ("POST", "/api/v1/questions/{question}/ballot", "qu", "vo"),
+    ("POST", "/api/v1/questions/{question}/vote", "qu", "vo"),
     ("POST", "/inbox/{question}/review", "qu", "vo"),
     ("POST", "/inbox/{question}", "qu", "vo"),
     ("GET", "/sessions/{node}/{session}", "se", "se"),
@@ -134,6 +137,14 @@ const OF_THE_WHOLE: &[(&str, &str, &str)] = &[
     ("POST", "/people/invite", "mp"),
     ("POST", "/people/{user}/roles", "mp"),
     ("POST", "/people/{user}/remove", "mp"),
+    ("POST", "/settings/channels", "mp"),
+    ("POST", "/settings/channels/{channel}/remove", "mp"),
+    ("POST", "/settings/channels/{channel}/test", "mp"),
+    ("POST", "/settings/deliveries/{delivery}/again", "mp"),
+    ("GET", "/keys", "mp"),
+    ("GET", "/api/v1/keys", "mp"),
+    ("POST", "/keys/approve", "mp"),
+    ("POST", "/keys/revoke", "mp"),
     ("POST", "/people/teams", "mp"),
     ("POST", "/people/teams/{team}", "mp"),
     ("POST", "/people/teams/{team}/remove", "mp"),
@@ -157,8 +168,13 @@ const LISTS: &[(&str, &str)] = &[
     ("/api/v1/nodes", "fl"),
 ];
 
-/// Other routes that need a role, and are asked elsewhere: enrolment is by `a_machine_is_managed_by_its_team`.
-const ELSEWHERE: &[&str] = &["/fleet/enrol"];
+/// Other routes that need a role, and are asked elsewhere: enrolment is by `a_machine_is_managed_by_its_team`, and equal
+/// questions, which have no name of their own, are by the tests of `together`.
+const ELSEWHERE: &[&str] = &[
+    "/fleet/enrol",
+    "/inbox/together/{group}",
+    "/api/v1/questions/together/{group}",
+];
 
 fn letter(table: &str, role: &str, column: &str) -> char {
     let mut lines = table.trim_matches('\n').lines();
@@ -534,6 +550,8 @@ async fn what_is_about_the_whole_is_for_roles_that_are_held_for_it() {
                     .replace("{proposal}", "p-0000000000000000")
                     .replace("{rollout}", "r-0000000000000000")
                     .replace("{user}", "u-0000000000000000")
+                    .replace("{channel}", "ch-0000000000000000")
+                    .replace("{delivery}", "d-0000000000000000")
                     .replace("{team}", "tm-0000000000000000");
                 let may = match letter(WHOLE, role, column) {
                     'W' => !of_team,
