@@ -9,7 +9,6 @@ use super::{
     Web,
     access::{self, Action, Circumstances, Sight},
     caller::Caller,
-    me::fresh,
     problem::Problem,
 };
 
@@ -117,7 +116,7 @@ impl Call {
             ..how
         };
         if caller.allows(action, thing, proved) {
-            fresh(self)?;
+            caller.fresh(self.now)?;
             return Err(Problem::stale());
         }
         Err(Problem::forbidden(

@@ -234,6 +234,23 @@ impl Caller {
         }
     }
 
+    /// Lets through a person who has proved lately who it is.
+    ///
+    /// # Errors
+    /// When a program asks, or the person has to sign in again.
+    pub(crate) fn fresh(&self, now: UnixMillis) -> Result<(), Problem> {
+        if self.is_fresh(now) {
+            return Ok(());
+        }
+        if !self.is_browser() {
+            return Err(Problem::forbidden(
+                "a person has to do this, in a browser",
+                "sign in on the page and do it there",
+            ));
+        }
+        Err(Problem::stale())
+    }
+
     /// Tells whether the person has proved lately who it is.
     pub(crate) const fn is_fresh(&self, now: UnixMillis) -> bool {
         self.is_browser() && self.has_just_signed_in(now)

@@ -348,17 +348,7 @@ impl Me {
 /// # Errors
 /// When not; a person is sent to sign in again.
 pub(crate) fn fresh(call: &Call) -> Result<(), Problem> {
-    let caller = call.caller()?;
-    if caller.is_fresh(call.now) {
-        return Ok(());
-    }
-    if !caller.is_browser() {
-        return Err(Problem::forbidden(
-            "a person has to do this, in a browser",
-            "sign in on the page and do it there",
-        ));
-    }
-    Err(Problem::stale())
+    call.caller()?.fresh(call.now)
 }
 
 /// `POST /api/v1/me/passkeys/challenge`

@@ -9,7 +9,6 @@ use stockade_trust::TeamId;
 use super::{
     access::Action,
     call::Call,
-    me::fresh,
     page::{foreign, may, token},
     problem::Problem,
     serving::Answer,
@@ -201,7 +200,7 @@ fn answered(change: Change, done: &str) -> Result<Answer, Problem> {
 
 /// `POST /people/teams`
 pub(crate) async fn make(call: Arc<Call>) -> Result<Answer, Problem> {
-    fresh(&call)?;
+    call.caller()?.fresh(call.now)?;
     let name = person_name(call.form.get("name"))?;
     let id = TeamId(random::name("tm-")?);
     let by = &call.caller()?.user.0;
@@ -211,7 +210,7 @@ pub(crate) async fn make(call: Arc<Call>) -> Result<Answer, Problem> {
 
 /// `POST /people/teams/{team}`
 pub(crate) async fn rename(call: Arc<Call>) -> Result<Answer, Problem> {
-    fresh(&call)?;
+    call.caller()?.fresh(call.now)?;
     let (id, seen) = (named(&call)?, version(&call)?);
     let name = person_name(call.form.get("name"))?;
     let by = &call.caller()?.user.0;
@@ -222,7 +221,7 @@ pub(crate) async fn rename(call: Arc<Call>) -> Result<Answer, Problem> {
 
 /// `POST /people/teams/{team}/remove`
 pub(crate) async fn remove(call: Arc<Call>) -> Result<Answer, Problem> {
-    fresh(&call)?;
+    call.caller()?.fresh(call.now)?;
     let (id, seen) = (named(&call)?, version(&call)?);
     let by = &call.caller()?.user.0;
     let state = &call.web.server.state;
