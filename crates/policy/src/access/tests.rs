@@ -300,7 +300,12 @@ fn names_that_look_like_places_give_nothing() {
         );
         assert!(!may(whole("security"), Action::Vote, &question), "{asks:?}");
     }
-    // Text that would close a literal of Cedar is text.
+}
+
+/// Text that would close a literal of Cedar is text.
+#[test]
+fn names_that_look_like_policies_are_names() {
+    let session = Thing::Session(Place::default());
     let hostile = "x\", \"y\" in Role::\"admin";
     let held = [whole("viewer")];
     let principal = Principal {
