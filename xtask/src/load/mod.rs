@@ -24,8 +24,8 @@ const ROUNDS: u32 = 1_000;
 /// Measures a server with many machines.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to do: all, or storm, ship, ask, tail, roll, flood, kill
-    #[arg(required = true, value_parser = ["all", "storm", "ship", "ask", "tail", "roll", "flood", "kill"])]
+    /// What to do: all, or storm, ship, peer (mosquitto, if it is installed), ask, tail, roll, flood, kill
+    #[arg(required = true, value_parser = ["all", "storm", "ship", "peer", "ask", "tail", "roll", "flood", "kill"])]
     scenarios: Vec<String>,
     /// Machines
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=8_000))]

@@ -10,6 +10,7 @@
 
 mod figures;
 mod killing;
+mod peer;
 mod scenarios;
 
 use std::path::PathBuf;
@@ -18,7 +19,9 @@ use figures::Report;
 use scenarios::{Ground, Options};
 
 /// Names of scenarios, in the order in which `all` runs them.
-const SCENARIOS: [&str; 7] = ["storm", "ship", "ask", "tail", "roll", "flood", "kill"];
+const SCENARIOS: [&str; 8] = [
+    "storm", "ship", "peer", "ask", "tail", "roll", "flood", "kill",
+];
 
 fn main() {
     let mut words = std::env::args().skip(1);
@@ -45,12 +48,19 @@ fn main() {
         .enable_all()
         .build();
     let runtime = runtime.expect("a runtime");
-    let needs_ground = names.iter().any(|name| name != "kill");
+    let needs_ground = names.iter().any(|name| name != "kill" && name != "peer");
     let mut ground = needs_ground.then(|| runtime.block_on(Ground::make(&program, &options)));
     for name in &names {
         eprintln!("load: {name}");
         let report = match (name.as_str(), ground.as_mut()) {
             ("kill", _) => killing::kill(&program, &options),
+            ("peer", _) => {
+                let Some(report) = runtime.block_on(peer::peer(&options)) else {
+                    eprintln!("load: not done: peer (mosquitto is not installed)");
+                    continue;
+                };
+                report
+            }
             ("storm", Some(ground)) => runtime.block_on(ground.storm()),
             ("ship", Some(ground)) => runtime.block_on(ground.ship(&options)),
             ("ask", Some(ground)) => runtime.block_on(ground.ask(&options)),

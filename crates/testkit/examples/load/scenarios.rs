@@ -19,7 +19,7 @@ use tokio::{
 use crate::figures::{Asked, Report, count, float};
 
 /// One machine of so many has a session that writes.
-const ACTIVE: usize = 10;
+pub(crate) const ACTIVE: usize = 10;
 /// Questions in a second.
 const ASKED_PER_SECOND: u64 = 5;
 /// How long the server is watched when machines do nothing.
@@ -587,7 +587,7 @@ fn policy(serial: u64) -> String {
 }
 
 /// Returns which part of a core a process has used, in percent.
-fn share(before: Usage, after: Usage, lasted: Duration) -> f64 {
+pub(crate) fn share(before: Usage, after: Usage, lasted: Duration) -> f64 {
     float(after.cpu_ms.saturating_sub(before.cpu_ms)) / lasted.as_secs_f64() / 10.0
 }
 
