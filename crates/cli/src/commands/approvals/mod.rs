@@ -379,18 +379,22 @@ fn answer(
     Ok(Exit::Yes)
 }
 
+/// Says what was answered, for example `allowed (once)`.
+fn answer_words(answer: &Answer) -> String {
+    match answer {
+        Answer::Allow { scope } => {
+            let reach = in_words(*scope, now(), &TimeZone::system());
+            format!("allowed ({reach})")
+        }
+        Answer::Granted { .. } => "allowed by people in roles".to_owned(),
+        Answer::Deny { .. } => "denied".to_owned(),
+        Answer::DenySession => "denied for this session".to_owned(),
+    }
+}
+
 impl Answered<'_> {
     fn text(&self) -> String {
-        let words = match self.answer {
-            Answer::Allow { scope } => {
-                let reach = in_words(*scope, now(), &TimeZone::system());
-                format!("allowed ({reach})")
-            }
-            Answer::Granted { .. } => "allowed by people in roles".to_owned(),
-            Answer::Deny { .. } => "denied".to_owned(),
-            Answer::DenySession => "denied for this session".to_owned(),
-        };
-        format!("{} {words}", self.approval)
+        format!("{} {}", self.approval, answer_words(self.answer))
     }
 }
 

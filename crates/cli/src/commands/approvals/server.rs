@@ -18,7 +18,7 @@ use stockade_node::{
 use stockade_policy::Scope;
 use stockade_types::{ApprovalId, Digest, SessionId, UnixMillis};
 
-use super::{Reach, in_words, now, shortened, time_left};
+use super::{Reach, answer_words, in_words, now, shortened, time_left};
 use crate::{
     exit::Exit,
     human::safe,
@@ -421,15 +421,7 @@ impl<'a> Full<'a> {
 
 impl Answered<'_> {
     fn text(&self) -> String {
-        let words = match self.answer {
-            Answer::Allow { scope } => {
-                let reach = in_words(*scope, now(), &TimeZone::system());
-                format!("allowed ({reach})")
-            }
-            Answer::Granted { .. } => "allowed by people in roles".to_owned(),
-            Answer::Deny { .. } => "denied".to_owned(),
-            Answer::DenySession => "denied for this session".to_owned(),
-        };
+        let words = answer_words(self.answer);
         let id = safe(self.id);
         if self.state == "open" {
             return format!("{id} {words} by you; it waits for others");
