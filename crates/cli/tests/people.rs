@@ -34,7 +34,7 @@ who = "role:code-owner"
 [stages.security]
 who = "role:security"
 need = 2
-strength = "passkey"
+strength = "key"
 
 [break_glass]
 who = "role:incident-lead"

@@ -219,7 +219,7 @@ fn requests_pass_side_by_side_as_they_come() {
     });
 }
 
-/// Events of a server arrive when they are sent: within 5 ms, of which most is the scheduler's.
+/// Events of a server arrive when they are sent, and do not wait for the next one, which comes 300 ms later.
 #[test]
 fn events_are_not_held_back() {
     require_tool("node");
@@ -231,7 +231,7 @@ const c = client('good.test', {});
 const r = c.request({{ ':path': '/events' }});
 const late = [];
 r.on('data', d => late.push(Math.round((performance.timeOrigin + performance.now()) * 1000) - Number(/data: (\d+)/.exec(d)[1])));
-r.on('close', () => {{ console.log('events', late.length, Math.min(...late) < 5000 ? 'in time' : late); c.destroy(); }});
+r.on('close', () => {{ console.log('events', late.length, Math.min(...late) < 150_000 ? 'in time' : late); c.destroy(); }});
 r.end();
 ",
             lab.two.port()

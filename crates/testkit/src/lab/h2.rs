@@ -17,6 +17,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Certificate;
 
+/// Between two events: longer than a busy machine takes to pass one on.
+const EVENT_PAUSE: Duration = Duration::from_millis(300);
+
 /// A request that arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct H2Request {
@@ -41,7 +44,7 @@ pub struct H2Request {
 /// The server; its thread goes with the test's process.
 ///
 /// It answers `/echo` with the body and the trailers of the request, `/events` with three lines that
-/// state when each was sent (microseconds since 1970), 30 ms apart, `/large/N` with N bytes, `/allowed/never`
+/// state when each was sent (microseconds since 1970), 300 ms apart, `/large/N` with N bytes, `/allowed/never`
 /// with nothing, `/reset` with a reset, paths that end with `/bye` with an answer after which it takes no more over the
 /// connection, and everything else with `lab`. It echoes what WebSockets carry.
 #[derive(Debug)]
@@ -220,7 +223,7 @@ async fn answer(
         "/events" => {
             let mut to = respond.send_response(head, false)?;
             for _ in 0..3 {
-                tokio::time::sleep(Duration::from_millis(30)).await;
+                tokio::time::sleep(EVENT_PAUSE).await;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 let sent = now.map_or(0, |now| now.as_micros());
                 to.send_data(format!("data: {sent}\n\n").into(), false)?;

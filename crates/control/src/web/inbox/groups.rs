@@ -53,10 +53,10 @@ pub(super) struct Group {
 }
 
 /// Says which group a question would be in; `None` if it is answered by itself: it does not wait for the
-/// caller, or a stage of it needs a passkey.
+/// caller, or a stage of it needs a passkey or a key.
 pub(super) fn key(row: &QuestionRow, wanted: &Wanted<'_>) -> Option<(String, String)> {
     let stage = wanted.stages.first()?;
-    let is_strong = |strength: Strength| strength == Strength::Passkey;
+    let is_strong = |strength: Strength| strength != Strength::Session;
     if wanted.stages.iter().any(|stage| is_strong(stage.strength)) {
         return None;
     }

@@ -128,6 +128,7 @@ async fn what_does_not_count_alone_does_not_count_together() {
     let changed = ask(&lab, &lee, "paste.test", Strength::Session).await;
     let own = ask(&lab, &ann, "paste.test", Strength::Session).await;
     let strong = ask(&lab, &lee, "paste.test", Strength::Passkey).await;
+    ask(&lab, &lee, "paste.test", Strength::Key).await;
     let over = ask(&lab, &lee, "paste.test", Strength::Session).await;
     let mut writing = lab.state.write().await.unwrap();
     let closed = QuestionState::Closed;
@@ -142,7 +143,7 @@ async fn what_does_not_count_alone_does_not_count_together() {
     assert_eq!(
         ids.len(),
         2,
-        "not one's own, none that needs a passkey, none that is over"
+        "not one's own, none that needs a passkey or a key, none that is over"
     );
     let path = format!("/inbox/together/{id}");
     let text = format!("{} {}", changed.id, Digest::of(b"another text"));
