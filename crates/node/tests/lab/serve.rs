@@ -342,6 +342,11 @@ fn stream(shared: Arc<Mutex<Shared>>) -> Response<Reply> {
     let (give, take) = mpsc::channel(8);
     tokio::spawn(async move {
         loop {
+            // What is said now is for the agent that is connected, and not for one that has gone.
+            tokio::select! {
+                () = give.closed() => return,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
             let lines = std::mem::take(&mut shared.lock().unwrap().down);
             let beat = serde_json::to_string(&Down::Heartbeat { at: UnixMillis(0) }).unwrap();
             for line in lines.into_iter().chain([beat]) {
@@ -349,7 +354,6 @@ fn stream(shared: Arc<Mutex<Shared>>) -> Response<Reply> {
                     return;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
     Response::new(Reply::Stream(take))
