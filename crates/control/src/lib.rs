@@ -43,6 +43,7 @@ mod hub;
 mod index;
 mod indexing;
 mod intake;
+mod kept;
 mod keys;
 mod known;
 mod listen;

@@ -3,7 +3,7 @@
 //! Nothing that other people wrote is in a header. Bodies are base64, so that no line of theirs is one of the
 //! dialogue with the relay.
 
-use std::{fmt, fs, io, path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -18,16 +18,13 @@ use url::Host;
 
 use super::{smtp::Dialogue, words::Told};
 use crate::{
-    ControlError,
-    keys::{read_private, write_private},
+    ControlError, kept,
     notice::is_address,
     outbound::{Outbound, OutboundError},
 };
 
 /// The file, among the keys: it holds a password.
 const FILE: &str = "mail.json";
-/// Bytes of it.
-const FILE_BYTES_MAX: u64 = 256 << 10;
 /// Bytes of a name or password.
 const WORD_BYTES_MAX: usize = 256;
 /// Domains in which people may name addresses.
@@ -141,20 +138,7 @@ impl MailSettings {
     /// When they are not accepted, or cannot be written.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), ControlError> {
         self.check()?;
-        let text = serde_json::to_vec_pretty(self).map_err(|error| ControlError::Stored {
-            what: "settings",
-            why: error.to_string(),
-        })?;
-        let new = dir.join(format!("{FILE}.new"));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(ControlError::file("remove", new)(error));
-            }
-            _ => {}
-        }
-        write_private(&new, &text)?;
-        let path = dir.join(FILE);
-        fs::rename(&new, &path).map_err(ControlError::file("write", path))
+        kept::write(dir, FILE, self)
     }
 
     /// Forgets the settings in `dir`.
@@ -162,12 +146,7 @@ impl MailSettings {
     /// # Errors
     /// When they cannot be removed. `Ok(false)` if there were none.
     pub(crate) fn remove(dir: &Path) -> Result<bool, ControlError> {
-        let path = dir.join(FILE);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(ControlError::file("remove", path)(error)),
-        }
+        kept::remove(dir, FILE)
     }
 
     /// Reads the settings among the keys in `dir`, for each message: so a new password counts at once, and
@@ -176,19 +155,11 @@ impl MailSettings {
     /// # Errors
     /// When others could have read or written them, or they are not accepted. `Ok(None)` if there are none.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, ControlError> {
-        let path = dir.join(FILE);
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            _ => {}
+        let settings: Option<Self> = kept::read(dir, FILE)?;
+        if let Some(settings) = &settings {
+            settings.check()?;
         }
-        let bytes = read_private(&path, FILE_BYTES_MAX)?;
-        let settings: Self =
-            serde_json::from_slice(&bytes).map_err(|error| ControlError::Wrong {
-                path,
-                what: format!("cannot be read: {error}"),
-            })?;
-        settings.check()?;
-        Ok(Some(settings))
+        Ok(settings)
     }
 }
 

@@ -1,19 +1,13 @@
 //! What the server is told of the provider by which people sign in.
 
-use std::{collections::BTreeMap, fmt, fs, io, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ControlError,
-    keys::{read_private, write_private},
-    outbound,
-};
+use crate::{ControlError, kept, outbound};
 
 /// The file, among the keys: it holds a secret.
 const FILE: &str = "oidc.json";
-/// Bytes of it.
-const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Groups that give roles.
 const GROUPS_MAX: usize = 500;
 /// Bytes of a name.
@@ -99,20 +93,7 @@ impl OidcSettings {
     /// When they are not accepted, or cannot be written.
     pub fn write(&self, dir: &Path) -> Result<(), ControlError> {
         self.check()?;
-        let text = serde_json::to_vec_pretty(self).map_err(|error| ControlError::Stored {
-            what: "settings",
-            why: error.to_string(),
-        })?;
-        let new = dir.join(format!("{FILE}.new"));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(ControlError::file("remove", new)(error));
-            }
-            _ => {}
-        }
-        write_private(&new, &text)?;
-        let path = dir.join(FILE);
-        fs::rename(&new, &path).map_err(ControlError::file("write", path))
+        kept::write(dir, FILE, self)
     }
 
     /// Forgets the settings in `dir`.
@@ -120,12 +101,7 @@ impl OidcSettings {
     /// # Errors
     /// When they cannot be removed. `Ok(false)` if there were none.
     pub fn remove(dir: &Path) -> Result<bool, ControlError> {
-        let path = dir.join(FILE);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(ControlError::file("remove", path)(error)),
-        }
+        kept::remove(dir, FILE)
     }
 
     /// Reads the settings among the keys in `dir`; `None` if people sign in with passkeys and passwords
@@ -134,19 +110,11 @@ impl OidcSettings {
     /// # Errors
     /// When others could have read or written them, or they are not accepted.
     pub fn read(dir: &Path) -> Result<Option<Self>, ControlError> {
-        let path = dir.join(FILE);
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            _ => {}
+        let settings: Option<Self> = kept::read(dir, FILE)?;
+        if let Some(settings) = &settings {
+            settings.check()?;
         }
-        let bytes = read_private(&path, FILE_BYTES_MAX)?;
-        let settings: Self =
-            serde_json::from_slice(&bytes).map_err(|error| ControlError::Wrong {
-                path,
-                what: format!("cannot be read: {error}"),
-            })?;
-        settings.check()?;
-        Ok(Some(settings))
+        Ok(settings)
     }
 
     /// Returns the roles that these groups give.
